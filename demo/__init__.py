@@ -1,0 +1,1 @@
+"""The whole way on one machine: render or read parts, train, build, fit, stream, report."""

@@ -1,0 +1,1 @@
+"""The worker: frames from a stream, scored against a bank of good parts, alerts out. Imports no torch."""

@@ -1,0 +1,139 @@
+"""The worker's settings: `configs/worker.yaml` as frozen models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from worker.contract.preprocess import Region
+from worker.contract.settings import Settings
+
+Overkill = Annotated[float, Field(gt=0, lt=1)]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._-]+$")]
+Delivery = Literal["exactly_once", "at_least_once"]
+
+
+class EngineSettings(Settings):
+    """Which engine folder, and which of its targets."""
+
+    path: Path
+    target: Literal["openvino", "onnxruntime"] = "openvino"
+    threads: int | None = Field(default=None, gt=0, description="CPU threads of the engine; None: all cores")
+
+
+class FileStoreSettings(Settings):
+    """Banks in a local folder: the embedded default."""
+
+    path: Path
+
+
+class RedisStoreSettings(Settings):
+    """Banks in Redis, with a local copy of the last good one."""
+
+    url: str = "redis://localhost:6379/0"
+    timeout_s: float = Field(default=10.0, gt=0)
+    keep: int = Field(default=10, gt=1, description="versions kept for a rollback")
+    snapshot: Path | None = Field(default=Path("state/banks"), description="local copy of the last good bank")
+
+
+class BankSettings(Settings):
+    """Where the bank comes from; exactly one of `file` and `redis`."""
+
+    file: FileStoreSettings | None = None
+    redis: RedisStoreSettings | None = None
+    poll_s: float = Field(default=1.0, gt=0, description="how often to look for a new version without a hint")
+
+    @model_validator(mode="after")
+    def _one(self) -> BankSettings:
+        if (self.file is None) == (self.redis is None):
+            raise ValueError("set exactly one of 'file' and 'redis'")
+        return self
+
+
+class Topics(Settings):
+    """Names of the Kafka topics."""
+
+    frames: Name = "frames"
+    verdicts: Name = "verdicts"
+    alerts: Name = "alerts"
+    dead_letters: Name = "dead-letters"
+
+
+class KafkaSettings(Settings):
+    """Frames from Kafka, outcomes to Kafka."""
+
+    bootstrap_servers: str = "localhost:9092"
+    group: Name = "quarterturn"
+    delivery: Delivery = "exactly_once"
+    topics: Topics = Topics()
+    start: Literal["earliest", "latest"] = Field(
+        default="earliest", description="where a group without positions begins"
+    )
+    max_frame_bytes: int = Field(default=32 * 2**20, gt=0)
+    session_timeout_s: float = Field(default=30.0, gt=0)
+    give_up_after_s: float = Field(default=300.0, gt=0, description="how long a broker may be gone")
+
+
+class FolderSettings(Settings):
+    """Pictures from a folder, outcomes as JSON lines: the embedded default, no server."""
+
+    path: Path
+    out: Path
+    camera: Name = "folder"
+
+
+class TransportSettings(Settings):
+    """Where frames come from and outcomes go; exactly one of `kafka` and `folder`."""
+
+    kafka: KafkaSettings | None = None
+    folder: FolderSettings | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> TransportSettings:
+        if (self.kafka is None) == (self.folder is None):
+            raise ValueError("set exactly one of 'kafka' and 'folder'")
+        return self
+
+
+class CameraSettings(Settings):
+    """What is known of one camera: its products (one, or several to choose from) and the region to look at."""
+
+    products: tuple[str, ...] | None = Field(
+        default=None, min_length=1, description="None: the frame's header, else all products of the bank"
+    )
+    region: Region | None = None
+
+
+class BatchSettings(Settings):
+    """Micro-batches are made of whatever is waiting."""
+
+    max_frames: int = Field(default=16, gt=0)
+    poll_timeout_s: float = Field(default=0.5, gt=0)
+
+
+class HttpSettings(Settings):
+    """Metrics and health: `/metrics`, `/healthz`, `/readyz`. Port 0 takes any free one."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=9600, ge=0, le=65535)
+
+
+class WorkerSettings(Settings):
+    """`configs/worker.yaml`."""
+
+    line: Name
+    engine: EngineSettings
+    bank: BankSettings
+    transport: TransportSettings
+    overkill: Overkill = 0.005
+    thresholds: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict, description="fixed thresholds by product, instead of the calibrated ones"
+    )
+    cameras: dict[str, CameraSettings] = Field(
+        default_factory=dict, description="by camera name; a camera not listed has no region and any product"
+    )
+    batch: BatchSettings = BatchSettings()
+    http: HttpSettings | None = HttpSettings()
+    drain_s: float = Field(default=20.0, gt=0, description="how long SIGTERM may take")

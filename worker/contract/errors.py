@@ -1,0 +1,34 @@
+"""The errors a user may see: one sentence that names the place and the fix, never a traceback."""
+
+from __future__ import annotations
+
+
+class QuarterturnError(Exception):
+    """Base of all errors whose text is meant for the user; the command line prints it and exits with 1."""
+
+
+class ConfigError(QuarterturnError):
+    """A setting is unknown, missing or out of range."""
+
+
+class DataError(QuarterturnError):
+    """A file, folder, picture or blob cannot be used as it is."""
+
+
+class MismatchError(QuarterturnError):
+    """Two artifacts do not belong together; the text prints both values."""
+
+
+class UnavailableError(QuarterturnError):
+    """A service (broker, Redis) does not answer now; trying again later may help."""
+
+
+class FrameError(QuarterturnError):
+    """One frame cannot be inspected: it becomes a dead letter, and the line goes on.
+
+    `reason` is a stable code for consumers of the dead-letter topic, the text is for people.
+    """
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason

@@ -1,0 +1,168 @@
+"""Manifests: each artifact says what it is, what it was made from, and the hashes of its files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import Field
+
+from worker.contract.errors import ConfigError, DataError, MismatchError
+from worker.contract.settings import Settings, parse_settings
+
+CONTRACT = 1
+"""Raised whenever pre-processing, views or scoring change in a way that makes old banks wrong."""
+
+MANIFEST = "manifest.json"
+
+Precision = Literal["float32", "float16"]
+M = TypeVar("M", bound=Settings)
+
+
+class EmbeddingSpec(Settings):
+    """What an engine's embeddings mean; engine and bank must agree in every field.
+
+    `side` is the frame's side in pixels, `views` V, `positions` P, `dimensions` D.
+    """
+
+    contract: int = CONTRACT
+    side: int = Field(gt=0)
+    views: Literal[1, 2, 4, 8]
+    positions: int = Field(gt=0)
+    dimensions: int = Field(gt=0)
+
+
+class RotationReport(Settings):
+    """How well the quarter turns of one product are told apart on held-out good pictures.
+
+    `accuracy` is the share of turned views whose nearest Gaussian is that of their own turn; `views` is the number
+    of views (1, 2 or 4) that look different from each other; `sentence` says both to a person.
+    """
+
+    accuracy: float = Field(ge=0, le=1)
+    views: Literal[1, 2, 4]
+    sentence: str
+
+
+class ModelManifest(Settings):
+    """`model/manifest.json`: a trained encoder."""
+
+    kind: Literal["quarterturn-model"] = "quarterturn-model"
+    contract: int = CONTRACT
+    side: int = Field(gt=0)
+    products: tuple[str, ...]
+    views: Literal[1, 2, 4, 8]
+    architecture: dict[str, Any]
+    holdout: float = Field(ge=0, lt=1)
+    rotations: dict[str, RotationReport]
+    training: dict[str, Any]
+    files: dict[str, str]
+    created_at: str
+
+
+class TargetManifest(Settings):
+    """One runtime's part of an engine: its files, its precision, and how close it came to the golden embeddings."""
+
+    precision: Precision
+    files: tuple[str, ...]
+    parity: float = Field(ge=-1, le=1)
+    details: dict[str, Any] = Field(default_factory=dict)
+
+
+class EngineManifest(Settings):
+    """`engine/manifest.json`: a model compiled for one or more targets.
+
+    `model` is the hash of the model it was made from; `holdout` the share of pictures that training never saw.
+    """
+
+    kind: Literal["quarterturn-engine"] = "quarterturn-engine"
+    spec: EmbeddingSpec
+    model: str
+    products: tuple[str, ...]
+    holdout: float = Field(ge=0, lt=1)
+    targets: dict[str, TargetManifest]
+    files: dict[str, str]
+    created_at: str
+
+    def engine_hash(self, target: str) -> str:
+        """What a bank is bound to: the hash of the target's name, its files and the embedding's meaning."""
+        part = self.targets[target]
+        identity = {
+            "target": target,
+            "precision": part.precision,
+            "files": {name: self.files[name] for name in part.files},
+            "spec": self.spec.model_dump(),
+        }
+        return sha256(json.dumps(identity, sort_keys=True).encode())
+
+
+def sha256(data: bytes) -> str:
+    """The SHA-256 of `data` in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def hash_files(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """The SHA-256 of each of the named files below `folder`."""
+    return {name: sha256((folder / name).read_bytes()) for name in sorted(names)}
+
+
+def write_manifest(folder: Path, manifest: Settings) -> None:
+    """Write `manifest` as the folder's `manifest.json`."""
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path, kind: type[M], maker: str) -> M:
+    """Read the manifest of `folder`; `maker` is the command that would make such a folder.
+
+    Raises:
+        DataError: there is none, or it is damaged or of another kind.
+    """
+    path = folder / MANIFEST
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); make the folder with '{maker}'") from error
+    except ValueError as error:
+        raise DataError(f"{path}: is damaged ({error}); make the folder again with '{maker}'") from error
+    if not isinstance(document, dict) or document.get("kind") != kind.model_fields["kind"].default:
+        raise DataError(f"{path}: is no {kind.model_fields['kind'].default} manifest; make one with '{maker}'")
+    try:
+        return parse_settings(document, kind, str(path))
+    except ConfigError as error:
+        raise DataError(str(error)) from error
+
+
+def verify_files(folder: Path, hashes: dict[str, str], names: Iterable[str]) -> None:
+    """Check the named files of `folder` against the manifest's hashes.
+
+    Raises:
+        DataError: a file is missing.
+        MismatchError: a file's content is not what the manifest says.
+    """
+    for name in names:
+        path = folder / name
+        if not path.is_file():
+            raise DataError(f"{path}: is missing, though the manifest lists it; build the folder again")
+        found = sha256(path.read_bytes())
+        if found != hashes.get(name):
+            raise MismatchError(
+                f"{path}: has hash {found[:12]}, but the manifest says {hashes.get(name, 'nothing')[:12]}; "
+                "the file was changed or damaged, build the folder again"
+            )
+
+
+def require_same_spec(expected: EmbeddingSpec, found: EmbeddingSpec, expected_name: str, found_name: str) -> None:
+    """Refuse two artifacts whose embeddings mean different things.
+
+    Raises:
+        MismatchError: names each field with both values.
+    """
+    pairs = zip(expected, found, strict=True)
+    different = [f"{name} {mine} against {theirs}" for (name, mine), (_, theirs) in pairs if mine != theirs]
+    if different:
+        raise MismatchError(
+            f"{found_name} does not fit {expected_name}: {', '.join(different)}; make both from one model"
+        )

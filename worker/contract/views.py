@@ -1,0 +1,61 @@
+"""The views of a frame: their number, their order, how they compose, and the training labels.
+
+View v of a frame is the frame, mirrored left to right if v >= 4, then turned by (v mod 4) quarter turns
+counter-clockwise (`np.rot90`). A model with V views uses the first V of the eight.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+ROTATIONS = 4
+VIEW_COUNTS = (1, 2, 4, 8)
+
+
+def turn(frame: npt.NDArray[Any], view: int) -> npt.NDArray[Any]:
+    """The given view of one frame (H, W, ...); a view into the same memory, not a copy."""
+    return np.rot90(frame[:, ::-1] if view >= ROTATIONS else frame, k=view % ROTATIONS, axes=(0, 1))
+
+
+def label(product: int, rotation: int, products: int) -> int:
+    """The training label of (product, rotation): `rotation · C + product`, as in the method's published code."""
+    return rotation * products + product
+
+
+def product_of(label: int, products: int) -> int:
+    """The product of a training label."""
+    return label % products
+
+
+def rotation_of(label: int, products: int) -> int:
+    """The rotation, in quarter turns, of a training label."""
+    return label // products
+
+
+def compose(views: int) -> npt.NDArray[np.intp]:
+    """(V, V) table: turning a frame by view g and then by view v is the same as turning it by `compose(V)[v, g]`.
+
+    Defined for V = 4 and V = 8, where the views form a group.
+    """
+    probe = np.arange(4).reshape(2, 2)
+    looks = [turn(probe, view).tobytes() for view in range(views)]
+    return np.array(
+        [[looks.index(turn(turn(probe, g), v).tobytes()) for g in range(views)] for v in range(views)], dtype=np.intp
+    )
+
+
+def place_order(views: int, positions: int) -> npt.NDArray[np.intp]:
+    """(V, P) indices that turn the embedding grids of all views back.
+
+    `grid[v][place_order(V, P)[v]]` lists the embeddings of view v in the order of the unturned frame, so that
+    position p means the same place of the part in every view. P must be a square number.
+    """
+    side = round(positions**0.5)
+    grid = np.arange(positions, dtype=np.intp).reshape(side, side)
+    order = np.empty((views, positions), dtype=np.intp)
+    for view in range(views):
+        order[view, turn(grid, view).ravel()] = np.arange(positions)
+    return order

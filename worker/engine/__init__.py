@@ -1,0 +1,1 @@
+"""Engines: one interface (`base`), one file for each runtime."""

@@ -1,0 +1,254 @@
+"""Frames in; verdicts, alerts and dead letters out, as CloudEvents in Kafka's binary mode.
+
+The data of a result uses the OPC 40100-1 names (resultId, measId, partId, ...). JSON Schemas of both kinds of data
+are published in docs/schemas/ and made by `json_schemas`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from worker.contract.errors import FrameError
+from worker.contract.preprocess import RawFormat
+
+AlertKind = Literal["defect", "wrong_product", "wrong_orientation"]
+
+_RAW_HEADERS = ("width", "height", "pixel_format")
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a frame stands in its stream."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}[{self.partition}]@{self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class FrameInfo:
+    """What a frame's headers say. `captured_at` is ISO 8601 as the camera wrote it."""
+
+    camera: str
+    product: str | None
+    part_id: str | None
+    captured_at: str | None
+    simulated: bool
+    raw: RawFormat | None
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture as it came, with its place in the stream; nothing is decoded yet."""
+
+    position: Position
+    key: bytes | None
+    headers: Mapping[str, bytes]
+    data: bytes
+
+    def info(self) -> FrameInfo:
+        """Read the headers: camera (or the record's key), product, part_id, captured_at, simulated; raw pixels' shape.
+
+        Raises:
+            FrameError: `bad_header`; the text names the header.
+        """
+        camera = self._text("camera") or (self._decode("key", self.key) if self.key else None)
+        if not camera:
+            raise FrameError("bad_header", "neither a header 'camera' nor a record key names the camera; set one")
+        return FrameInfo(
+            camera=camera,
+            product=self._text("product"),
+            part_id=self._text("part_id"),
+            captured_at=self._timestamp("captured_at"),
+            simulated=self._text("simulated") == "true",
+            raw=self._raw_format(),
+        )
+
+    def _text(self, name: str) -> str | None:
+        value = self.headers.get(name)
+        return self._decode(f"header '{name}'", value) if value else None
+
+    @staticmethod
+    def _decode(what: str, value: bytes) -> str:
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            raise FrameError("bad_header", f"{what} is not UTF-8 text; correct the camera's publisher") from None
+
+    def _timestamp(self, name: str) -> str | None:
+        text = self._text(name)
+        if text is None:
+            return None
+        try:
+            datetime.fromisoformat(text.replace("Z", "+00:00"))
+        except ValueError:
+            raise FrameError("bad_header", f"header '{name}' is '{text[:40]}', which is no ISO 8601 time") from None
+        return text
+
+    def _raw_format(self) -> RawFormat | None:
+        values = {name: self._text(name) for name in _RAW_HEADERS}
+        if not any(values.values()):
+            return None
+        missing = [name for name, value in values.items() if value is None]
+        if missing:
+            raise FrameError(
+                "bad_header", f"raw pixels need the headers width, height and pixel_format; {missing[0]} is missing"
+            )
+        try:
+            return RawFormat(int(values["width"] or ""), int(values["height"] or ""), values["pixel_format"] or "")
+        except ValueError:
+            raise FrameError("bad_header", "the headers width and height must be whole numbers") from None
+
+
+class _Data(BaseModel):
+    """Base of the published JSON: camelCase names, nothing unknown."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+
+class FramePosition(_Data):
+    """The frame's place in the stream and the camera's time; enough to replay it."""
+
+    topic: str
+    partition: int = Field(ge=0)
+    offset: int = Field(ge=0)
+    captured_at: str | None = None
+
+
+class ProcessingTimes(_Data):
+    """Milliseconds spent on the frame's batch, and on the frame from the poll to the verdict."""
+
+    decode_ms: float = Field(ge=0)
+    embed_ms: float = Field(ge=0)
+    score_ms: float = Field(ge=0)
+    total_ms: float = Field(ge=0)
+
+
+class ResultData(_Data):
+    """The data of a verdict and of an alert.
+
+    `alert` is null for a part within its threshold. `score` is the distance to `predictedProduct` (or to the declared
+    product, `productId`), `viewDistances` that distance for each view, in the order of the views.
+    """
+
+    result_id: str
+    is_partial: Literal[False] = False
+    is_simulated: bool = False
+    result_state: Literal["completed"] = "completed"
+    meas_id: str
+    part_id: str | None = None
+    job_id: str = Field(description="the line")
+    creation_time: str
+    product_id: str | None = Field(default=None, description="the product that was declared for the frame")
+    internal_recipe_id: str = Field(description="the hash of the engine")
+    internal_configuration_id: str = Field(description="the version of the bank")
+    camera: str
+    alert: AlertKind | None = None
+    score: float = Field(ge=0)
+    threshold: float = Field(ge=0)
+    predicted_product: str
+    view_distances: list[float]
+    frame: FramePosition
+    processing_times: ProcessingTimes
+
+
+class DeadLetterData(_Data):
+    """The data of a dead letter: why a frame could not be inspected, and where its bytes are."""
+
+    result_id: str
+    job_id: str
+    creation_time: str
+    reason: str = Field(description="a stable code such as 'undecodable'")
+    message: str
+    camera: str | None = None
+    frame: FramePosition
+    size: int = Field(ge=0, description="bytes of the frame")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The result for one frame; it is also an alert where `data.alert` says so."""
+
+    position: Position
+    key: bytes | None
+    data: ResultData
+
+    @property
+    def is_alert(self) -> bool:
+        """Whether the score is beyond the threshold."""
+        return self.data.alert is not None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A frame that could not be inspected."""
+
+    position: Position
+    key: bytes | None
+    data: DeadLetterData
+
+
+Outcome = Verdict | DeadLetter
+EventKind = Literal["verdict", "alert", "dead_letter"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A CloudEvent, ready for a topic: `headers` are Kafka's binary mode, `value` is the JSON of its data."""
+
+    kind: EventKind
+    key: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+    value: bytes
+
+
+def events_of(outcome: Outcome) -> list[Event]:
+    """The CloudEvents that publish one outcome: a verdict (and an alert beside it), or a dead letter."""
+    if isinstance(outcome, DeadLetter):
+        return [_event("dead_letter", outcome)]
+    return [_event("verdict", outcome), *([_event("alert", outcome)] if outcome.is_alert else [])]
+
+
+def result_id(position: Position) -> str:
+    """The same frame always gets the same id, so that consumers can tell a repetition."""
+    return f"{position.topic}:{position.partition}:{position.offset}"
+
+
+def now() -> str:
+    """The present as ISO 8601 in UTC, with milliseconds."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def json_schemas() -> dict[str, dict[str, Any]]:
+    """The JSON Schemas of the published data, by file name."""
+    models: dict[str, type[_Data]] = {"result": ResultData, "dead-letter": DeadLetterData}
+    return {
+        f"{name}.schema.json": {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            **model.model_json_schema(by_alias=True, mode="serialization"),
+        }
+        for name, model in models.items()
+    }
+
+
+def _event(kind: EventKind, outcome: Outcome) -> Event:
+    data = outcome.data
+    headers = {
+        "ce_specversion": "1.0",
+        "ce_id": f"{kind}:{data.result_id}",
+        "ce_source": f"/quarterturn/{data.job_id}/{data.camera or 'unknown'}",
+        "ce_type": f"quarterturn.{kind}.v1",
+        "ce_time": data.creation_time,
+        "content-type": "application/json",
+    }
+    encoded = tuple((name, value.encode("utf-8")) for name, value in headers.items())
+    return Event(kind, outcome.key, encoded, data.model_dump_json(by_alias=True).encode("utf-8"))
