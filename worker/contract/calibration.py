@@ -30,9 +30,10 @@ def conformal_threshold(scores: npt.ArrayLike, overkill: float, what: str = "cal
     rank = math.ceil((len(ordered) + 1) * (1 - Fraction(str(overkill))))
     if rank > len(ordered):
         needed = pictures_needed(overkill)
+        allowed = math.ceil(10_000 / (len(ordered) + 1)) / 10_000  # rounded up, so that the rate named does suffice
         raise DataError(
             f"{what}: an overkill of {overkill:.3%} needs {needed} held-out good pictures, but there are "
-            f"{len(ordered)}; add {needed - len(ordered)} or allow an overkill of {1 / (len(ordered) + 1):.2%} or more"
+            f"{len(ordered)}; add {needed - len(ordered)} or allow an overkill of {allowed:.2%} or more"
         )
     return float(ordered[rank - 1])
 

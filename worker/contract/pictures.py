@@ -11,8 +11,10 @@ Four layouts are read:
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from worker.contract.errors import DataError
@@ -60,11 +62,12 @@ def good_pictures(root: Path) -> dict[str, list[Path]]:
     plants = [child for child in children if (child / "train" / GOOD).is_dir()]
     if plants:
         return {child.name: list_pictures(child / "train" / GOOD) for child in plants}
-    if (root / "train").is_dir():
-        children = _folders(root / "train")
+    # Below train/ only, where there is one: beside it lie the test pictures, and those must never count as good.
+    folder = root / "train" if (root / "train").is_dir() else root
+    children = _folders(folder)
     if children:
         return {child.name: list_pictures(child) for child in children}
-    return {root.resolve().name: list_pictures(root)}
+    return {root.resolve().name: list_pictures(folder)}
 
 
 def test_pictures(root: Path) -> list[TestPicture]:
@@ -100,7 +103,7 @@ def hold_out(pictures: Sequence[Path], share: float) -> tuple[list[Path], list[P
     neighbouring numbers fall on both sides. `ceil(share · n)` are held out, never all.
     """
     ranked = sorted(pictures, key=lambda path: hashlib.sha256(path.name.encode()).digest())
-    count = min(-int(-share * len(ranked) // 1), len(ranked) - 1)
+    count = min(math.ceil(Fraction(str(share)) * len(ranked)), len(ranked) - 1)
     return sorted(ranked[count:]), sorted(ranked[:count])
 
 

@@ -93,9 +93,10 @@ def prepare(picture: Picture, side: int, region: Region | None = None) -> Pictur
                 f"but the picture is {width}x{height}; correct the camera's region",
             )
         picture = picture[region.y : region.y + region.height, region.x : region.x + region.width]
-    shrinks = min(picture.shape[:2]) >= side
-    resized = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return resized.astype(np.uint8, copy=False)
+    height, width = picture.shape[:2]
+    # In two steps: OpenCV averages areas only where both sides shrink, and a long thin picture would alias.
+    shrunk = cv2.resize(picture, (min(width, side), min(height, side)), interpolation=cv2.INTER_AREA)
+    return cv2.resize(shrunk, (side, side), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
 
 
 def read_frame(path: Path, side: int, region: Region | None = None) -> Picture:

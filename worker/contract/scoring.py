@@ -42,7 +42,7 @@ def _knn(embeddings: Array, bank: Bank) -> Array:
         k = min(bank.manifest.scoring.neighbours, len(normal))
         nearest = np.partition(cosines, -k, axis=-1)[..., -k:]
         result[:, c] = 1 - nearest.mean(axis=-1).transpose(2, 0, 1)
-    return result
+    return np.maximum(result, 0)  # the cosine of a vector with itself may round to just above 1
 
 
 def aggregate(values: Array, how: str, axis: int = -1) -> Array:

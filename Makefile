@@ -1,0 +1,48 @@
+# `make demo` and `make test` do everything on a fresh Debian or Ubuntu machine with Python and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help install demo line test check format lock bench clean
+
+help:
+	@echo "make demo            render a small line, train, build, stream, report (about 3 minutes)"
+	@echo "make line DATA=DIR   the same on a folder of real pictures, through real Kafka and Redis"
+	@echo "make test            all tests, on a real Kafka and a real Redis"
+	@echo "make check           what CI checks: format, lint, types, tests"
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "python3-venv is missing: apt-get install python3-venv"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: install
+	$(BIN)/quarterturn demo
+
+line: install
+	@test -n "$(DATA)" || { echo "make line needs a folder: make line DATA=path/to/pictures"; exit 2; }
+	$(BIN)/python -m tests.services run -- sh -c '$(BIN)/quarterturn demo --data "$(DATA)" --out out/line --kafka $$KAFKA_BOOTSTRAP_SERVERS --redis $$REDIS_URL'
+
+test: install
+	$(BIN)/python -m pytest
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: # pins everything for Python 3.10 and newer; needs uv
+	uv pip compile --quiet --universal --python-version 3.10 --extra dev --no-emit-index-url \
+		--no-annotate --no-header pyproject.toml --output-file constraints.txt
+
+clean:
+	rm -rf out build .mypy_cache .ruff_cache .pytest_cache

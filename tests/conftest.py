@@ -1,0 +1,60 @@
+"""Fixtures for every test: the real services, started once per run when the first test asks for them."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from tests import services
+from worker.config import Topics
+
+CreateTopics = Callable[[int], Topics]
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Install the services before the first test, so that no test's time limit covers a download."""
+    wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    for fixture, install in {"kafka_bootstrap": services.install_kafka, "redis_url": services.install_redis}.items():
+        if fixture in wanted:
+            with contextlib.suppress(services.ServiceError):  # the fixture says it again, as a failed test
+                install()
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap() -> Iterator[str]:
+    """`host:port` of a real Kafka."""
+    try:
+        with services.kafka() as bootstrap:
+            yield bootstrap
+    except services.ServiceError as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """URL of a real Redis."""
+    try:
+        with services.redis_server() as url:
+            yield url
+    except services.ServiceError as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def create_topics(kafka_bootstrap: str) -> CreateTopics:
+    """`create_topics(n)` makes the four topics of a line under new names, the frames topic with n partitions."""
+    admin = AdminClient({"bootstrap.servers": kafka_bootstrap, "log.connection.close": False})
+
+    def create(partitions: int = 1) -> Topics:
+        suffix = uuid.uuid4().hex[:8]
+        topics = Topics(**{kind: f"{name}-{suffix}" for kind, name in Topics().model_dump().items()})
+        counts = dict.fromkeys(topics.model_dump().values(), 1) | {topics.frames: partitions}
+        for created in admin.create_topics([NewTopic(name, count) for name, count in counts.items()]).values():
+            created.result(timeout=30)
+        return topics
+
+    return create

@@ -1,0 +1,255 @@
+"""Real services for tests: one Apache Kafka broker (KRaft) and one redis-server, on free ports, data thrown away.
+
+The fixtures `kafka_bootstrap` and `redis_url` use this; so does the command line, for anything that needs both:
+
+    python -m tests.services run -- COMMAND ...
+
+runs COMMAND with KAFKA_BOOTSTRAP_SERVERS and REDIS_URL set. Where one of these is set already, that server is used
+and none is started. As root on Debian or Ubuntu, missing programs are installed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import redis
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+KAFKA_VARIABLE = "KAFKA_BOOTSTRAP_SERVERS"
+REDIS_VARIABLE = "REDIS_URL"
+
+_POM = Path(__file__).with_name("kafka-pom.xml")
+_DOWNLOADS = Path(__file__).parents[1] / ".services"
+_START_S = 90.0
+_JAVA_OPTIONS = "-Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
+_JAVA = ("java", *_JAVA_OPTIONS.split())
+_JAVA_VERSION = 17
+_JAVA_PACKAGES = ("openjdk-21-jre-headless", "openjdk-17-jre-headless")  # no Debian or Ubuntu in support lacks both
+
+_BROKER_PROPERTIES = """
+process.roles=broker,controller
+node.id=1
+controller.quorum.bootstrap.servers=127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+controller.listener.names=CONTROLLER
+log.dirs={data}
+message.max.bytes=33554432
+auto.create.topics.enable=false
+group.initial.rebalance.delay.ms=0
+offsets.topic.num.partitions=1
+offsets.topic.replication.factor=1
+transaction.state.log.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+"""
+
+
+class ServiceError(Exception):
+    """A service cannot be started; the text says what to install or which variable to set."""
+
+
+@contextlib.contextmanager
+def kafka() -> Iterator[str]:
+    """The bootstrap servers of a real Kafka: those of KAFKA_BOOTSTRAP_SERVERS, or a broker of our own.
+
+    Raises:
+        ServiceError: the broker cannot be started.
+    """
+    if given := os.environ.get(KAFKA_VARIABLE):
+        yield given
+        return
+    install_kafka()
+    classpath = f"{_kafka_jars()}/*"
+    with _folder("kafka") as folder:
+        port, controller = _free_ports(2)
+        properties = folder / "server.properties"
+        properties.write_text(_BROKER_PROPERTIES.format(port=port, controller=controller, data=folder / "data"))
+        format_data = ("kafka.tools.StorageTool", "format", "--standalone", "-t", "quarterturn-tests-4Aw")
+        _run(*_JAVA, "-cp", classpath, *format_data, "-c", str(properties))
+        bootstrap = f"127.0.0.1:{port}"
+        with _server((*_JAVA, "-cp", classpath, "kafka.Kafka", str(properties)), folder, port, _kafka_probe(bootstrap)):
+            yield bootstrap
+
+
+@contextlib.contextmanager
+def redis_server() -> Iterator[str]:
+    """The URL of a real Redis: that of REDIS_URL, or a server of our own.
+
+    Raises:
+        ServiceError: the server cannot be started.
+    """
+    if given := os.environ.get(REDIS_VARIABLE):
+        yield given
+        return
+    install_redis()
+    with _folder("redis") as folder:
+        (port,) = _free_ports(1)
+        command = ("redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder))
+        url = f"redis://127.0.0.1:{port}/0"
+        with _server(command, folder, port, _redis_probe(url)):
+            yield url
+
+
+def install_redis() -> None:
+    """Install redis-server where it is missing.
+
+    Raises:
+        ServiceError: it cannot be installed here; says what to do by hand.
+    """
+    if not os.environ.get(REDIS_VARIABLE):
+        _need(shutil.which("redis-server") is not None, "redis-server", ("redis-server",), REDIS_VARIABLE)
+
+
+def install_kafka() -> None:
+    """Install Java and Maven where they are missing, and fetch the broker's jars.
+
+    Raises:
+        ServiceError: they cannot be installed here; says what to do by hand.
+    """
+    if not os.environ.get(KAFKA_VARIABLE):
+        _need(_java_version() >= _JAVA_VERSION, f"Java {_JAVA_VERSION} or newer", _JAVA_PACKAGES, KAFKA_VARIABLE)
+        _kafka_jars()
+
+
+def _need(is_there: bool, what: str, packages: tuple[str, ...], variable: str) -> None:
+    """Install the first of `packages` that this system knows, unless `what` is there already."""
+    if is_there:
+        return
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        raise ServiceError(
+            f"{what} is missing: install it (apt-get install {packages[-1]}), or set {variable} to a running server"
+        )
+    _run("apt-get", "update", "-qq")
+    known = [package for package in packages if _output("apt-cache", "show", package)]
+    _run("apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "-qq", "-y", "--no-install-recommends", *known[:1])
+
+
+def _java_version() -> int:
+    if not shutil.which("java"):
+        return 0
+    return int(re.split(r"[.+-]", _output("java", "--version").split()[1])[0])  # openjdk 17.0.15 2025-04-15
+
+
+def _kafka_jars() -> Path:
+    """The folder with the broker's jars, fetched from Maven Central once for each content of the pom."""
+    jars = _DOWNLOADS / f"kafka-{hashlib.sha256(_POM.read_bytes()).hexdigest()[:12]}"
+    if not jars.is_dir():
+        _need(shutil.which("mvn") is not None, "Maven", ("maven",), KAFKA_VARIABLE)
+        _DOWNLOADS.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=_DOWNLOADS) as temporary:
+            lib = Path(temporary, "lib")
+            _run("mvn", "-q", "-B", "-f", str(_POM), "dependency:copy-dependencies", f"-DoutputDirectory={lib}")
+            with contextlib.suppress(OSError):  # another test run was faster
+                lib.rename(jars)
+    return jars
+
+
+def _run(*command: str) -> None:
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, check=False
+    )
+    if done.returncode:
+        raise ServiceError(f"'{' '.join(command)}' failed with {done.returncode}:\n{done.stdout[-3000:]}")
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+@contextlib.contextmanager
+def _folder(name: str) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix=f"quarterturn-{name}-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for opened in sockets:
+            opened.bind(("127.0.0.1", 0))
+        return [int(opened.getsockname()[1]) for opened in sockets]
+
+
+@contextlib.contextmanager
+def _server(command: tuple[str, ...], folder: Path, port: int, is_ready: Callable[[], bool]) -> Iterator[None]:
+    """Run `command` until the block ends; enter the block when `port` is open and the server `is_ready`."""
+    log = folder / "server.log"
+    # setpriv: a test run that is killed takes its servers along.
+    tied = ("setpriv", "--pdeathsig", "KILL", *command) if shutil.which("setpriv") else command
+    with log.open("wb") as output:
+        process = subprocess.Popen(tied, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+    try:
+        deadline = time.monotonic() + _START_S
+        while not (_is_open(port) and is_ready()):
+            if process.poll() is not None or time.monotonic() > deadline:
+                tail = log.read_text(errors="replace")[-3000:]
+                raise ServiceError(
+                    f"{command[0]} did not start (exit code {process.poll()}); its log ends with:\n{tail}"
+                )
+            time.sleep(0.05)
+        yield
+    finally:
+        process.kill()  # nothing to save: the data is thrown away
+        process.wait()
+
+
+def _is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _kafka_probe(bootstrap: str) -> Callable[[], bool]:
+    def answers() -> bool:
+        try:
+            return bool(AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=5).brokers)
+        except KafkaException:
+            return False
+
+    return answers
+
+
+def _redis_probe(url: str) -> Callable[[], bool]:
+    def answers() -> bool:
+        try:
+            with redis.Redis.from_url(url) as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+    return answers
+
+
+def main(arguments: list[str]) -> int:
+    """`run -- COMMAND ...`: run COMMAND beside both services and return its exit code."""
+    if arguments[:2] != ["run", "--"] or len(arguments) < 3:
+        sys.stderr.write("usage: python -m tests.services run -- COMMAND ...\n")
+        return 2
+    try:
+        with kafka() as bootstrap, redis_server() as url:
+            environment = {**os.environ, KAFKA_VARIABLE: bootstrap, REDIS_VARIABLE: url}
+            return subprocess.run(arguments[2:], env=environment, check=False).returncode
+    except ServiceError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,207 @@
+"""From frames to outcomes, without I/O: the same object serves the worker, offline evaluation and replay."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from worker.config import CameraSettings
+from worker.contract.bank import Bank
+from worker.contract.errors import ConfigError, FrameError, MismatchError
+from worker.contract.manifest import require_same_spec
+from worker.contract.preprocess import Picture, decode, prepare
+from worker.engine.base import Engine
+from worker.events import (
+    DeadLetter,
+    DeadLetterData,
+    Frame,
+    FrameInfo,
+    FramePosition,
+    Outcome,
+    ProcessingTimes,
+    ResultData,
+    Verdict,
+    now,
+    result_id,
+)
+from worker.judge import Judge, Judgement
+
+_NO_CAMERA = CameraSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A decoded frame: `picture` is (S, S, 3), `products` are those that it may show (None: any)."""
+
+    info: FrameInfo
+    picture: Picture
+    products: Sequence[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Polled frames after decoding; `looks[i]` is the error of a frame that cannot be inspected."""
+
+    frames: Sequence[Frame]
+    looks: Sequence[Look | FrameError]
+    started_s: float
+    decode_ms: float
+
+
+class Inspector:
+    """Decodes, embeds and judges frames by the bank in service.
+
+    `prepare` and `score` are the two halves of `inspect`; a service runs them for different batches at once.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        line: str,
+        overkill: float,
+        cameras: Mapping[str, CameraSettings] | None = None,
+        thresholds: Mapping[str, float] | None = None,
+    ) -> None:
+        self._engine = engine
+        self._line = line
+        self._overkill = overkill
+        self._cameras = cameras or {}
+        self._thresholds = thresholds or {}
+        self._judge: Judge | None = None
+        self._decoders = ThreadPoolExecutor(max_workers=2, thread_name_prefix="decode")
+
+    def use(self, bank: Bank) -> None:
+        """Take `bank` into service, from the next batch on. May be called from any thread.
+
+        Raises:
+            MismatchError: the bank was made by another engine, or its embeddings mean something else.
+            ConfigError: a configured product is not in the bank.
+            DataError: it holds too few calibration scores for the overkill asked.
+        """
+        name = f"bank {bank.version[:12]}"
+        require_same_spec(self._engine.spec, bank.manifest.spec, "the engine", name)
+        if bank.manifest.engine != self._engine.hash:
+            raise MismatchError(
+                f"{name} was made by engine {bank.manifest.engine[:12]} ({bank.manifest.target}), but "
+                f"{self._engine.hash[:12]} ({self._engine.target}) is running; fit the bank again through this engine"
+            )
+        for camera, settings in self._cameras.items():
+            unknown = sorted(set(settings.products or ()) - set(bank.products))
+            if unknown:
+                raise ConfigError(
+                    f"cameras.{camera}.products: '{unknown[0]}' is not in {name} ({', '.join(bank.products)})"
+                )
+        self._judge = Judge.of(bank, self._overkill, self._thresholds)
+
+    def inspect(self, frames: Sequence[Frame]) -> list[Outcome]:
+        """One outcome for each frame, in order."""
+        return self.score(self.prepare(frames))
+
+    def prepare(self, frames: Sequence[Frame]) -> Batch:
+        """Read headers, decode, crop and resize. A frame that cannot be inspected keeps its error instead."""
+        started_s = time.perf_counter()
+        looks = list(self._decoders.map(self._look, frames))
+        return Batch(frames, looks, started_s, _ms_since(started_s))
+
+    def score(self, batch: Batch) -> list[Outcome]:
+        """Embed and judge a prepared batch.
+
+        Raises:
+            ConfigError: no bank is in service yet.
+        """
+        judge = self._judge  # one reference for the whole batch: no verdict mixes two banks
+        if judge is None:
+            raise ConfigError("no bank is in service; push one with 'quarterturn bank push'")
+        looks = [look for look in batch.looks if isinstance(look, Look)]
+        started_s = time.perf_counter()
+        embeddings = self._engine.embed(_stack([look.picture for look in looks], self._engine.spec.side))
+        embed_ms = _ms_since(started_s)
+        started_s = time.perf_counter()
+        judgements = iter(judge.judge(embeddings, [look.products for look in looks]))
+        times = ProcessingTimes(
+            decode_ms=round(batch.decode_ms, 3),
+            embed_ms=round(embed_ms, 3),
+            score_ms=round(_ms_since(started_s), 3),
+            total_ms=round(_ms_since(batch.started_s), 3),
+        )
+        outcomes: list[Outcome] = []
+        for frame, look in zip(batch.frames, batch.looks, strict=True):
+            if isinstance(look, FrameError):
+                outcomes.append(self._dead_letter(frame, None, look))
+                continue
+            judgement = next(judgements)
+            if isinstance(judgement, FrameError):
+                outcomes.append(self._dead_letter(frame, look.info, judgement))
+            else:
+                outcomes.append(self._verdict(frame, look.info, judgement, judge.bank.version, times))
+        return outcomes
+
+    def close(self) -> None:
+        """Stop the decoding threads; the engine belongs to its owner."""
+        self._decoders.shutdown()
+
+    def _look(self, frame: Frame) -> Look | FrameError:
+        try:
+            info = frame.info()
+            camera = self._cameras.get(info.camera, _NO_CAMERA)
+            picture = prepare(decode(frame.data, info.raw), self._engine.spec.side, camera.region)
+        except FrameError as error:
+            return error
+        return Look(info, picture, (info.product,) if info.product else camera.products)
+
+    def _verdict(
+        self, frame: Frame, info: FrameInfo, judgement: Judgement, bank: str, times: ProcessingTimes
+    ) -> Verdict:
+        identity = result_id(frame.position)
+        data = ResultData(
+            result_id=identity,
+            is_simulated=info.simulated,
+            meas_id=identity,
+            part_id=info.part_id,
+            job_id=self._line,
+            creation_time=now(),
+            product_id=info.product,
+            internal_recipe_id=self._engine.hash,
+            internal_configuration_id=bank,
+            camera=info.camera,
+            alert=judgement.alert,
+            score=judgement.score,
+            threshold=judgement.threshold,
+            predicted_product=judgement.nearest,
+            view_distances=list(judgement.view_distances),
+            frame=_position(frame, info),
+            processing_times=times,
+        )
+        return Verdict(frame.position, frame.key, data)
+
+    def _dead_letter(self, frame: Frame, info: FrameInfo | None, error: FrameError) -> DeadLetter:
+        data = DeadLetterData(
+            result_id=result_id(frame.position),
+            job_id=self._line,
+            creation_time=now(),
+            reason=error.reason,
+            message=str(error),
+            camera=info.camera if info else None,
+            frame=_position(frame, info),
+            size=len(frame.data),
+        )
+        return DeadLetter(frame.position, frame.key, data)
+
+
+def _position(frame: Frame, info: FrameInfo | None) -> FramePosition:
+    place = frame.position
+    captured_at = info.captured_at if info else None
+    return FramePosition(topic=place.topic, partition=place.partition, offset=place.offset, captured_at=captured_at)
+
+
+def _stack(pictures: Sequence[Picture], side: int) -> npt.NDArray[np.uint8]:
+    return np.stack(pictures) if pictures else np.empty((0, side, side, 3), np.uint8)
+
+
+def _ms_since(start_s: float) -> float:
+    return (time.perf_counter() - start_s) * 1000

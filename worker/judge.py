@@ -1,0 +1,129 @@
+"""From scores to a judgement: which product, beyond its threshold or not, and why. Pure arithmetic, no I/O.
+
+Shapes: B frames, C products, V views, P positions, D dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from worker.contract.bank import Array, Bank
+from worker.contract.calibration import conformal_threshold
+from worker.contract.errors import ConfigError, FrameError
+from worker.contract.scoring import distances, scores, turn_ratios
+from worker.events import AlertKind
+
+_ORIENTED_SHARE = 0.95
+"""A product has an orientation only if at least this share of its calibration pictures fits best as it lies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the bank says of one frame.
+
+    `product` is the admissible product that fits best, `nearest` the best of all; `score` and `threshold` are those of
+    `product`, and `view_distances` (V,) its distance in each view. `alert` is None within the threshold.
+    """
+
+    alert: AlertKind | None
+    product: str
+    nearest: str
+    score: float
+    threshold: float
+    view_distances: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A bank with its thresholds. Immutable: a batch is judged as a whole by the judge that it began with.
+
+    `thresholds` (C,); `turn_limits[c]` is the turn ratio beyond which a part lies the wrong way, or None for a product
+    that looks the same turned.
+    """
+
+    bank: Bank
+    thresholds: Array
+    turn_limits: tuple[float | None, ...]
+
+    @classmethod
+    def of(cls, bank: Bank, overkill: float, fixed: Mapping[str, float]) -> Judge:
+        """Derive thresholds for `overkill` from the bank's calibration; `fixed` ones, by product, are kept as they are.
+
+        Raises:
+            ConfigError: a fixed threshold names a product that the bank does not hold.
+            DataError: there are too few calibration scores for this overkill.
+        """
+        unknown = sorted(set(fixed) - set(bank.products))
+        if unknown:
+            raise ConfigError(f"thresholds: '{unknown[0]}' is no product of the bank ({', '.join(bank.products)})")
+        thresholds = [
+            fixed[product]
+            if product in fixed
+            else conformal_threshold(calibration.scores, overkill, f"product '{product}'")
+            for product, calibration in zip(bank.products, bank.calibration, strict=True)
+        ]
+        turn_limits = tuple(_turn_limit(calibration.turn_ratios) for calibration in bank.calibration)
+        return cls(bank, np.array(thresholds, np.float32), turn_limits)
+
+    def judge(self, embeddings: Array, admissible: Sequence[Sequence[str] | None]) -> list[Judgement | FrameError]:
+        """Judge a batch of embeddings (B, V, P, D).
+
+        `admissible[b]` names the products that frame b may show; None admits all. A frame whose products the bank does
+        not hold gets a FrameError (`unknown_product`) in its place.
+        """
+        by_place = distances(embeddings, self.bank)
+        by_product = scores(by_place, self.bank.manifest.scoring)
+        by_view = by_place.max(axis=-1)
+        judgements: list[Judgement | FrameError] = []
+        for b, names in enumerate(admissible):
+            try:
+                judgements.append(self._judge_one(embeddings[b], by_product[b], by_view[b], names))
+            except FrameError as error:
+                judgements.append(error)
+        return judgements
+
+    def _judge_one(self, embedding: Array, score: Array, view: Array, names: Sequence[str] | None) -> Judgement:
+        """Judge one frame: embedding (V, P, D), score (C,), view (C, V)."""
+        ratios = score / self.thresholds  # comparable between products: beyond 1 is beyond the promise
+        nearest = int(ratios.argmin())
+        allowed = self._indices(names)
+        best = min(allowed, key=lambda c: float(ratios[c]))
+        alert: AlertKind | None = None
+        if score[best] > self.thresholds[best]:
+            if nearest not in allowed and ratios[nearest] <= 1:
+                alert = "wrong_product"
+            else:
+                alert = "wrong_orientation" if self._is_turned(embedding, best) else "defect"
+        return Judgement(
+            alert=alert,
+            product=self.bank.products[best],
+            nearest=self.bank.products[nearest],
+            score=float(score[best]),
+            threshold=float(self.thresholds[best]),
+            view_distances=tuple(view[best].tolist()),
+        )
+
+    def _indices(self, names: Sequence[str] | None) -> Sequence[int]:
+        if names is None:
+            return range(len(self.bank.products))
+        try:
+            return [self.bank.products.index(name) for name in names]
+        except ValueError:
+            raise FrameError(
+                "unknown_product",
+                f"product {'/'.join(names)} is not in the bank ({', '.join(self.bank.products)}); fit a bank with it",
+            ) from None
+
+    def _is_turned(self, embedding: Array, product: int) -> bool:
+        limit = self.turn_limits[product]
+        return limit is not None and float(turn_ratios(embedding[None], self.bank, product)[0]) > limit
+
+
+def _turn_limit(ratios: Array) -> float | None:
+    """The largest turn ratio of good pictures, at least 1; None where good pictures often look turned themselves."""
+    if len(ratios) == 0 or np.mean(ratios < 1) < _ORIENTED_SHARE:
+        return None
+    return max(1.0, float(ratios.max()))
