@@ -7,7 +7,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from demo.parts import Map, Surface, cover, grid
+from demo.parts import Map, Surface, cover, cut_away, grid
 
 Defect = Callable[[Surface, np.random.Generator], None]
 
@@ -16,45 +16,46 @@ def scratch(part: Surface, rng: np.random.Generator) -> None:
     """A bent groove whose ground is bare or dull."""
     pixels_a_unit = part.size / 2
     heading = rng.uniform(0, 2 * np.pi) + np.linspace(0, rng.normal(0, 0.6), 32)
-    length, width = rng.uniform(0.15, 0.55) * pixels_a_unit, rng.uniform(0.004, 0.010) * pixels_a_unit
+    length, width = rng.uniform(0.15, 0.55) * pixels_a_unit, rng.uniform(0.005, 0.012) * pixels_a_unit
     steps = np.stack([np.cos(heading), np.sin(heading)], axis=1) * length / 32
     path = np.array(_spot(part, rng)) + np.cumsum(steps, axis=0)
     groove = np.zeros_like(part.height)
     cv2.polylines(groove, [np.rint(path * 16).astype(np.int32)], False, 1.0, max(1, round(width)), cv2.LINE_AA, shift=4)
     groove = cv2.GaussianBlur(groove, (0, 0), max(0.5, width / 3)) * part.face
-    part.height[:] -= np.float32(rng.uniform(0.002, 0.006)) * groove
-    part.colour[:] *= 1 + np.float32(rng.uniform(-0.35, 0.45)) * groove[..., None]
+    part.height[:] -= np.float32(rng.uniform(0.004, 0.010)) * groove
+    part.colour[:] *= 1 + np.float32(rng.choice([-0.45, 0.6]) * rng.uniform(0.5, 1)) * groove[..., None]
 
 
 def dent(part: Surface, rng: np.random.Generator) -> None:
     """A shallow oval bowl with a slight rim."""
-    radius, stretch = rng.uniform(0.025, 0.07), rng.uniform(1.0, 1.7)
+    radius, stretch = rng.uniform(0.03, 0.08), rng.uniform(1.0, 1.7)
     u, v = _around(part, _spot(part, rng), rng)
     square = (u / radius) ** 2 + (v * stretch / radius) ** 2
     bowl = np.exp(-square) * (1 - 0.25 * square) * part.face
-    part.height[:] -= np.float32(radius * rng.uniform(0.15, 0.4)) * bowl
+    part.height[:] -= np.float32(radius * rng.uniform(0.25, 0.55)) * bowl
 
 
 def stain(part: Surface, rng: np.random.Generator) -> None:
     """A ragged film of oil, rust or dried coolant."""
-    radius = rng.uniform(0.05, 0.14)
+    radius = rng.uniform(0.06, 0.16)
     u, v = _around(part, _spot(part, rng), rng)
     depth = 1.5 - np.hypot(u, v * np.float32(rng.uniform(1, 1.6))) * np.float32(1.5 / radius) + 0.5 * _blobs(part, rng, 24)
     film = np.clip(depth, 0, 1) * part.face
-    tint = np.float32([(0.80, 0.78, 0.70), (0.78, 0.60, 0.42), (1.18, 1.2, 1.22)][rng.integers(3)])
+    tint = np.float32([(0.72, 0.70, 0.62), (0.74, 0.56, 0.38), (1.50, 1.52, 1.55)][rng.integers(3)])
     part.colour[:] *= 1 + film[..., None] * (tint - 1)
     part.gloss[:] *= 1 - np.float32(rng.uniform(0.1, 0.5)) * film
 
 
 def chip(part: Surface, rng: np.random.Generator) -> None:
-    """A piece broken off an edge; the break is rough and dull."""
+    """A bite out of an edge: a piece is gone, and the break around it is rough."""
     rim = (part.face > 0.9) & (cv2.erode(part.face, np.ones((5, 5))) < 0.5)
     u, v = _around(part, _pick(rim, rng), rng)
-    outline = np.hypot(u, v) - np.float32(rng.uniform(0.035, 0.08)) + 0.015 * _blobs(part, rng, 32)
+    size = rng.uniform(0.035, 0.085)
+    outline = np.hypot(u, 1.3 * v) - np.float32(size) + 0.012 * _blobs(part, rng, 32)
     broken = cover(outline) * part.face
-    ground = np.maximum(part.height + 0.8 * outline - 0.02 + 0.008 * _blobs(part, rng, 64), 0)
-    part.height[:] += broken * (ground - part.height)
-    part.gloss[:] *= 1 - 0.5 * broken
+    part.height[:] += broken * (0.5 * outline - 0.02 + 0.010 * _blobs(part, rng, 64))
+    part.colour[:] *= 1 + 0.1 * broken[..., None]
+    cut_away(part, outline + np.float32(0.4 * size))
 
 
 DEFECTS: dict[str, Defect] = {"scratch": scratch, "dent": dent, "stain": stain, "chip": chip}

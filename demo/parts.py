@@ -27,7 +27,7 @@ class Material:
     gloss: float
 
 
-_PLATE = Material((0.15, 0.15, 0.155), 0.25)
+_PLATE = Material((0.19, 0.19, 0.20), 0.2)
 _STEEL = Material((0.50, 0.51, 0.52), 0.80)
 _POLYMER = Material((0.30, 0.35, 0.39), 0.55)
 _GOLD = Material((0.66, 0.50, 0.24), 1.0)
@@ -134,13 +134,13 @@ def _turned_grain(size: int, rng: np.random.Generator) -> Map:
 
 def _eroded_grain(size: int, rng: np.random.Generator) -> Map:
     """The even grain of a spark-eroded mould."""
-    grain = cv2.GaussianBlur(rng.standard_normal((size, size), np.float32), (0, 0), size / 420)
+    grain = cv2.GaussianBlur(rng.standard_normal((size, size), np.float32), (0, 0), size / 500)
     return (grain / grain.std()).astype(np.float32, copy=False)
 
 
 PRODUCTS = (
     Product("flange", _flange, _turned_grain, roughness=0.00025, feature="hole", features=6),
-    Product("connector", _connector, _eroded_grain, roughness=0.0004, feature="pin", features=10),
+    Product("connector", _connector, _eroded_grain, roughness=0.0003, feature="pin", features=10),
 )
 
 
@@ -180,11 +180,17 @@ def _sink(
     inside = cover(outline)
     part.height[:] -= _CHAMFER_SLOPE * np.clip(chamfer - outline, 0, chamfer) * part.face
     if through:
-        part.height[:] *= 1 - inside
-        part.face[:] *= 1 - inside
-        _paint(part, inside, _PLATE)
+        cut_away(part, outline)
     else:
         part.height[:] -= depth * inside
+
+
+def cut_away(part: Surface, outline: Map) -> None:
+    """Remove the part inside `outline`, so that the plate shows."""
+    inside = cover(outline)
+    part.height[:] *= 1 - inside
+    part.face[:] *= 1 - inside
+    _paint(part, inside, _PLATE)
 
 
 def _paint(part: Surface, inside: Map, material: Material) -> None:

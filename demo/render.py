@@ -57,7 +57,7 @@ def _photograph(scene: Surface, rng: np.random.Generator) -> npt.NDArray[np.uint
     side = scene.size // _SUPERSAMPLING
     light = _ring_light(scene, rng)
     picture = cv2.resize(scene.colour * light[..., None], (side, side), interpolation=cv2.INTER_AREA)
-    gain = 1.1 * np.exp(rng.normal(0, 0.08)) * (1 + rng.normal(0, 0.012, 3))
+    gain = 1.3 * np.exp(rng.normal(0, 0.08)) * (1 + rng.normal(0, 0.012, 3))
     picture = cv2.GaussianBlur(picture * np.float32(gain), (0, 0), rng.uniform(0.35, 0.75))
     noise = rng.standard_normal(picture.shape, np.float32)
     picture += noise * np.sqrt(0.004**2 + 0.0003 * picture)
@@ -69,7 +69,7 @@ def _ring_light(scene: Surface, rng: np.random.Generator) -> Map:
     dx, dy = (
         cv2.Sobel(scene.height, cv2.CV_32F, *axis, ksize=3, scale=size / 2 / 8) for axis in ((1, 0), (0, 1))
     )
-    lean = np.float32(rng.normal(0, 0.03, 2))
+    lean = np.float32(rng.normal(0, 0.05, 2))
     steep = (dx - lean[0]) ** 2 + (dy - lean[1]) ** 2
     slope = np.sqrt(steep)
     diffuse = 1 / np.sqrt(1 + steep)

@@ -79,9 +79,9 @@ class Bank:
     gaussians: Gaussians
     calibration: tuple[Calibration, ...]
 
-    @cached_property
+    @property
     def blob(self) -> bytes:
-        """The bank as one safetensors file."""
+        """The bank as one safetensors file; made anew each time, because it is as large as the bank itself."""
         tensors: dict[str, npt.NDArray[Any]] = {
             "mean": self.gaussians.mean,
             "whitening": self.gaussians.whitening,

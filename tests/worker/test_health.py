@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+
+import pytest
+
+from worker.config import HttpSettings
+from worker.contract.errors import ConfigError
+from worker.health import Health, HealthServer
+
+
+def get(server: HealthServer, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}", timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def test_endpoints() -> None:
+    health = Health()
+    store = "ok"
+    health.watch("bank store", lambda: store)
+    health.frames.labels("top-01", "good").inc(3)
+    with HealthServer(health, HttpSettings(port=0)) as server:
+        assert get(server, "/healthz") == (200, json.dumps({"status": "alive", "parts": {"bank store": "ok"}}))
+        assert get(server, "/readyz")[0] == 503
+        health.ready = True
+        store = "unreachable since 12:00"
+        assert get(server, "/readyz") == (
+            200,
+            json.dumps({"ready": True, "parts": {"bank store": "unreachable since 12:00"}}),
+        )
+        metrics = get(server, "/metrics")[1]
+        assert 'quarterturn_frames_total{camera="top-01",outcome="good"} 3.0' in metrics
+        assert 'quarterturn_degraded{part="bank store"} 1.0' in metrics
+        assert get(server, "/nothing")[0] == 404
+
+
+def test_a_taken_port_is_one_sentence() -> None:
+    with HealthServer(Health(), HttpSettings(port=0)) as server:
+        with pytest.raises(ConfigError, match=rf"http: cannot listen on 127.0.0.1:{server.port} .* http.port"):
+            HealthServer(Health(), HttpSettings(port=server.port))
