@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.config import CameraSettings
-from worker.contract.bank import Bank
-from worker.contract.errors import ConfigError, FrameError, MismatchError
-from worker.contract.manifest import require_same_spec
+from worker.contract.bank import Bank, require_same_engine
+from worker.contract.errors import ConfigError, FrameError
 from worker.contract.preprocess import Picture, decode, prepare
 from worker.engine.base import Engine
 from worker.events import (
@@ -83,18 +82,12 @@ class Inspector:
             ConfigError: a configured product is not in the bank.
             DataError: it holds too few calibration scores for the overkill asked.
         """
-        name = f"bank {bank.version[:12]}"
-        require_same_spec(self._engine.spec, bank.manifest.spec, "the engine", name)
-        if bank.manifest.engine != self._engine.hash:
-            raise MismatchError(
-                f"{name} was made by engine {bank.manifest.engine[:12]} ({bank.manifest.target}), but "
-                f"{self._engine.hash[:12]} ({self._engine.target}) is running; fit the bank again through this engine"
-            )
+        require_same_engine(bank, self._engine.spec, self._engine.hash, self._engine.target)
         for camera, settings in self._cameras.items():
             unknown = sorted(set(settings.products or ()) - set(bank.products))
             if unknown:
                 raise ConfigError(
-                    f"cameras.{camera}.products: '{unknown[0]}' is not in {name} ({', '.join(bank.products)})"
+                    f"cameras.{camera}.products: '{unknown[0]}' is not in bank {bank.version[:12]} ({', '.join(bank.products)})"
                 )
         self._judge = Judge.of(bank, self._overkill, self._thresholds)
 

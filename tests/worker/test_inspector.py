@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from tests.parts import SIDE, NumpyEngine, bank_of, frame, good_part, png
 from worker.config import CameraSettings
 from worker.contract.errors import ConfigError, DataError, MismatchError
 from worker.contract.preprocess import Region
+from worker.contract.scoring import turn_ratios
 from worker.events import DeadLetter, Outcome, Verdict
 from worker.inspector import Inspector
 
@@ -71,10 +74,6 @@ def test_a_product_that_looks_the_same_turned_has_no_orientation_verdict(engine:
     bank = bank_of(engine)
     rng = np.random.default_rng(3)
     # The same bank, but calibrated on parts without a mark: they lie any way round.
-    from dataclasses import replace
-
-    from worker.contract.scoring import turn_ratios
-
     unmarked = engine.embed(np.array([symmetric(rng) for _ in range(120)]))
     calibration = replace(bank.calibration[0], turn_ratios=turn_ratios(unmarked, bank, 0))
     inspector = Inspector(engine, "line-1", overkill=0.02)
@@ -152,7 +151,7 @@ def test_banks_that_do_not_fit_are_refused_with_both_values(engine: NumpyEngine)
     inspector = Inspector(engine, "line-1", overkill=0.02)
     with pytest.raises(MismatchError, match=r"dimensions 8 against 6"):
         inspector.use(bank_of(NumpyEngine(dimensions=6)))
-    with pytest.raises(MismatchError, match=r"made by engine other-engine .* but numpy-engine"):
+    with pytest.raises(MismatchError, match=r"made by engine other-engine .* but the engine here is numpy-engine"):
         inspector.use(bank_of(NumpyEngine(name="other-engine")))
     with pytest.raises(DataError, match="needs 9999 held-out good pictures, but there are 120; add 9879"):
         Inspector(engine, "line-1", overkill=0.0001).use(bank_of(engine))

@@ -18,7 +18,7 @@ from pydantic import Field
 from safetensors import SafetensorError
 
 from worker.contract.errors import ConfigError, DataError, MismatchError
-from worker.contract.manifest import EmbeddingSpec, sha256
+from worker.contract.manifest import EmbeddingSpec, require_same_spec, sha256
 from worker.contract.settings import Settings, parse_settings
 
 Array = npt.NDArray[np.float32]
@@ -168,6 +168,21 @@ def read_bank(blob: bytes, where: str, version: str | None = None) -> Bank:
             for index in range(len(manifest.products))
         ),
     )
+
+
+def require_same_engine(bank: Bank, spec: EmbeddingSpec, engine: str, target: str) -> None:
+    """Refuse a bank that was not fitted through the engine with this spec, hash and target.
+
+    Raises:
+        MismatchError: prints both values.
+    """
+    name = f"bank {bank.version[:12]}"
+    require_same_spec(spec, bank.manifest.spec, "the engine", name)
+    if bank.manifest.engine != engine:
+        raise MismatchError(
+            f"{name} was made by engine {bank.manifest.engine[:12]} ({bank.manifest.target}), but "
+            f"the engine here is {engine[:12]} ({target}); fit the bank again through this engine"
+        )
 
 
 def _metadata(blob: bytes) -> dict[str, str]:

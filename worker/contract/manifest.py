@@ -18,7 +18,7 @@ CONTRACT = 1
 
 MANIFEST = "manifest.json"
 
-Precision = Literal["float32", "float16"]
+Precision = Literal["float32", "float16", "bfloat16"]
 M = TypeVar("M", bound=Settings)
 
 

@@ -1,0 +1,63 @@
+"""A whole line, made by the commands that a user would run: untrained encoder, OpenVINO engine, two banks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from tests.parts import good_part, png
+from worker.cli import main
+
+PRODUCTS = ("ring", "bracket")
+LINE = "line-1"
+
+
+@dataclass(frozen=True)
+class MadeLine:
+    """Folders and banks of a line; `banks` are two different ones through the same engine."""
+
+    root: Path
+    engine: Path
+    banks: tuple[Path, Path]
+
+
+def quarterturn(*arguments: str) -> None:
+    assert main(["--log-level", "warning", *arguments]) == 0, arguments
+
+
+@pytest.fixture(scope="session")
+def line(tmp_path_factory: pytest.TempPathFactory) -> MadeLine:
+    root = tmp_path_factory.mktemp("line")
+    rng = np.random.default_rng(0)
+    for product in PRODUCTS:
+        folder = root / "parts" / product / "train" / "good"
+        folder.mkdir(parents=True)
+        for n in range(80):
+            (folder / f"{n:03}.png").write_bytes(png(good_part(rng, product)))
+    train = {
+        "data": {"path": str(root / "parts"), "side": 32, "holdout": 0.5},
+        "architecture": {"width": 4, "hidden": 16, "dimensions": 8},
+        "epochs": 0,
+        "out": str(root / "model"),
+    }
+    build = {"model": str(root / "model"), "out": str(root / "engine"), "targets": ["openvino"], "views": 4}
+    (root / "train.yaml").write_text(yaml.safe_dump(train))
+    (root / "build.yaml").write_text(yaml.safe_dump(build))
+    quarterturn("train", "--config", str(root / "train.yaml"))
+    quarterturn("build", "--config", str(root / "build.yaml"))
+    banks = (root / "first.bank", root / "second.bank")
+    for path, neighbours in zip(banks, (1, 3), strict=True):
+        bank = {
+            "engine": {"path": str(root / "engine")},
+            "data": str(root / "parts"),
+            "overkill": 0.05,
+            "scoring": {"method": "knn", "neighbours": neighbours},
+            "out": str(path),
+        }
+        (root / "bank.yaml").write_text(yaml.safe_dump(bank))
+        quarterturn("bank", "fit", "--config", str(root / "bank.yaml"))
+    return MadeLine(root, root / "engine", banks)
