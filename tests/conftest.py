@@ -15,6 +15,11 @@ from worker.config import Topics
 CreateTopics = Callable[[int], Topics]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Warnings are errors, but kafka-python reads its schemas in a way that Python 3.11 and 3.12 call deprecated."""
+    config.addinivalue_line("filterwarnings", "ignore:(read|open)_text is deprecated:DeprecationWarning")
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Install the services before the first test, so that no test's time limit covers a download."""
     wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
@@ -47,7 +52,7 @@ def redis_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def create_topics(kafka_bootstrap: str) -> CreateTopics:
     """`create_topics(n)` makes the four topics of a line under new names, the frames topic with n partitions."""
-    admin = AdminClient({"bootstrap.servers": kafka_bootstrap, "log.connection.close": False})
+    admin = AdminClient({"bootstrap.servers": kafka_bootstrap, "log_level": 2})
 
     def create(partitions: int = 1) -> Topics:
         suffix = uuid.uuid4().hex[:8]
@@ -55,6 +60,8 @@ def create_topics(kafka_bootstrap: str) -> CreateTopics:
         counts = dict.fromkeys(topics.model_dump().values(), 1) | {topics.frames: partitions}
         for created in admin.create_topics([NewTopic(name, count) for name, count in counts.items()]).values():
             created.result(timeout=30)
+        while not all(admin.list_topics(name, timeout=10).topics[name].partitions for name in counts):
+            pass  # accepted by the controller, but the broker does not know it yet
         return topics
 
     return create

@@ -15,6 +15,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -34,9 +35,9 @@ _POM = Path(__file__).with_name("kafka-pom.xml")
 _DOWNLOADS = Path(__file__).parents[1] / ".services"
 _START_S = 90.0
 _JAVA_OPTIONS = "-Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
-_JAVA = ("java", *_JAVA_OPTIONS.split())
 _JAVA_VERSION = 17
 _JAVA_PACKAGES = ("openjdk-21-jre-headless", "openjdk-17-jre-headless")  # no Debian or Ubuntu in support lacks both
+_CLUSTER = "quarterturn-tests-AAAA"  # 16 bytes in base64
 
 _BROKER_PROPERTIES = """
 process.roles=broker,controller
@@ -62,9 +63,70 @@ class ServiceError(Exception):
     """A service cannot be started; the text says what to install or which variable to set."""
 
 
+class Broker:
+    """A Kafka broker of our own. Its data and address outlive `kill`, so that `start` brings the same one back."""
+
+    def __init__(self, folder: Path) -> None:
+        self._log = folder / "broker.log"
+        self._port, controller = _free_ports(2)
+        self.bootstrap = f"127.0.0.1:{self._port}"
+        properties = folder / "server.properties"
+        properties.write_text(
+            _BROKER_PROPERTIES.format(port=self._port, controller=controller, data=folder / "data"), encoding="utf-8"
+        )
+        java = ("java", *_JAVA_OPTIONS.split(), "-cp", f"{_kafka_jars()}/*")
+        _run(*java, "kafka.tools.StorageTool", "format", "--standalone", "-t", _CLUSTER, "-c", str(properties))
+        self._command = (*java, "kafka.Kafka", str(properties))
+
+    def start(self) -> None:
+        """Return when the broker answers.
+
+        Raises:
+            ServiceError: it does not; the text ends with its log.
+        """
+        self._process = _start(self._command, self._log, self._port, self._answers)
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        _end(self._process)
+
+    def freeze(self) -> None:
+        """Let it keep its connections and answer nothing, until `thaw`."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def _answers(self) -> bool:
+        try:
+            return bool(
+                AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 2}).list_topics(timeout=5).brokers
+            )
+        except KafkaException:
+            return False
+
+
+@contextlib.contextmanager
+def broker() -> Iterator[Broker]:
+    """A broker of our own that runs, even where KAFKA_BOOTSTRAP_SERVERS names another.
+
+    Raises:
+        ServiceError: it cannot be started.
+    """
+    install_kafka()
+    with _folder("kafka") as folder:
+        own = Broker(folder)
+        own.start()
+        try:
+            yield own
+        finally:
+            own.kill()
+
+
 @contextlib.contextmanager
 def kafka() -> Iterator[str]:
-    """The bootstrap servers of a real Kafka: those of KAFKA_BOOTSTRAP_SERVERS, or a broker of our own.
+    """The bootstrap servers of a real Kafka: those of KAFKA_BOOTSTRAP_SERVERS, or of a broker of our own.
 
     Raises:
         ServiceError: the broker cannot be started.
@@ -72,22 +134,13 @@ def kafka() -> Iterator[str]:
     if given := os.environ.get(KAFKA_VARIABLE):
         yield given
         return
-    install_kafka()
-    classpath = f"{_kafka_jars()}/*"
-    with _folder("kafka") as folder:
-        port, controller = _free_ports(2)
-        properties = folder / "server.properties"
-        properties.write_text(_BROKER_PROPERTIES.format(port=port, controller=controller, data=folder / "data"))
-        format_data = ("kafka.tools.StorageTool", "format", "--standalone", "-t", "quarterturn-tests-4Aw")
-        _run(*_JAVA, "-cp", classpath, *format_data, "-c", str(properties))
-        bootstrap = f"127.0.0.1:{port}"
-        with _server((*_JAVA, "-cp", classpath, "kafka.Kafka", str(properties)), folder, port, _kafka_probe(bootstrap)):
-            yield bootstrap
+    with broker() as own:
+        yield own.bootstrap
 
 
 @contextlib.contextmanager
 def redis_server() -> Iterator[str]:
-    """The URL of a real Redis: that of REDIS_URL, or a server of our own.
+    """The URL of a real Redis: that of REDIS_URL, or of a server of our own.
 
     Raises:
         ServiceError: the server cannot be started.
@@ -98,10 +151,13 @@ def redis_server() -> Iterator[str]:
     install_redis()
     with _folder("redis") as folder:
         (port,) = _free_ports(1)
-        command = ("redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder))
         url = f"redis://127.0.0.1:{port}/0"
-        with _server(command, folder, port, _redis_probe(url)):
+        command = ("redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder))
+        process = _start(command, folder / "redis.log", port, lambda: _redis_answers(url))
+        try:
             yield url
+        finally:
+            _end(process)
 
 
 def install_redis() -> None:
@@ -185,27 +241,27 @@ def _free_ports(count: int) -> list[int]:
         return [int(opened.getsockname()[1]) for opened in sockets]
 
 
-@contextlib.contextmanager
-def _server(command: tuple[str, ...], folder: Path, port: int, is_ready: Callable[[], bool]) -> Iterator[None]:
-    """Run `command` until the block ends; enter the block when `port` is open and the server `is_ready`."""
-    log = folder / "server.log"
+def _start(command: tuple[str, ...], log: Path, port: int, answers: Callable[[], bool]) -> subprocess.Popen[bytes]:
+    """Run `command` in the background; return when `port` is open and the server answers."""
     # setpriv: a test run that is killed takes its servers along.
     tied = ("setpriv", "--pdeathsig", "KILL", *command) if shutil.which("setpriv") else command
-    with log.open("wb") as output:
+    with log.open("ab") as output:
         process = subprocess.Popen(tied, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
-    try:
-        deadline = time.monotonic() + _START_S
-        while not (_is_open(port) and is_ready()):
-            if process.poll() is not None or time.monotonic() > deadline:
-                tail = log.read_text(errors="replace")[-3000:]
-                raise ServiceError(
-                    f"{command[0]} did not start (exit code {process.poll()}); its log ends with:\n{tail}"
-                )
-            time.sleep(0.05)
-        yield
-    finally:
-        process.kill()  # nothing to save: the data is thrown away
-        process.wait()
+    deadline = time.monotonic() + _START_S
+    while not (_is_open(port) and answers()):
+        if process.poll() is not None or time.monotonic() > deadline:
+            _end(process)
+            tail = log.read_text(errors="replace")[-3000:]
+            raise ServiceError(
+                f"{command[0]} did not start (exit code {process.returncode}); its log ends with:\n{tail}"
+            )
+        time.sleep(0.05)
+    return process
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()  # there is nothing to save: the data is thrown away
+    process.wait()
 
 
 def _is_open(port: int) -> bool:
@@ -214,25 +270,12 @@ def _is_open(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _kafka_probe(bootstrap: str) -> Callable[[], bool]:
-    def answers() -> bool:
-        try:
-            return bool(AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=5).brokers)
-        except KafkaException:
-            return False
-
-    return answers
-
-
-def _redis_probe(url: str) -> Callable[[], bool]:
-    def answers() -> bool:
-        try:
-            with redis.Redis.from_url(url) as client:
-                return bool(client.ping())
-        except redis.RedisError:
-            return False
-
-    return answers
+def _redis_answers(url: str) -> bool:
+    try:
+        with redis.Redis.from_url(url) as client:
+            return bool(client.ping())
+    except redis.RedisError:
+        return False
 
 
 def main(arguments: list[str]) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.amp import GradScaler
+from torch.optim import SGD
 
 from trainer.encoder import Architecture, Encoder
 from worker.contract.errors import ConfigError, DataError, MismatchError
@@ -30,6 +31,8 @@ from worker.contract.manifest import (
 from worker.contract.settings import parse_settings
 
 WEIGHTS = "model.safetensors"
+
+_CHECKPOINT = "quarterturn-checkpoint"
 
 
 def save_model(
@@ -51,7 +54,6 @@ def save_model(
         DataError: `folder` holds something that is no model.
     """
     require_replaceable(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         new, old = Path(scratch, "new"), Path(scratch, "old")
         new.mkdir()
@@ -92,14 +94,83 @@ def load_model(folder: Path) -> tuple[Encoder, ModelManifest]:
     return encoder.eval(), manifest
 
 
-def require_replaceable(folder: Path) -> None:
-    """Refuse to replace what is not a model.
+@dataclass(frozen=True)
+class Learner:
+    """What training changes, and so what a checkpoint holds."""
+
+    encoder: Encoder
+    optimiser: SGD
+    scaler: GradScaler
+
+
+def save_checkpoint(path: Path, learner: Learner, step: int, recipe: Mapping[str, Any]) -> None:
+    """Write what a run needs to go on after `step` steps as one file, replacing the last one at a stroke.
+
+    `recipe` is everything that decides the weights. No random generator is saved: each draw depends on the seed and
+    the step alone.
+    """
+    tensors = {f"encoder.{name}": tensor for name, tensor in learner.encoder.state_dict().items()}
+    for name, parameter in learner.encoder.named_parameters():
+        if parameter in learner.optimiser.state:
+            tensors[f"momentum.{name}"] = learner.optimiser.state[parameter]["momentum_buffer"]
+    document = json.dumps({"step": step, "recipe": recipe, "scaler": learner.scaler.state_dict()})
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, unfinished, {_CHECKPOINT: document})
+    unfinished.replace(path)
+
+
+def load_checkpoint(path: Path, learner: Learner, recipe: Mapping[str, Any]) -> int:
+    """Bring `learner` to the state in `path`; returns the number of steps done.
 
     Raises:
-        DataError: `folder` is a file, or a folder that holds something but no manifest.
+        DataError: there is no such file, or it is no checkpoint.
+        MismatchError: it was made with another architecture, other pictures or other settings.
     """
+    try:
+        with safe_open(path, framework="pt") as file:
+            document = json.loads(file.metadata()[_CHECKPOINT])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: there is no checkpoint to resume from; train with 'resume: false'") from error
+    except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
+        raise DataError(f"{path}: is no checkpoint ({error}); delete it and train with 'resume: false'") from error
+    _require_same_recipe(path, document["recipe"], recipe)
+    _fill(learner.encoder, _below(tensors, "encoder."), path)
+    momentum = _below(tensors, "momentum.")
+    for name, parameter in learner.encoder.named_parameters():
+        if name in momentum:
+            learner.optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum[name])
+    learner.scaler.load_state_dict(document["scaler"])
+    return int(document["step"])
+
+
+def require_replaceable(folder: Path) -> None:
+    """Refuse to replace what is no model, and to write where nothing can be written. Makes the parent folders.
+
+    Raises:
+        DataError: `folder` is a file, or holds something but no manifest, or cannot be made.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder.parent).close()
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written ({error.strerror}); set 'out' to another folder") from error
     if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"{folder}: exists and is no model, so it will not be replaced; set 'out' to another folder")
+
+
+def _require_same_recipe(path: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    different = [key for key in sorted(saved.keys() | wanted.keys()) if saved.get(key) != wanted.get(key)]
+    if different:
+        values = ", ".join(f"{key} {saved.get(key)} against {wanted.get(key)}" for key in different)
+        raise MismatchError(
+            f"{path}: was made with other settings than this run's ({values}); set them back, or train anew with "
+            "'resume: false'"
+        )
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _fill(encoder: Encoder, weights: dict[str, Tensor], path: Path) -> None:

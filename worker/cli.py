@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from worker import bank_cli, camera, evaluate
@@ -105,10 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_arguments(command)
 
     command = commands.add_parser("demo", help="train, build, fit, stream and report in one go")
-    command.add_argument("--data", metavar="DIR", help="a folder of real pictures; without it, parts are rendered")
-    command.add_argument(
-        "--out", default="out/demo", metavar="DIR", help="default: %(default)s"
-    )
+    add_config(command, "configs/demo.yaml")
+    command.add_argument("--data", type=Path, metavar="DIR", help="real pictures; without it, parts are rendered")
+    command.add_argument("--out", type=Path, default=Path("out/demo"), metavar="DIR", help="default: %(default)s")
     command.add_argument("--kafka", metavar="HOST:PORT", help="stream through this broker instead of a folder")
     command.add_argument("--redis", metavar="URL", help="keep the bank in this Redis instead of a folder")
     command.set_defaults(run=run_demo)

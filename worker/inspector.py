@@ -86,9 +86,8 @@ class Inspector:
         for camera, settings in self._cameras.items():
             unknown = sorted(set(settings.products or ()) - set(bank.products))
             if unknown:
-                raise ConfigError(
-                    f"cameras.{camera}.products: '{unknown[0]}' is not in bank {bank.version[:12]} ({', '.join(bank.products)})"
-                )
+                held = f"bank {bank.version[:12]} ({', '.join(bank.products)})"
+                raise ConfigError(f"cameras.{camera}.products: '{unknown[0]}' is not in {held}")
         self._judge = Judge.of(bank, self._overkill, self._thresholds)
 
     def inspect(self, frames: Sequence[Frame]) -> list[Outcome]:

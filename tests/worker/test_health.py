@@ -41,6 +41,8 @@ def test_endpoints() -> None:
 
 
 def test_a_taken_port_is_one_sentence() -> None:
-    with HealthServer(Health(), HttpSettings(port=0)) as server:
-        with pytest.raises(ConfigError, match=rf"http: cannot listen on 127.0.0.1:{server.port} .* http.port"):
-            HealthServer(Health(), HttpSettings(port=server.port))
+    with (
+        HealthServer(Health(), HttpSettings(port=0)) as server,
+        pytest.raises(ConfigError, match=rf"http: cannot listen on 127.0.0.1:{server.port} .* http.port"),
+    ):
+        HealthServer(Health(), HttpSettings(port=server.port))

@@ -1,10 +1,25 @@
-"""What both stores must decide alike: which version a prefix means, and which versions are too old to keep."""
+"""What is alike for every store: the active version, what a prefix means, what is too old, how a time is written."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timezone
 
+from worker.bankstore.base import BankStore, BankVersion
 from worker.contract.errors import DataError
+
+
+def require_active(store: BankStore, line: str) -> BankVersion:
+    """The active version of `line`.
+
+    Raises:
+        DataError: it has none; the text says how to push one.
+        UnavailableError: the store cannot be reached.
+    """
+    active = store.current(line)
+    if active is None:
+        raise DataError(f"line '{line}' has no bank; push one with 'quarterturn bank push'")
+    return active
 
 
 def find_version(known: Sequence[str], prefix: str, line: str) -> str:
@@ -15,7 +30,7 @@ def find_version(known: Sequence[str], prefix: str, line: str) -> str:
     """
     found = [version for version in known if prefix and version.startswith(prefix)]
     if not found:
-        raise DataError(f"line '{line}' has no bank '{prefix}'; see 'quarterturn bank list' for those it has")
+        raise DataError(f"line '{line}' has no bank '{prefix}'; 'quarterturn bank list' shows those it has")
     if len(found) > 1:
         names = ", ".join(version[:12] for version in found[:3])
         raise DataError(f"line '{line}' has {len(found)} banks that begin with '{prefix}' ({names}); give more digits")
@@ -23,6 +38,12 @@ def find_version(known: Sequence[str], prefix: str, line: str) -> str:
 
 
 def outdated(newest_first: Sequence[str], protected: Sequence[str], keep: int) -> list[str]:
-    """The versions to drop so that `keep` stay; the `protected` ones stay whatever their age."""
+    """The versions to drop so that `keep` stay; `protected` ones stay whatever their age, and count as kept."""
     others = [version for version in newest_first if version not in protected]
-    return others[max(0, keep - len(protected)) :]
+    room = keep - (len(newest_first) - len(others))
+    return others[max(0, room) :]
+
+
+def timestamp(seconds: float) -> str:
+    """Seconds since 1970 as ISO 8601 in UTC, with milliseconds."""
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")

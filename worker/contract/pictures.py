@@ -40,8 +40,7 @@ def list_pictures(folder: Path) -> list[Path]:
     Raises:
         DataError: the folder is missing or holds no picture.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: there is no such folder; check the path")
+    _require_folder(folder)
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if not found:
         raise DataError(f"{folder}: holds no picture ({', '.join(sorted(SUFFIXES))}); check the path")
@@ -54,8 +53,7 @@ def good_pictures(root: Path) -> dict[str, list[Path]]:
     Raises:
         DataError: the folder is missing, empty or laid out in none of the four ways.
     """
-    if not root.is_dir():
-        raise DataError(f"{root}: there is no such folder; check the path")
+    _require_folder(root)
     if (root / "train" / GOOD).is_dir():
         return {root.resolve().name: list_pictures(root / "train" / GOOD)}
     children = _folders(root)
@@ -74,8 +72,9 @@ def test_pictures(root: Path) -> list[TestPicture]:
     """The labelled test pictures below `root`, sorted by product, type and name.
 
     Raises:
-        DataError: there are none.
+        DataError: the folder is missing, or holds none.
     """
+    _require_folder(root)
     products = good_pictures(root) if (root / "train").is_dir() else {}
     found: list[TestPicture] = []
     if (root / "test").is_dir():
@@ -109,3 +108,8 @@ def hold_out(pictures: Sequence[Path], share: float) -> tuple[list[Path], list[P
 
 def _folders(root: Path) -> list[Path]:
     return sorted(child for child in root.iterdir() if child.is_dir() and not child.name.startswith("."))
+
+
+def _require_folder(path: Path) -> None:
+    if not path.is_dir():
+        raise DataError(f"{path}: there is no such folder; check the path")

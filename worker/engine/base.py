@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -9,8 +10,13 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from worker.contract.errors import DataError
+from worker.contract.errors import DataError, MismatchError
 from worker.contract.manifest import EmbeddingSpec, EngineManifest, read_manifest, verify_files
+
+Tensors = dict[str, tuple[str, tuple[int, ...]]]
+"""A graph's inputs and outputs: name -> (dtype, shape); -1 is the batch."""
+
+_RUN_PICTURES = 16  # pictures (frames × views) in one run: as fast as larger runs, and memory stays bounded
 
 
 class Engine(Protocol):
@@ -78,3 +84,38 @@ def check_frames(frames: npt.NDArray[np.uint8], spec: EmbeddingSpec) -> None:
     wanted = (spec.side, spec.side, 3)
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != wanted:
         raise ValueError(f"frames must be uint8 (B, {spec.side}, {spec.side}, 3), not {frames.dtype} {frames.shape}")
+
+
+def check_tensors(found: Tensors, folder: EngineFolder) -> None:
+    """Refuse a graph that is not the one that the manifest describes.
+
+    Raises:
+        MismatchError: prints both.
+    """
+    spec = folder.manifest.spec
+    wanted: Tensors = {
+        "frames": ("uint8", (-1, spec.side, spec.side, 3)),
+        "embeddings": ("float32", (-1, spec.views, spec.positions, spec.dimensions)),
+    }
+    if found != wanted:
+        raise MismatchError(
+            f"{folder.files[0]}: the graph has {found}, but the manifest says {wanted}; build the engine again"
+        )
+
+
+def embed_in_runs(
+    frames: npt.NDArray[np.uint8],
+    spec: EmbeddingSpec,
+    run: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]],
+) -> npt.NDArray[np.float32]:
+    """Check `frames` and embed them by as many calls of `run` as memory and caches like; what `run` returns is copied.
+
+    Raises:
+        ValueError: the frames have another shape or dtype.
+    """
+    check_frames(frames, spec)
+    embeddings = np.empty((len(frames), spec.views, spec.positions, spec.dimensions), np.float32)
+    step = max(1, _RUN_PICTURES // spec.views)
+    for start in range(0, len(frames), step):
+        embeddings[start : start + step] = run(frames[start : start + step])
+    return embeddings

@@ -1,0 +1,135 @@
+"""`quarterturn demo`: the whole way on one machine. Every step is what a user's own command would do."""
+
+from __future__ import annotations
+
+import argparse
+import time
+import uuid
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+from rich.progress import track
+
+from demo.config import DemoSettings
+from demo.render import render_line
+from demo.stream import Result, camera_of, lay_out, through_folder, through_kafka
+from demo.summary import print_summary, streamed_evaluation
+from engine_build.build import build
+from trainer.train import train
+from worker.assemble import open_engine, open_store
+from worker.config import WorkerSettings
+from worker.contract.bank import Bank
+from worker.contract.pictures import TestPicture, test_pictures
+from worker.contract.settings import load_settings, parse_settings
+from worker.evaluate import evaluate
+from worker.figures import Evaluation
+from worker.fit import fit_bank, split_pictures
+from worker.report import write_report
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Render or take parts, train, build, fit and push a bank, stream the test pictures, report."""
+    console = Console(highlight=False)
+    out: Path = arguments.out
+    data: Path = arguments.data or out / "parts"
+    settings = _settings(arguments, out, data)
+    if arguments.data is None:
+        console.rule(f"1. Render parts into {data}")
+        render_line(data, seed=settings.train.seed)
+    pictures = test_pictures(data)
+
+    console.rule("2. Train an encoder on good parts")
+    train(settings.train)
+    console.rule("3. Build an engine")
+    build(settings.build)
+    console.rule("4. Fit a bank through the engine, and push it")
+    bank = _fit(settings)
+    worker = _worker_settings(arguments, settings, bank)
+    with closing(open_store(worker.bank)) as store:
+        store.publish(worker.line, bank)
+
+    console.rule("5. Stream test pictures past a worker")
+    truth = lay_out(pictures, out / "frames", settings.train.seed)
+    results, frames_per_s = _stream(worker, out, truth)
+    evaluation = streamed_evaluation(results, truth, bank, settings.bank.overkill)
+    console.rule("6. Report")
+    untrained = [
+        _evaluate(_settings(arguments, out / "untrained", data, "train.epochs=0", f"train.seed={seed}"), pictures)
+        for seed in range(settings.untrained)
+    ]
+    write_report(evaluation, out / "report.html")
+    print_summary(console, evaluation, results, truth, untrained)
+    console.print(f"{len(results)} frames, {frames_per_s:.0f} frames/s; the report is {out / 'report.html'},")
+    console.print(f"the worker's settings {out / 'worker.yaml'}, its log {out / 'worker.log'}")
+
+
+def _settings(arguments: argparse.Namespace, out: Path, data: Path, *more: str) -> DemoSettings:
+    """The settings file with the folders of every step filled in, then what the user and `more` override."""
+    model, engine, bank = out / "model", out / "engine", out / "line.bank"
+    places = [
+        f"train.data.path={data}",
+        f"train.out={model}",
+        f"build.model={model}",
+        f"build.out={engine}",
+        f"bank.data={data}",
+        f"bank.engine.path={engine}",
+        f"bank.out={bank}",
+    ]
+    return load_settings(arguments.config, DemoSettings, [*places, *arguments.overrides, *more])
+
+
+def _fit(settings: DemoSettings) -> Bank:
+    fit = settings.bank
+    with closing(open_engine(fit.engine)) as engine:
+        bank = fit_bank(engine, split_pictures(fit.data, None, settings.train.data.holdout), fit.scoring, fit.overkill)
+    fit.out.write_bytes(bank.blob)
+    return bank
+
+
+def _worker_settings(arguments: argparse.Namespace, settings: DemoSettings, bank: Bank) -> WorkerSettings:
+    """The worker's settings; they are also written to `worker.yaml`, for the worker and for the user to go on with."""
+    out: Path = arguments.out
+    name = f"demo-{uuid.uuid4().hex[:8]}"  # nobody else's topics, group or bank
+    topics = {kind: f"{name}-{kind}" for kind in ("frames", "verdicts", "alerts", "dead_letters")}
+    kafka = {"bootstrap_servers": arguments.kafka, "group": name, "topics": topics}
+    folder = {"path": str(out / "frames"), "out": str(out / "results.jsonl")}
+    redis = {"url": arguments.redis, "snapshot": str(out / "banks")}
+    document = {
+        "line": name,
+        "engine": settings.bank.engine.model_dump(mode="json"),
+        "bank": {"redis": redis} if arguments.redis else {"file": {"path": str(out / "banks")}},
+        "transport": {"kafka": kafka} if arguments.kafka else {"folder": folder},
+        "overkill": settings.bank.overkill,
+        "cameras": {camera_of(product): {"products": [product]} for product in bank.products},
+        "http": {"port": 0},
+    }
+    (out / "worker.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    return parse_settings(document, WorkerSettings, str(out / "worker.yaml"))
+
+
+def _stream(worker: WorkerSettings, out: Path, truth: Mapping[str, TestPicture]) -> tuple[list[Result], float]:
+    """The results of all frames, and the frames per second from the first result to the last."""
+    config = out / "worker.yaml"
+    if worker.transport.kafka is not None:
+        stream = through_kafka(worker.transport.kafka, config, out / "frames", len(truth))
+    else:
+        assert worker.transport.folder is not None  # TransportSettings holds exactly one
+        stream = through_folder(worker.transport.folder, config)
+    results: list[Result] = []
+    times: list[float] = []
+    for result in track(stream, "inspecting", total=len(truth)):
+        results.append(result)
+        times.append(time.perf_counter())
+    return results, (len(times) - 1) / max(times[-1] - times[0], 1e-9) if times else 0.0
+
+
+def _evaluate(settings: DemoSettings, pictures: list[TestPicture]) -> Evaluation:
+    """Train, build, fit and evaluate by `settings`, quietly and without a stream."""
+    train(settings.train, progress=False)
+    build(settings.build, progress=False)
+    bank = _fit(settings)
+    with closing(open_engine(settings.bank.engine)) as engine:
+        return evaluate(engine, bank, pictures, settings.bank.overkill)

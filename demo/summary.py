@@ -1,0 +1,96 @@
+"""What the demo shows at its end: the streamed verdicts beside the truth, and what training was good for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Column, Table
+
+from demo.stream import WRONG_PRODUCT, Result
+from worker.contract.bank import Bank
+from worker.contract.calibration import promise
+from worker.contract.pictures import GOOD, TestPicture
+from worker.figures import Evaluation, Inspected, Swapped
+
+_KINDS = (None, "defect", "wrong_product", "wrong_orientation")
+
+
+def streamed_evaluation(
+    results: Sequence[Result], truth: Mapping[str, TestPicture], bank: Bank, overkill: float
+) -> Evaluation:
+    """The evaluation of streamed verdicts; parts under the wrong camera are counted apart, as swapped."""
+    verdicts = [(truth[result["partId"]], result) for result in results if "score" in result]
+    swapped = [result["alert"] for part, result in verdicts if part.defect == WRONG_PRODUCT]
+    return Evaluation(
+        engine=bank.manifest.engine,
+        target=bank.manifest.target,
+        bank=bank.version,
+        overkill=overkill,
+        promises={
+            product: promise(len(calibration.scores), overkill)
+            for product, calibration in zip(bank.products, bank.calibration, strict=True)
+        },
+        inspected=[_inspected(part, result) for part, result in verdicts if part.defect != WRONG_PRODUCT],
+        unreadable=[],
+        swapped=Swapped(
+            parts=len(swapped),
+            alerted=sum(alert is not None for alert in swapped) / len(swapped),
+            named=swapped.count("wrong_product") / len(swapped),
+        )
+        if swapped
+        else None,
+    )
+
+
+def print_summary(
+    console: Console,
+    evaluation: Evaluation,
+    results: Sequence[Result],
+    truth: Mapping[str, TestPicture],
+    untrained: Sequence[Evaluation],
+) -> None:
+    """The table of verdicts by truth, then the figures in words."""
+    console.print(_verdict_table(results, truth))
+    total = evaluation.total
+    console.print(f"AUROC {_figure(total.auroc)}", end="")
+    if untrained:
+        floor = ", ".join(_figure(one.total.auroc) for one in untrained)
+        console.print(f" (an untrained encoder with the same bank: {floor})", end="")
+    if total.overkill is not None and total.escape is not None:
+        console.print(f"; overkill {total.overkill:.1%}, escape {total.escape:.1%} at the threshold")
+    for product, sentence in evaluation.promises.items():
+        console.print(f"{product}: {sentence}")
+
+
+def _verdict_table(results: Sequence[Result], truth: Mapping[str, TestPicture]) -> Table:
+    counts: dict[tuple[str, str], Counter[str | None]] = {}
+    for result in results:
+        part = truth[result["partId"]] if "score" in result else None
+        row = (part.product, part.defect) if part else ("", "dead letter")
+        counts.setdefault(row, Counter())[result.get("alert")] += 1
+    columns = [Column("frames", justify="right"), *(Column(kind or "pass", justify="right") for kind in _KINDS)]
+    table = Table("product", "truth", *columns, "")
+    for (product, defect), kinds in sorted(counts.items(), key=lambda item: (item[0][0], item[0][1] != GOOD, item[0])):
+        found = kinds.total() - kinds[None]
+        remark = f"{found / kinds.total():.0%} {'rejected' if defect == GOOD else 'found'}"
+        cells = (str(kinds[kind] or "·") for kind in _KINDS)
+        table.add_row(product, defect, str(kinds.total()), *cells, remark, style="bold" if defect == GOOD else None)
+    return table
+
+
+def _inspected(part: TestPicture, result: Result) -> Inspected:
+    return Inspected(
+        path=part.path,
+        product=part.product,
+        defect=part.defect,
+        score=result["score"],
+        threshold=result["threshold"],
+        alert=result["alert"],
+        nearest=result["predictedProduct"],
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

@@ -1,0 +1,150 @@
+"""From a trained model to ONNX graphs; the only file of the builder that imports the trainer.
+
+A graph does everything of a frame: uint8 (B, S, S, 3) RGB in, (B, V, P, D) float32 embeddings of unit length out.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainer.checkpoint import WEIGHTS, load_model
+from trainer.encoder import normalise
+from worker.contract.manifest import EmbeddingSpec
+from worker.contract.views import turn
+
+GraphPrecision = Literal["float32", "float16"]
+
+_OPSET = 18  # the newest that every TensorRT in use reads
+_DTYPES = {"float32": torch.float32, "float16": torch.float16}
+
+
+class FrameGraph(nn.Module):
+    """Cast, turn into the views, normalise, encode, project, bring to unit length: what an engine computes.
+
+    All between the cast and the final float32 normalisation is of type `precision`.
+    """
+
+    views: int
+    pixels: Tensor
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, encoder: nn.Module, side: int, views: int, precision: GraphPrecision) -> None:
+        super().__init__()
+        self.side = side
+        self.views = views
+        self.encoder = copy.deepcopy(encoder)
+        # One gather makes all views; its indices are the contract's own turns of the grid of pixel numbers.
+        grid = np.arange(side * side).reshape(side, side)
+        self.register_buffer("pixels", torch.from_numpy(np.concatenate([turn(grid, v).ravel() for v in range(views)])))
+        # `normalise` is affine, so what it makes of black and of white says all of it.
+        black, white = normalise(torch.tensor([0.0, 255.0]).view(2, 1, 1, 1).expand(2, 3, 1, 1))
+        self.register_buffer("scale", (white - black) / 255)
+        self.register_buffer("shift", black)
+        self.to(_DTYPES[precision]).eval()
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(B, S, S, 3) uint8 -> (B, V, P, D) float32."""
+        # Cast first, because TensorRT takes uint8 nowhere else; normalise after the turns, where it is fused with them.
+        pictures = self._turn(frames.to(self.scale.dtype)) * self.scale + self.shift
+        projections: Tensor = self.encoder(pictures).float()
+        lengths = torch.linalg.vector_norm(projections, dim=-1, keepdim=True).clamp_min(1e-12)
+        embeddings: Tensor = projections / lengths
+        return embeddings.reshape(-1, self.views, 1, embeddings.shape[-1])
+
+    def _turn(self, frames: Tensor) -> Tensor:
+        """(B, S, S, 3) -> (B · V, 3, S, S), the views of a frame one after the other."""
+        turned = frames.reshape(-1, self.side**2, 3).index_select(1, self.pixels)
+        return turned.reshape(-1, self.side, self.side, 3).permute(0, 3, 1, 2)
+
+
+class Exporter:
+    """A trained model with V views (None: as many as it was trained for): its reference embeddings and its graphs.
+
+    Raises:
+        DataError: the model folder, its manifest or its weights are missing or damaged.
+        MismatchError: the weights are not those that the manifest lists.
+    """
+
+    def __init__(self, folder: Path, views: Literal[1, 2, 4, 8] | None = None) -> None:
+        self.encoder, self.manifest = load_model(folder)
+        self.spec = EmbeddingSpec(
+            side=self.manifest.side,
+            views=views or self.manifest.views,
+            positions=1,
+            dimensions=self.encoder.architecture.dimensions,
+        )
+
+    @property
+    def model_hash(self) -> str:
+        """The SHA-256 of the model's weights."""
+        return self.manifest.files[WEIGHTS]
+
+    @torch.no_grad()
+    def embed(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """(B, S, S, 3) uint8 -> (B, V, P, D) float32: what every engine must reproduce.
+
+        Made as training makes it, with `turn`, `normalise` and the encoder, and with nothing of `FrameGraph`.
+        """
+        spec, embeddings = self.spec, []
+        for frame in frames:
+            views = np.stack([turn(frame, view) for view in range(spec.views)])
+            projections = self.encoder(normalise(torch.from_numpy(views).permute(0, 3, 1, 2)))
+            embeddings.append(F.normalize(projections, dim=-1).numpy())
+        return np.stack(embeddings).reshape(-1, spec.views, spec.positions, spec.dimensions)
+
+    def write_graph(self, folder: Path, precision: GraphPrecision) -> str:
+        """Write the ONNX graph to `folder`, unless another target did; returns the file's name."""
+        name = f"model.{precision}.onnx"
+        if not (folder / name).exists():
+            graph = FrameGraph(self.encoder, self.spec.side, self.spec.views, precision)
+            (folder / name).write_bytes(to_onnx(graph, self.spec.side).SerializeToString(deterministic=True))
+        return name
+
+
+def to_onnx(graph: nn.Module, side: int) -> onnx.ModelProto:
+    """`graph`, from `frames` (B, side, side, 3) uint8 to `embeddings`, as a checked ONNX model for any batch size."""
+    with _quiet_exporter():
+        program = torch.onnx.export(
+            graph,
+            (torch.zeros(2, side, side, 3, dtype=torch.uint8),),
+            dynamo=True,
+            opset_version=_OPSET,
+            input_names=["frames"],
+            output_names=["embeddings"],
+            dynamic_shapes=({0: torch.export.Dim("B")},),
+            verbose=False,
+        )
+    assert program is not None
+    ClearMetadataAndDocStringPass()(program.model)  # it holds stack traces with this machine's paths
+    model = program.model_proto
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """The exporter warns of its own deprecations and of torchvision, which we do not use."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

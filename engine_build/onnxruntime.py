@@ -1,0 +1,26 @@
+"""The ONNX Runtime target: the graph of the wanted type as it is.
+
+ONNX Runtime could save the graph that it optimised, but for this kind of CPU only.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+from engine_build.export import Exporter
+from engine_build.target import TargetFiles
+from worker.contract.manifest import Precision
+from worker.engine.base import EngineFolder
+from worker.engine.onnxruntime import OnnxRuntimeEngine
+
+
+def write(exporter: Exporter, folder: Path, precision: Precision) -> TargetFiles:
+    """Put the graph into `folder`."""
+    graph = exporter.write_graph(folder, "float16" if precision == "float16" else "float32")
+    return TargetFiles((graph,), {"onnxruntime": version("onnxruntime")})
+
+
+def open_engine(folder: EngineFolder) -> OnnxRuntimeEngine:
+    """The engine as the worker opens it."""
+    return OnnxRuntimeEngine(folder)

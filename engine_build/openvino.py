@@ -1,0 +1,26 @@
+"""The OpenVINO target: the float32 graph as it is.
+
+OpenVINO's own file format loads a hundredth of a second sooner and runs no faster (docs/engines.md), so there is
+nothing to compile; the precision is a setting of the engine.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+from engine_build.export import Exporter
+from engine_build.target import TargetFiles
+from worker.contract.manifest import Precision
+from worker.engine.base import EngineFolder
+from worker.engine.openvino import OpenVinoEngine
+
+
+def write(exporter: Exporter, folder: Path, precision: Precision) -> TargetFiles:
+    """Put the graph into `folder`."""
+    return TargetFiles((exporter.write_graph(folder, "float32"),), {"openvino": version("openvino")})
+
+
+def open_engine(folder: EngineFolder) -> OpenVinoEngine:
+    """The engine as the worker opens it."""
+    return OpenVinoEngine(folder)

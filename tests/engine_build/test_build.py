@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+import safetensors.numpy
+
+import engine_build.openvino
+from engine_build.build import build
+from engine_build.config import BuildSettings
+from tests.engine_build.models import SIDE, oracle, random_frames, save_random_model
+from worker.contract.errors import ConfigError, DataError, MismatchError
+from worker.contract.manifest import EngineManifest, read_manifest
+from worker.contract.settings import load_settings
+from worker.engine.base import EngineFolder, open_folder
+from worker.engine.openvino import OpenVinoEngine
+
+BOTH = ("openvino", "onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_random_model(tmp_path_factory.mktemp("plant") / "model", views=2)
+
+
+@pytest.fixture(scope="module")
+def engine(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(settings(model, tmp_path_factory.mktemp("plant") / "engine"), progress=False)
+
+
+def settings(model: Path, out: Path, **changes: Any) -> BuildSettings:
+    return BuildSettings.model_validate({"model": model, "out": out, "targets": BOTH, **changes})
+
+
+def manifest_of(engine: Path) -> EngineManifest:
+    return read_manifest(engine, EngineManifest, "quarterturn build")
+
+
+class Deviating(OpenVinoEngine):
+    """The real engine, but as if it computed every third number of an embedding too coarsely."""
+
+    def embed(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        embeddings = super().embed(frames)
+        embeddings[..., ::3] = np.round(embeddings[..., ::3], 1)
+        return embeddings
+
+
+def test_the_manifest_says_what_the_engine_was_made_from(model: Path, engine: Path) -> None:
+    manifest = manifest_of(engine)
+    assert manifest.model == hashlib.sha256((model / "model.safetensors").read_bytes()).hexdigest()
+    assert manifest.products == ("ring", "nut")
+    assert manifest.holdout == 0.25
+    assert manifest.spec.model_dump() == {"contract": 1, "side": SIDE, "views": 2, "positions": 1, "dimensions": 12}
+    assert {name: part.precision for name, part in manifest.targets.items()} == dict.fromkeys(BOTH, "float32")
+    assert all(part.parity > 0.9999999 for part in manifest.targets.values())
+    assert all(part.details.keys() == {name} for name, part in manifest.targets.items())
+    assert {path.name for path in engine.iterdir()} == {"manifest.json", *manifest.files}
+
+
+def test_targets_share_the_graph_but_not_the_hash(engine: Path) -> None:
+    manifest = manifest_of(engine)
+    assert {part.files for part in manifest.targets.values()} == {("model.float32.onnx",)}
+    assert manifest.engine_hash("openvino") != manifest.engine_hash("onnxruntime")
+
+
+def test_golden_embeddings_are_the_definition_s(model: Path, engine: Path) -> None:
+    golden = safetensors.numpy.load_file(engine / "golden.safetensors")
+    assert golden["frames"].shape == (8, SIDE, SIDE, 3)
+    np.testing.assert_allclose(golden["embeddings"], oracle(model, golden["frames"], 2), atol=1e-5)
+
+
+def test_the_engine_needs_nothing_of_the_model_folder(engine: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(engine, tmp_path / "elsewhere")
+    assert OpenVinoEngine(open_folder(moved, "openvino")).embed(random_frames(2)).shape == (2, 2, 1, 12)
+
+
+def test_the_same_model_gives_the_same_engine(model: Path, engine: Path, tmp_path: Path) -> None:
+    again = build(settings(model, tmp_path / "engine"), progress=False)
+    for target in BOTH:
+        assert manifest_of(again).engine_hash(target) == manifest_of(engine).engine_hash(target)
+
+
+def test_views_and_pictures_can_be_given(model: Path, tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    grey = np.random.default_rng(5).integers(0, 256, (50, 40), dtype=np.uint8)
+    for name in "abcd":
+        cv2.imwrite(str(pictures / f"{name}.png"), grey)
+    built = build(settings(model, tmp_path / "engine", views=8, golden_frames=3, pictures=pictures), progress=False)
+    assert manifest_of(built).spec.views == 8
+    assert safetensors.numpy.load_file(built / "golden.safetensors")["frames"].shape == (6, SIDE, SIDE, 3)
+
+
+def test_a_deviating_target_is_refused_and_nothing_is_left(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_build.openvino, "open_engine", Deviating)
+    with pytest.raises(MismatchError) as refusal:
+        build(settings(model, tmp_path / "engine"), progress=False)
+    text = str(refusal.value)
+    assert text.startswith("target 'openvino' (float32): its embeddings of the golden frames differ from the model's, ")
+    assert "0.9999 needed; no engine was written; set its precision" in text
+    assert float(text.split("cosine ")[1].split()[0]) < 0.9999
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_build_keeps_the_engine_that_is_there(
+    model: Path, engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = shutil.copytree(engine, tmp_path / "engine")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    monkeypatch.setattr(engine_build.openvino, "open_engine", Deviating)
+    with pytest.raises(MismatchError):
+        build(settings(model, out), progress=False)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_build_replaces_an_engine_and_nothing_else(model: Path, engine: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(engine, tmp_path / "engine")
+    (out / "left-over").touch()
+    build(settings(model, out, targets=["openvino"], golden_frames=2), progress=False)
+    assert {path.name for path in out.iterdir()} == {"manifest.json", "model.float32.onnx", "golden.safetensors"}
+
+    other = tmp_path / "thesis"
+    other.mkdir()
+    (other / "chapter.txt").touch()
+    with pytest.raises(DataError, match=r"thesis: exists and is no engine, so it will not be replaced; set 'out'"):
+        build(settings(model, other), progress=False)
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"file/engine: cannot be written \(.+\); set 'out' to another folder"):
+        build(settings(model, tmp_path / "file" / "engine"), progress=False)
+
+
+def test_a_missing_model_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"model/manifest\.json: cannot be read .*make the folder with 'quarterturn train'"
+    ):
+        build(settings(tmp_path / "model", tmp_path / "engine"), progress=False)
+
+
+def test_progress_says_what_was_found_and_needed(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build(settings(model, tmp_path / "engine", targets=["openvino"], golden_frames=2))
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "openvino (float32): cosine 1.0000000, needed 0.9999" in said.err
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("target: [openvino]", "target is unknown; did you mean 'targets'?"),
+        ("targets: []", "targets = []: name at least one target, and each once"),
+        ("targets: [openvino, openvino]", "targets = ['openvino', 'openvino']: name at least one target, and each once"),
+        ("targets: [tensorflow]", "targets.0 = 'tensorflow': input should be 'openvino' or 'onnxruntime'"),
+        ("views: 3", "views = 3: input should be 1, 2, 4 or 8"),
+        ("precision: {openvino: float16}", "precision.openvino = 'float16': input should be 'float32' or 'bfloat16'"),
+        ("precision: {openvno: float32}", "precision.openvno is unknown; did you mean 'openvino'?"),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence(line: str, text: str, tmp_path: Path) -> None:
+    path = tmp_path / "build.yaml"
+    path.write_text(line)
+    with pytest.raises(ConfigError) as fault:
+        load_settings(path, BuildSettings)
+    assert str(fault.value) == f"{path}: {text}"
+
+
+def test_the_example_configuration_is_the_default() -> None:
+    assert load_settings(Path(__file__).parents[2] / "configs" / "build.yaml", BuildSettings) == BuildSettings()

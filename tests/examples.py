@@ -1,0 +1,68 @@
+"""Frames and outcomes for tests that need some, no matter which."""
+
+from __future__ import annotations
+
+from worker.events import (
+    AlertKind,
+    DeadLetter,
+    DeadLetterData,
+    Frame,
+    FramePosition,
+    Outcome,
+    Position,
+    ProcessingTimes,
+    ResultData,
+    Verdict,
+    now,
+    result_id,
+)
+
+
+def frame(offset: int = 0, partition: int = 0, topic: str = "frames", data: bytes = b"picture") -> Frame:
+    return Frame(Position(topic, partition, offset), b"top-01", {"camera": b"top-01"}, data)
+
+
+def verdict(of: Frame, alert: AlertKind | None = None) -> Verdict:
+    data = ResultData(
+        result_id=result_id(of.position),
+        meas_id=result_id(of.position),
+        part_id=of.headers.get("part_id", b"").decode() or None,
+        job_id="line-3",
+        creation_time=now(),
+        internal_recipe_id="e" * 64,
+        internal_configuration_id="b" * 64,
+        camera="top-01",
+        alert=alert,
+        score=2.5 if alert else 0.5,
+        threshold=1.0,
+        predicted_product="screw",
+        view_distances=[0.5, 0.6, 0.7, 0.8],
+        frame=_position(of),
+        processing_times=ProcessingTimes(decode_ms=1.0, embed_ms=2.0, score_ms=0.5, total_ms=4.0),
+    )
+    return Verdict(of.position, of.key, data)
+
+
+def dead_letter(of: Frame, reason: str = "truncated") -> DeadLetter:
+    data = DeadLetterData(
+        result_id=result_id(of.position),
+        job_id="line-3",
+        creation_time=now(),
+        reason=reason,
+        message="the picture ends early",
+        camera="top-01",
+        frame=_position(of),
+        size=len(of.data),
+    )
+    return DeadLetter(of.position, of.key, data)
+
+
+def outcome(of: Frame) -> Outcome:
+    """A dead letter where the picture says so, an alert where it says so, else a good verdict."""
+    if of.data.startswith(b"broken"):
+        return dead_letter(of)
+    return verdict(of, "defect" if of.data.startswith(b"defect") else None)
+
+
+def _position(of: Frame) -> FramePosition:
+    return FramePosition(topic=of.position.topic, partition=of.position.partition, offset=of.position.offset)

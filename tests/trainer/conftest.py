@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.parts import SIDE, good_part, png
+from trainer.config import TrainSettings
+
+MakeSettings = Callable[..., TrainSettings]
+
+
+@pytest.fixture(scope="session")
+def parts_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two products, eighteen pictures each, of parts that do not look the same when turned."""
+    root = tmp_path_factory.mktemp("parts")
+    rng = np.random.default_rng(0)
+    for product in ("bracket", "ring"):
+        (root / "train" / product).mkdir(parents=True)
+        for n in range(18):
+            (root / "train" / product / f"{n:03}.png").write_bytes(png(good_part(rng, product)))
+    return root
+
+
+@pytest.fixture
+def make_settings(parts_folder: Path, tmp_path: Path) -> MakeSettings:
+    """`make_settings(epochs=3, **{"data.side": 32})`: a run of seconds that writes to `tmp_path / "model"`."""
+
+    def make(**changes: Any) -> TrainSettings:
+        document: dict[str, Any] = {
+            "data": {"path": parts_folder, "side": SIDE},
+            "architecture": {"width": 4, "hidden": 16, "dimensions": 8},
+            "batch": 6,
+            "epochs": 2,
+            "device": "cpu",
+            "out": tmp_path / "model",
+        }
+        for key, value in changes.items():
+            *parents, leaf = key.split(".")
+            section = document
+            for parent in parents:
+                section = section.setdefault(parent, {})
+            section[leaf] = value
+        return TrainSettings.model_validate(document)
+
+    return make

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.parts import SIDE, good_part, png
+from trainer.config import DataSettings
+from trainer.data import Pictures, Plan, Turns, find_good_parts, seeded
+from worker.contract.errors import DataError
+from worker.contract.preprocess import Region, read_frame
+from worker.contract.views import product_of, rotation_of
+
+
+def write_parts(folder: Path, count: int) -> list[Path]:
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    paths = [folder / f"{n:03}.png" for n in range(count)]
+    for path in paths:
+        path.write_bytes(png(good_part(rng)))
+    return paths
+
+
+def settings(path: Path, **changes: Any) -> DataSettings:
+    return DataSettings(path=path, side=SIDE, **changes)
+
+
+@pytest.mark.parametrize("products", [1, 2, 6, 37])
+def test_labels_tell_product_and_rotation_for_any_number_of_products(products: int) -> None:
+    order = np.random.default_rng(0).permutation(products)
+    turns = Turns.of_pictures(order, products)
+    labels = turns.labels.tolist()
+    assert sorted(labels) == list(range(4 * products))
+    assert turns.products.tolist() == [int(c) for c in order for _ in range(4)]
+    # As published: rotation times the number of classes, plus the class.
+    assert labels == [r * products + int(c) for c in order for r in range(4)]
+    assert [(product_of(n, products), rotation_of(n, products)) for n in labels] == [
+        (int(c), r) for c in order for r in range(4)
+    ]
+
+
+def test_good_parts_are_split_by_product(parts_folder: Path) -> None:
+    parts = find_good_parts(settings(parts_folder))
+    assert parts.products == ("bracket", "ring")
+    assert [len(paths) for paths in parts.learned] == [12, 12]
+    assert [len(paths) for paths in parts.held_out] == [6, 6]
+    assert not {*parts.learned[0], *parts.learned[1]} & {*parts.held_out[0], *parts.held_out[1]}
+    paths, products = parts.to_learn
+    assert [path.parent.name for path in paths] == [parts.products[c] for c in products]
+
+
+def test_the_fingerprint_changes_with_the_pictures_and_not_with_the_place(parts_folder: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(parts_folder, moved)
+    before = find_good_parts(settings(parts_folder)).fingerprint
+    assert find_good_parts(settings(moved)).fingerprint == before
+    next((moved / "train" / "ring").iterdir()).unlink()
+    assert find_good_parts(settings(moved)).fingerprint != before
+
+
+@pytest.mark.parametrize(("holdout", "needed"), [(0.3, 3), (0.5, 4), (0.9, 20)])
+def test_too_few_pictures_say_how_many_are_needed(tmp_path: Path, holdout: float, needed: int) -> None:
+    write_parts(tmp_path / "train" / "ring", needed)
+    assert [len(paths) for paths in find_good_parts(settings(tmp_path, holdout=holdout)).learned] == [2]
+    (tmp_path / "train" / "ring" / "000.png").unlink()
+    with pytest.raises(DataError) as caught:
+        find_good_parts(settings(tmp_path, holdout=holdout))
+    assert str(caught.value) == (
+        f"{tmp_path}: product 'ring' has {needed - 1} good pictures, but {needed} are needed to learn from 2 and hold "
+        f"out {holdout:.0%}; add 1 or more"
+    )
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds no picture \(.*\); check the path"):
+        find_good_parts(settings(tmp_path))
+
+
+@pytest.mark.parametrize("cached", [0, 3, 10], ids=["none", "some", "all"])
+def test_frames_are_the_workers_cached_or_not(tmp_path: Path, cached: int) -> None:
+    paths = write_parts(tmp_path / "ring", 8)
+    region = Region(x=2, y=0, width=12, height=16)
+    plan = [np.array([7, 0]), np.array([2, 3, 2]), np.array([5])]
+    with Pictures(paths, settings(tmp_path, region=region), cached * 3 * SIDE**2 / 2**30) as pictures:
+        for path in paths[:cached]:
+            path.unlink()  # what is cached is not read again
+        streamed = list(pictures.stream(plan))
+    assert len(pictures) == 8
+    write_again = write_parts(tmp_path / "again", 8)
+    for (indices, frames), expected in zip(streamed, plan, strict=True):
+        assert np.array_equal(indices, expected)
+        assert np.array_equal(frames, [read_frame(write_again[i], SIDE, region) for i in expected])
+
+
+@pytest.mark.parametrize("cache_gib", [0.0, 1.0], ids=["while training", "at the start"])
+def test_an_unreadable_picture_is_named(tmp_path: Path, cache_gib: float) -> None:
+    paths = write_parts(tmp_path / "ring", 3)
+    paths[1].write_bytes(b"no picture")
+    with (
+        pytest.raises(DataError, match=r"001.png: 10 bytes are no JPEG, .*; replace or remove the file"),
+        Pictures(paths, settings(tmp_path), cache_gib) as pictures,
+    ):
+        list(pictures.stream([np.array([0]), np.array([1])]))
+
+
+def test_an_epoch_shows_every_picture_once_in_an_order_of_its_own() -> None:
+    plan = Plan(pictures=12, batch=4, epochs=3, seed=0)
+    assert (plan.epoch_steps, plan.steps) == (3, 9)
+    orders = [np.concatenate([plan.indices(3 * epoch + n) for n in range(3)]).tolist() for epoch in range(3)]
+    assert all(sorted(order) == list(range(12)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 3
+    assert plan.indices(4).tolist() == orders[1][4:8]
+    assert Plan(12, 4, 3, seed=1).indices(0).tolist() != orders[0][:4]
+
+
+def test_a_part_batch_is_left_out() -> None:
+    assert Plan(pictures=11, batch=4, epochs=2, seed=0).steps == 4
+
+
+def test_every_place_has_random_numbers_of_its_own() -> None:
+    places = [(0,), (0, 0), (0, 1), (1, 0), (1, 1), (0, 0, 1), (0, 1, 0)]
+    draws = {seeded(*place).initial_seed() for place in places}
+    assert len(draws) == len(places)
+    assert seeded(0, 1, 5).initial_seed() == seeded(0, 1, 5).initial_seed()

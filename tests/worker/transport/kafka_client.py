@@ -1,0 +1,60 @@
+"""An independent client (librdkafka), so that no test asks kafka-python about itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+
+_QUIET = {"log_level": 2}  # not each reconnect
+
+
+def producer(bootstrap: str) -> Producer:
+    """A producer that keeps the order even when a broker that is just starting refuses a record first."""
+    in_order = {"enable.idempotence": True, "linger.ms": 0}
+    return Producer({"bootstrap.servers": bootstrap, "message.max.bytes": 2**25, **in_order, **_QUIET})
+
+
+def produce(
+    bootstrap: str, topic: str, frames: Iterable[bytes], partition: int = 0, key: bytes | None = b"cam"
+) -> None:
+    """Append `frames` to one partition."""
+    to_broker = producer(bootstrap)
+    for frame in frames:
+        headers = [("camera", b"top-01"), ("part_id", b"part-" + frame[:20])]
+        to_broker.produce(topic, frame, key, partition=partition, headers=headers)
+    assert to_broker.flush(20) == 0
+
+
+def consume(bootstrap: str, topic: str) -> list[Message]:
+    """Every record of `topic` that a read_committed consumer can see now, in order per partition."""
+    settings = {
+        "group.id": "none",
+        "isolation.level": "read_committed",
+        "enable.partition.eof": True,
+        "fetch.wait.max.ms": 10,
+        **_QUIET,
+    }
+    consumer = Consumer({"bootstrap.servers": bootstrap, "auto.offset.reset": "earliest", **settings})
+    partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+    consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
+    messages: list[Message] = []
+    reading = set(partitions)
+    while reading:
+        message = consumer.poll(20)
+        assert message is not None, f"{topic} does not answer"
+        if message.error() is None:
+            messages.append(message)
+        elif message.error().code() == KafkaError._PARTITION_EOF:
+            reading.discard(message.partition())
+        else:
+            raise AssertionError(message.error())
+    consumer.close()
+    return messages
+
+
+def values(bootstrap: str, topic: str) -> list[dict[str, Any]]:
+    """The JSON of every visible record of `topic`."""
+    return [json.loads(message.value()) for message in consume(bootstrap, topic)]

@@ -1,0 +1,336 @@
+"""Kafka alone: rebalancing, fencing, outages, faults at the start. Everything here asks a real broker."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import pytest
+from cloudevents.core.bindings.kafka import KafkaMessage, from_binary
+from cloudevents.core.formats.json import JSONFormat
+from confluent_kafka.admin import AdminClient
+from kafka.admin import MemberToRemove
+
+from tests import examples, services
+from tests.worker.transport import kafka_client
+from worker.config import KafkaSettings, Topics
+from worker.contract.errors import ConfigError, UnavailableError
+from worker.events import Frame
+from worker.transport import kafka
+from worker.transport.base import RewoundError
+from worker.transport.kafka import FramePublisher, KafkaTransport, create_topics
+
+CreateTopics = Callable[[int], Topics]
+
+
+def settings_for(bootstrap: str, topics: Topics, **changes: object) -> KafkaSettings:
+    quick = {"session_timeout_s": 6.0, "give_up_after_s": 30.0, "group": topics.frames}
+    return KafkaSettings.model_validate({"bootstrap_servers": bootstrap, "topics": topics, **quick, **changes})
+
+
+def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 40.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} took longer than {timeout_s:g} s"
+        time.sleep(0.02)
+
+
+def poll(transport: KafkaTransport, max_frames: int = 10) -> list[Frame]:
+    frames: list[Frame] = []
+    wait_until(lambda: bool(frames.extend(transport.poll(max_frames, 0.2)) or frames), "the next frame")
+    return frames
+
+
+def outcomes(frames: list[Frame]) -> list[examples.Outcome]:
+    return [examples.outcome(frame) for frame in frames]
+
+
+class Worker(threading.Thread):
+    """Polls one batch ahead of the delivery, as the service does."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        super().__init__(daemon=True)
+        self.delivered = 0
+        self.rewinds = 0
+        self.fault: Exception | None = None
+        self._transport = KafkaTransport(settings)
+        self._stopping = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        in_flight: list[Frame] = []
+        try:
+            while in_flight or not self._stopping.is_set():
+                upcoming = [] if self._stopping.is_set() else self._transport.poll(4, 0.0 if in_flight else 0.1)
+                try:
+                    if in_flight:
+                        self._transport.deliver(outcomes(in_flight))
+                        self.delivered += len(in_flight)
+                except RewoundError:
+                    self.rewinds += 1
+                    upcoming = []
+                in_flight = upcoming
+        except UnavailableError as error:
+            self.fault = error
+        self._transport.close()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.join(30)
+        assert not self.is_alive()
+
+
+class Camera(threading.Thread):
+    """Adds a good and a defect picture to every partition of a topic, some 20 times a second, until stopped."""
+
+    def __init__(self, bootstrap: str, topic: str, partitions: int) -> None:
+        super().__init__(daemon=True)
+        self._published = 0
+        self._topic, self._partitions = topic, partitions
+        self._producer = kafka_client.producer(bootstrap)
+        self._stopping = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        while not self._stopping.wait(0.05):
+            for partition in range(self._partitions):
+                for data in (b"good", b"defect"):
+                    self._producer.produce(self._topic, data, partition=partition, headers=[("camera", b"top-01")])
+                    self._published += 1
+
+    def stop(self) -> int:
+        """How many frames there are."""
+        self._stopping.set()
+        self.join(30)
+        assert self._producer.flush(20) == 0
+        return self._published
+
+
+def wait_for_both(running: Worker, joining: Worker) -> None:
+    before = running.delivered
+    wait_until(lambda: joining.delivered > 20 and running.delivered > before + 20, "sharing the partitions")
+
+
+def assert_exactly_once(bootstrap: str, topics: Topics, published: int) -> None:
+    wait_until(lambda: len(kafka_client.consume(bootstrap, topics.verdicts)) >= published, "the last verdict")
+    verdicts = [value["resultId"] for value in kafka_client.values(bootstrap, topics.verdicts)]
+    alerts = [value["resultId"] for value in kafka_client.values(bootstrap, topics.alerts)]
+    assert {count for _, count in Counter(verdicts).items()} == {1}
+    assert len(verdicts) == published
+    assert len(alerts) == len(set(alerts)) == published // 2
+
+
+def test_publishes_cloud_events_that_their_sdk_reads(kafka_bootstrap: str, create_topics: CreateTopics) -> None:
+    topics = create_topics(1)
+    kafka_client.produce(kafka_bootstrap, topics.frames, [b"defect", b"broken"], key=b"top-01")
+    with closing(KafkaTransport(settings_for(kafka_bootstrap, topics))) as transport:
+        for _ in range(2):
+            transport.deliver(outcomes(poll(transport, 1)))
+
+    for topic, kind, frame in [
+        (topics.verdicts, "verdict", 0),
+        (topics.alerts, "alert", 0),
+        (topics.dead_letters, "dead_letter", 1),
+    ]:
+        (record,) = kafka_client.consume(kafka_bootstrap, topic)
+        event = from_binary(KafkaMessage(dict(record.headers()), record.key(), record.value()), JSONFormat())
+        assert record.key() == b"top-01"
+        assert event.get_type() == f"quarterturn.{kind}.v1"
+        assert event.get_id() == f"{kind}:{topics.frames}:0:{frame}"
+        assert event.get_source() == "/quarterturn/line-3/top-01"
+        assert event.get_time() is not None
+        assert event.get_data()["frame"] == {
+            "topic": topics.frames,
+            "partition": 0,
+            "offset": frame,
+            "capturedAt": None,
+        }
+
+
+def test_reads_frames_of_any_shape(kafka_bootstrap: str, create_topics: CreateTopics) -> None:
+    topics = create_topics(1)
+    large = bytes(9 * 2**20)  # more than is fetched ahead of one partition
+    kafka_client.produce(kafka_bootstrap, topics.frames, [b"", large], key=None)
+    with closing(KafkaTransport(settings_for(kafka_bootstrap, topics))) as transport:
+        frames = poll(transport, 1) + poll(transport, 1)
+
+    assert [(frame.position.offset, len(frame.data)) for frame in frames] == [(0, 0), (1, len(large))]
+    assert frames[0].key is None
+    assert frames[0].info().camera == "top-01"
+
+
+def test_every_frame_exactly_once_while_workers_come_and_go(kafka_bootstrap: str, create_topics: CreateTopics) -> None:
+    topics = create_topics(4)
+    settings = settings_for(kafka_bootstrap, topics)
+    camera = Camera(kafka_bootstrap, topics.frames, 4)
+    first = Worker(settings)
+    wait_until(lambda: first.delivered > 20, "the first worker's start")
+    for _ in range(2):
+        joining = Worker(settings)
+        wait_for_both(first, joining)
+        joining.stop()
+    last = Worker(settings)
+    wait_for_both(first, last)
+    first.stop()
+    published = camera.stop()
+
+    assert_exactly_once(kafka_bootstrap, topics, published)
+    last.stop()
+    assert first.fault is None
+    assert last.fault is None
+    verdicts = kafka_client.values(kafka_bootstrap, topics.verdicts)
+    for partition in range(4):
+        offsets = [v["frame"]["offset"] for v in verdicts if v["frame"]["partition"] == partition]
+        assert offsets == sorted(offsets)
+
+
+def test_the_broker_refuses_a_member_that_was_expelled(kafka_bootstrap: str, create_topics: CreateTopics) -> None:
+    topics = create_topics(1)
+    settings = settings_for(kafka_bootstrap, topics)
+    kafka_client.produce(kafka_bootstrap, topics.frames, [b"good", b"good", b"defect"])
+    with closing(KafkaTransport(settings)) as expelled:
+        held = poll(expelled)
+        remove_members(kafka_bootstrap, settings.group)
+        with closing(KafkaTransport(settings)) as successor:
+            successor.deliver(outcomes(poll(successor)))
+            with pytest.raises(RewoundError):
+                expelled.deliver(outcomes(held))
+        kafka_client.produce(kafka_bootstrap, topics.frames, [b"good"])
+        frames = poll(expelled)
+        expelled.deliver(outcomes(frames))
+
+    assert [frame.position.offset for frame in frames] == [3]
+    verdicts = kafka_client.values(kafka_bootstrap, topics.verdicts)
+    assert [verdict["frame"]["offset"] for verdict in verdicts] == [0, 1, 2, 3]
+    assert len(kafka_client.consume(kafka_bootstrap, topics.alerts)) == 1
+
+
+def remove_members(bootstrap: str, group: str) -> None:
+    """Expel every member of the group, as the coordinator does with those it has not heard of for too long."""
+    admin = kafka.KafkaAdminClient(bootstrap_servers=bootstrap)
+    members = admin.describe_groups([group])[group]["members"]
+    admin.remove_group_members(group, [MemberToRemove(member["member_id"]) for member in members])
+    admin.close()
+
+
+def test_a_killed_worker_leaves_no_trace_of_its_transaction(kafka_bootstrap: str, create_topics: CreateTopics) -> None:
+    topics = create_topics(1)
+    settings = settings_for(kafka_bootstrap, topics)
+    kafka_client.produce(kafka_bootstrap, topics.frames, [b"defect", b"defect", b"good", b"good"])
+    script = f"""
+        import os, signal, time
+        from tests import examples
+        from worker.config import KafkaSettings
+        from worker.transport import kafka
+
+        kafka._ANSWER_MS = 3000
+        transport = kafka.KafkaTransport(KafkaSettings.model_validate_json({settings.model_dump_json()!r}))
+        for last in (False, True):
+            while not (frames := transport.poll(2, 0.5)):
+                pass
+            if last:  # everything is sent, only the commit is missing
+                kafka.KafkaProducer.commit_transaction = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+            transport.deliver([examples.outcome(frame) for frame in frames])
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    killed = subprocess.run(command, check=False, timeout=60, capture_output=True, text=True)
+    assert killed.returncode == -9, killed.stderr
+    assert len(kafka_client.consume(kafka_bootstrap, topics.verdicts)) == 2
+
+    with closing(KafkaTransport(settings)) as transport:
+        frames = poll(transport)
+        assert [frame.position.offset for frame in frames] == [2, 3]
+        transport.deliver(outcomes(frames))
+    assert_exactly_once(kafka_bootstrap, topics, 4)
+
+
+@pytest.mark.parametrize(("start", "expected"), [("earliest", [0, 1, 2]), ("latest", [2])])
+def test_a_group_without_positions_starts_where_it_should(
+    kafka_bootstrap: str, create_topics: CreateTopics, start: str, expected: list[int]
+) -> None:
+    topics = create_topics(1)
+    settings = settings_for(kafka_bootstrap, topics, start=start)
+    kafka_client.produce(kafka_bootstrap, topics.frames, [b"old", b"old"])
+    with closing(KafkaTransport(settings)) as transport:
+        wait_until(lambda: transport.poll(10, 0.1) == [] and transport._member is not None, "joining the group")
+    kafka_client.produce(kafka_bootstrap, topics.frames, [b"new"])  # nobody is there, but the group has begun
+    with closing(KafkaTransport(settings)) as transport:
+        assert [frame.position.offset for frame in poll(transport)] == expected
+
+
+def test_a_missing_topic_is_named_with_the_command_that_creates_it(
+    kafka_bootstrap: str, create_topics: CreateTopics
+) -> None:
+    topics = create_topics(1).model_copy(update={"alerts": "no-such-topic"})
+    expected = (
+        f"no topic 'no-such-topic'; create it with: kafka-topics.sh --bootstrap-server {kafka_bootstrap} --create"
+    )
+    with pytest.raises(ConfigError, match=expected):
+        KafkaTransport(settings_for(kafka_bootstrap, topics))
+    with pytest.raises(ConfigError, match=expected):
+        FramePublisher(kafka_bootstrap, "no-such-topic", 2**20)
+
+
+def test_topics_are_created_once(kafka_bootstrap: str) -> None:
+    topics = Topics(frames="made-f", verdicts="made-v", alerts="made-a", dead_letters="made-d")
+    for partitions in (3, 5):
+        create_topics(settings_for(kafka_bootstrap, topics), partitions)
+
+    known = AdminClient({"bootstrap.servers": kafka_bootstrap, "log_level": 2}).list_topics(timeout=10)
+    assert [len(known.topics[name].partitions) for name in topics.model_dump().values()] == [3, 1, 1, 1]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nobody.invalid:9092", "127.0.0.1:not-a-port"])
+def test_an_unreachable_broker_is_one_sentence(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setattr(kafka, "_ANSWER_MS", 500)
+    with pytest.raises(UnavailableError, match=f"Kafka at {address} cannot be reached .*correct 'bootstrap_servers'"):
+        KafkaTransport(settings_for(address, Topics()))
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[services.Broker]:
+    """A broker that may be stopped."""
+    with services.broker() as own:
+        yield own
+
+
+def test_every_frame_exactly_once_across_an_outage(broker: services.Broker) -> None:
+    topics = Topics(frames="outage-f", verdicts="outage-v", alerts="outage-a", dead_letters="outage-d")
+    settings = settings_for(broker.bootstrap, topics)
+    create_topics(settings, 2)
+    frames = [b"good", b"defect"] * 100
+    for partition in range(2):
+        kafka_client.produce(broker.bootstrap, topics.frames, frames, partition)
+    worker = Worker(settings)
+    wait_until(lambda: worker.delivered > 40, "the start")
+    broker.kill()
+    wait_until(lambda: worker.rewinds > 0, "noticing the outage")
+    broker.start()
+
+    wait_until(lambda: worker.delivered >= 390, "going on after the outage")
+    assert_exactly_once(broker.bootstrap, topics, 400)
+    worker.stop()
+    assert worker.fault is None
+
+
+def test_gives_up_when_the_broker_stays_silent(broker: services.Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka, "_PROBE_S", 0.5)
+    topics = Topics(frames="gone-f", verdicts="gone-v", alerts="gone-a", dead_letters="gone-d")
+    settings = settings_for(broker.bootstrap, topics, give_up_after_s=2)
+    create_topics(settings, 1)
+    with closing(KafkaTransport(settings)) as transport:
+        wait_until(lambda: transport.poll(1, 0.1) == [] and transport._member is not None, "joining the group")
+        broker.freeze()
+        began = time.monotonic()
+        try:
+            with pytest.raises(UnavailableError, match=f"Kafka at {broker.bootstrap}: .*check the broker"):
+                wait_until(lambda: bool(transport.poll(1, 0.2)), "giving up", timeout_s=30)
+        finally:
+            broker.thaw()
+        assert time.monotonic() - began < 6

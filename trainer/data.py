@@ -1,0 +1,171 @@
+"""Pictures of good parts as frames: found, split, decoded by a pool of threads, kept in memory while they fit."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from trainer.config import DataSettings
+from worker.contract.errors import DataError
+from worker.contract.pictures import good_pictures, hold_out
+from worker.contract.preprocess import read_frame
+from worker.contract.views import ROTATIONS, label
+
+Frames = npt.NDArray[np.uint8]
+Indices = npt.NDArray[np.intp]
+
+_FEWEST = 2  # pictures of a product to learn from: a partner for each, and a spread
+
+
+@dataclass(frozen=True)
+class GoodParts:
+    """The pictures of each product: `learned[c]` to learn from, `held_out[c]` that training never sees."""
+
+    products: tuple[str, ...]
+    learned: tuple[list[Path], ...]
+    held_out: tuple[list[Path], ...]
+
+    @property
+    def to_learn(self) -> tuple[list[Path], Indices]:
+        """All n pictures to learn from, one product after the other, and (n,) the index of each one's product."""
+        counts = [len(paths) for paths in self.learned]
+        return list(itertools.chain(*self.learned)), np.repeat(np.arange(len(counts)), counts)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of what is learned from: the products and the pictures' names."""
+        names = [
+            [product, *(path.name for path in paths)]
+            for product, paths in zip(self.products, self.learned, strict=True)
+        ]
+        return hashlib.sha256(repr(names).encode()).hexdigest()
+
+
+def find_good_parts(settings: DataSettings) -> GoodParts:
+    """List the good pictures below `settings.path` and hold a share of each product out.
+
+    Raises:
+        DataError: there is no picture, or a product has too few; the text says how many are needed.
+    """
+    pictures = good_pictures(settings.path)
+    splits = [hold_out(paths, settings.holdout) for paths in pictures.values()]
+    for (product, paths), (learned, _) in zip(pictures.items(), splits, strict=True):
+        if len(learned) < _FEWEST:
+            needed = next(n for n in itertools.count(1) if n - math.ceil(settings.holdout * n) >= _FEWEST)
+            raise DataError(
+                f"{settings.path}: product '{product}' has {len(paths)} good pictures, but {needed} are needed to "
+                f"learn from {_FEWEST} and hold out {settings.holdout:.0%}; add {needed - len(paths)} or more"
+            )
+    return GoodParts(tuple(pictures), tuple(s[0] for s in splits), tuple(s[1] for s in splits))
+
+
+class Pictures:
+    """Random access to the frames of a list of pictures; a context, whose end ends the decoding threads."""
+
+    def __init__(self, paths: Sequence[Path], settings: DataSettings, cache_gib: float = 0.0) -> None:
+        """Decode the first pictures, up to `cache_gib` GiB of frames, so that an unreadable one is found at once.
+
+        Raises:
+            DataError: a picture cannot be read; the text names it.
+        """
+        self._paths = paths
+        self._settings = settings
+        self._pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode")
+        fitting = int(cache_gib * 2**30 / (3 * settings.side**2))
+        self._kept = list(self._pool.map(self._decode, paths[:fitting]))
+
+    def __enter__(self) -> Pictures:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def load(self, indices: Indices) -> Frames:
+        """(n,) indices, n > 0 -> (n, S, S, 3) uint8 RGB, the very frames that the worker makes of these pictures.
+
+        Raises:
+            DataError: a picture cannot be read; the text names it.
+        """
+        return np.stack(list(self._pool.map(self._frame, indices)))
+
+    def stream(self, plan: Iterable[Indices]) -> Iterator[tuple[Indices, Frames]]:
+        """Each entry of `plan` with its frames, the next decoded while the caller works on this one."""
+        with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as ahead:
+            upcoming: deque[tuple[Indices, Future[Frames]]] = deque()
+            for indices in plan:
+                upcoming.append((indices, ahead.submit(self.load, indices)))
+                if len(upcoming) > 1:
+                    ready, frames = upcoming.popleft()
+                    yield ready, frames.result()
+            for ready, frames in upcoming:
+                yield ready, frames.result()
+
+    def _frame(self, index: int) -> Frames:
+        return self._kept[index] if index < len(self._kept) else self._decode(self._paths[index])
+
+    def _decode(self, path: Path) -> Frames:
+        return read_frame(path, self._settings.side, self._settings.region)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which pictures each step takes: every epoch runs through all of them in a new order, without a part batch."""
+
+    pictures: int
+    batch: int
+    epochs: int
+    seed: int
+
+    @property
+    def epoch_steps(self) -> int:
+        """The steps of one epoch."""
+        return self.pictures // self.batch
+
+    @property
+    def steps(self) -> int:
+        """The steps of the whole run."""
+        return self.epochs * self.epoch_steps
+
+    def indices(self, step: int) -> Indices:
+        """(batch,) the pictures of `step`, from 0."""
+        epoch, place = divmod(step, self.epoch_steps)
+        order: Indices = torch.randperm(self.pictures, generator=seeded(self.seed, 0, epoch)).numpy()
+        return order[place * self.batch : (place + 1) * self.batch]
+
+
+@dataclass(frozen=True)
+class Turns:
+    """The (B · 4,) labels and products of all turns of B pictures; there are `product_count` products."""
+
+    labels: torch.Tensor
+    products: torch.Tensor
+    product_count: int
+
+    @classmethod
+    def of_pictures(cls, products: Indices, product_count: int) -> Turns:
+        """Label the four turns of the pictures of (B,) products, picture after picture."""
+        labels = [label(product, rotation, product_count) for product in products.tolist() for rotation in range(ROTATIONS)]
+        return cls(torch.tensor(labels), torch.from_numpy(products).repeat_interleave(ROTATIONS), product_count)
+
+
+def seeded(seed: int, *place: int) -> torch.Generator:
+    """A generator that depends on the seed and the place in training alone.
+
+    So a checkpoint needs no state of any generator, and a resumed run draws what an uninterrupted one would have.
+    """
+    state = np.random.SeedSequence(seed, spawn_key=place).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state[0]))

@@ -1,0 +1,235 @@
+"""Banks in Redis. This is the only file that imports redis.
+
+Keys of a line:
+
+- `bank:{line}:v:<sha256>`: one immutable version, a hash with the fields `size`, `pushed_at` and the blob in chunks
+  `0`, `1`, ...;
+- `bank:{line}:current`: the active version;
+- `bank:{line}:versions`: a sorted set of all versions, by the time of their push;
+- `bank:{line}:changed`: the channel that tells of a new active version. It is a hint only: a listener who missed a
+  message finds out by reading `current`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.client import Pipeline, PubSub
+from redis.retry import Retry
+
+from worker.bankstore.base import BankVersion
+from worker.bankstore.versions import find_version, outdated, timestamp
+from worker.config import RedisStoreSettings
+from worker.contract.bank import Bank, read_bank
+from worker.contract.errors import ConfigError, DataError, UnavailableError
+from worker.contract.manifest import sha256
+
+_CHUNK = 16 * 2**20  # bytes; each chunk is one command and so has the whole timeout to itself
+_UPLOAD_S = 3600  # after which the chunks of a publisher that died are dropped
+_GRACE_S = 3600  # for which a version no longer kept can still be loaded by those who are at it
+_LISTEN_S = 0.2  # after which `wait` sees that the store was closed
+
+
+class RedisBankStore:
+    """A BankStore in Redis. Connects at the first use, and again after a loss."""
+
+    def __init__(self, settings: RedisStoreSettings) -> None:
+        self._keep = settings.keep
+        try:
+            self._redis = redis.Redis.from_url(
+                settings.url,
+                socket_timeout=settings.timeout_s,
+                socket_connect_timeout=settings.timeout_s,
+                socket_keepalive=True,
+                health_check_interval=30,
+                # Bridges a connection that broke; whoever watches the store decides how long to go on trying.
+                retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 2),
+            )
+        except ValueError as error:
+            raise ConfigError(f"bank.redis.url: {error}") from error
+        self._where = _address(self._redis)
+        self._closed = False
+        self._listening = threading.Lock()
+        self._subscriptions: dict[str, PubSub] = {}
+
+    def current(self, line: str) -> BankVersion | None:
+        """The active version, or None if the line has none."""
+        with self._answering():
+            version = _text(self._redis.get(_current(line)))
+            return None if version is None else self._describe_active(line, version)
+
+    def load(self, line: str, version: str) -> Bank:
+        """The bank of one version, its hash verified."""
+        chunks: list[bytes] = []
+        with self._answering():
+            while isinstance(chunk := self._redis.hget(_blob(line, version), str(len(chunks))), bytes):
+                chunks.append(chunk)
+        if not chunks:
+            raise self._gone(line, version)
+        return read_bank(b"".join(chunks), f"{self._where} {_blob(line, version)}", version)
+
+    def publish(self, line: str, bank: Bank) -> BankVersion:
+        """Store `bank` and make it the active version, atomically; tell those who wait."""
+        blob = bank.blob
+        version = sha256(blob)
+
+        def swap(pipe: Pipeline) -> None:
+            before = _text(pipe.get(_current(line))) or version
+            others = [known for known in _texts(pipe.zrevrange(_index(line), 0, -1)) if known != version]
+            pushed_s = _seconds(pipe.time())  # the server's clock: pushes from several machines have one order
+            pipe.multi()
+            pipe.rename(upload, _blob(line, version))
+            pipe.persist(_blob(line, version))
+            pipe.hset(_blob(line, version), "pushed_at", timestamp(pushed_s))
+            pipe.zadd(_index(line), {version: pushed_s})
+            pipe.set(_current(line), version)
+            pipe.publish(_channel(line), version)
+            for old in outdated([version, *others], [version, before], self._keep):
+                pipe.zrem(_index(line), old)
+                pipe.expire(_blob(line, old), _GRACE_S)
+
+        with self._answering():
+            upload = self._upload(line, blob)
+            self._redis.transaction(swap, _index(line), _current(line))
+            return self._describe_active(line, version)
+
+    def versions(self, line: str) -> list[BankVersion]:
+        """All versions kept, the newest first."""
+        with self._answering():
+            known = _texts(self._redis.zrevrange(_index(line), 0, -1))
+            with self._redis.pipeline(transaction=False) as pipe:
+                pipe.get(_current(line))
+                for version in known:
+                    pipe.hmget(_blob(line, version), ["size", "pushed_at"])
+                active, *details = pipe.execute()
+        return [
+            BankVersion(line, version, str(_text(pushed_at)), int(size), version == _text(active))
+            for version, (size, pushed_at) in zip(known, details, strict=True)
+            if size is not None  # evicted or deleted by hand
+        ]
+
+    def activate(self, line: str, version: str) -> None:
+        """Make a kept version the active one; `version` may be a unique prefix."""
+
+        def swap(pipe: Pipeline) -> None:
+            found = find_version(_texts(pipe.zrevrange(_index(line), 0, -1)), version, line)
+            pipe.multi()
+            pipe.set(_current(line), found)
+            pipe.publish(_channel(line), found)
+
+        with self._answering():
+            self._redis.transaction(swap, _index(line))
+
+    def wait(self, line: str, timeout_s: float) -> None:
+        """Return when the active version may have changed, at the latest after `timeout_s`.
+
+        One thread at a time hears the notifications; others wait for their whole time.
+        """
+        deadline = time.monotonic() + timeout_s
+        if not self._listening.acquire(timeout=timeout_s):
+            return
+        try:
+            with self._answering():
+                self._listen(line, deadline)
+        except UnavailableError:
+            self._unsubscribe(line)  # the next wait begins with a new connection
+            raise
+        finally:
+            self._listening.release()
+
+    def close(self) -> None:
+        """Release connections; may be called twice."""
+        self._closed = True
+        with self._listening:
+            for line in list(self._subscriptions):
+                self._unsubscribe(line)
+        self._redis.close()
+
+    def _upload(self, line: str, blob: bytes) -> str:
+        """Send `blob` in chunks under a key of its own, which nobody reads before it is complete."""
+        key = f"bank:{line}:upload:{uuid.uuid4().hex}"
+        self._redis.hset(key, "size", str(len(blob)))
+        for index, start in enumerate(range(0, len(blob), _CHUNK)):
+            self._redis.hset(key, str(index), blob[start : start + _CHUNK])
+            self._redis.expire(key, _UPLOAD_S)
+        return key
+
+    def _describe_active(self, line: str, version: str) -> BankVersion:
+        size, pushed_at = self._redis.hmget(_blob(line, version), ["size", "pushed_at"])
+        if size is None:
+            raise self._gone(line, version)
+        return BankVersion(line, version, str(_text(pushed_at)), int(size), active=True)
+
+    def _listen(self, line: str, deadline: float) -> None:
+        subscription = self._subscriptions.get(line)
+        if subscription is None:
+            subscription = self._subscriptions[line] = self._redis.pubsub()  # type: ignore[no-untyped-call]
+            subscription.subscribe(_channel(line))
+        # The confirmation of a subscription counts as news too: the version may have changed before it.
+        while not self._closed and (left := deadline - time.monotonic()) > 0:
+            if subscription.get_message(timeout=min(left, _LISTEN_S)) is not None:
+                return
+
+    def _unsubscribe(self, line: str) -> None:
+        subscription = self._subscriptions.pop(line, None)
+        if subscription is not None:
+            subscription.close()
+
+    def _gone(self, line: str, version: str) -> DataError:
+        return DataError(
+            f"{self._where}: bank {version[:12]} of line '{line}' is not there (any more); "
+            "push one with 'quarterturn bank push'"
+        )
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        try:
+            yield
+        except redis.RedisError as error:
+            reason = str(error).rstrip(".")
+            raise UnavailableError(
+                f"{self._where} cannot be used ({reason}); check that it runs and that bank.redis.url is right"
+            ) from error
+
+
+def _current(line: str) -> str:
+    return f"bank:{line}:current"
+
+
+def _blob(line: str, version: str) -> str:
+    return f"bank:{line}:v:{version}"
+
+
+def _index(line: str) -> str:
+    return f"bank:{line}:versions"
+
+
+def _channel(line: str) -> str:
+    return f"bank:{line}:changed"
+
+
+def _address(client: redis.Redis) -> str:
+    """The server's name for errors; never the URL, which may hold a password."""
+    options = client.get_connection_kwargs()
+    place = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+    return f"Redis at {place}"
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else value.decode("ascii")
+
+
+def _texts(values: Any) -> list[str]:
+    return [value.decode("ascii") for value in values]
+
+
+def _seconds(server_time: tuple[int, int]) -> float:
+    seconds, microseconds = server_time
+    return seconds + microseconds / 1e6

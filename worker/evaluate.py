@@ -1,0 +1,242 @@
+"""Offline scoring: a labelled folder through the same inspector that serves the line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Column, Table
+
+from worker.bankstore.versions import require_active
+from worker.config import CameraSettings, WorkerSettings
+from worker.contract.bank import Bank
+from worker.contract.calibration import promise
+from worker.contract.errors import ConfigError, DataError
+from worker.contract.pictures import GOOD, TestPicture, test_pictures
+from worker.contract.preprocess import Region
+from worker.engine.base import Engine
+from worker.events import Frame, Outcome, Position, Verdict
+from worker.figures import OVERKILLS, Evaluation, Figures, Inspected, Swapped, Unreadable
+from worker.fit import read_bank_file
+from worker.inspector import Inspector
+from worker.options import add_config, read_config
+from worker.report import write_report
+
+OnProgress = Callable[[int, int], object]
+
+_BATCH = 16
+_CAMERA = "evaluation"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `quarterturn evaluate`."""
+    add_config(parser, "configs/worker.yaml")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="labelled pictures, see docs/data.md")
+    parser.add_argument("--bank", type=Path, metavar="FILE", help="a bank's file; default: the line's active bank")
+    parser.add_argument("--camera", metavar="NAME", help="the camera whose region applies; default: the whole picture")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write an HTML report")
+    parser.add_argument("--json", action="store_true", help="print the figures and every verdict as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """`quarterturn evaluate`: print the figures, and write the report where `--out` names one."""
+    from worker.assemble import open_engine  # lies above this module; only the command needs it
+
+    settings = read_config(arguments, WorkerSettings)
+    pictures = test_pictures(arguments.data)
+    bank = read_bank_file(arguments.bank) if arguments.bank else _active_bank(settings)
+    with closing(open_engine(settings.engine)) as engine, Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("inspecting", total=None)
+        evaluation = evaluate(
+            engine,
+            bank,
+            pictures,
+            settings.overkill,
+            thresholds=settings.thresholds,
+            region=_region(settings, arguments.camera),
+            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    if arguments.out:
+        write_report(evaluation, arguments.out)
+    if arguments.json:
+        sys.stdout.write(json.dumps(to_json(evaluation), indent=2) + "\n")
+    else:
+        Console().print(table(evaluation))
+
+
+def evaluate(
+    engine: Engine,
+    bank: Bank,
+    pictures: Sequence[TestPicture],
+    overkill: float,
+    *,
+    thresholds: Mapping[str, float] | None = None,
+    region: Region | None = None,
+    on_progress: OnProgress | None = None,
+) -> Evaluation:
+    """Inspect labelled pictures as a line would.
+
+    Each picture is declared as its product, where the bank holds that. With a bank of several products the good parts
+    are then inspected once more, each declared as another one.
+
+    Args:
+        engine: the engine that made the bank.
+        bank: the bank to judge by.
+        pictures: the labelled pictures.
+        overkill: the share of good parts that may be rejected; sets the thresholds.
+        thresholds: fixed thresholds by product, instead of the calibrated ones.
+        region: the part of each picture to look at.
+        on_progress: called with how many frames are done and how many there are in all.
+
+    Raises:
+        DataError: a picture's file cannot be read, or the bank cannot promise `overkill`.
+        MismatchError: the bank was made by another engine.
+    """
+    honest = [(one.path, one.product if one.product in bank.products else None) for one in pictures]
+    swapped = _swapped(pictures, bank.products)
+    inspector = Inspector(engine, _CAMERA, overkill, {_CAMERA: CameraSettings(region=region)}, thresholds)
+    with closing(inspector):
+        inspector.use(bank)
+        outcomes = _inspect(inspector, honest + swapped, on_progress)
+    judged = list(zip(pictures, outcomes, strict=False))  # the honest ones
+    return Evaluation(
+        engine=engine.hash,
+        target=engine.target,
+        bank=bank.version,
+        overkill=overkill,
+        promises={
+            product: promise(len(calibration.scores), overkill)
+            for product, calibration in zip(bank.products, bank.calibration, strict=True)
+            if product not in (thresholds or {})
+        },
+        inspected=[_inspected(picture, outcome) for picture, outcome in judged if isinstance(outcome, Verdict)],
+        unreadable=[
+            Unreadable(picture.path, outcome.data.message)
+            for picture, outcome in judged
+            if not isinstance(outcome, Verdict)
+        ],
+        swapped=_swapped_figures(outcomes[len(pictures) :]),
+    )
+
+
+def table(evaluation: Evaluation) -> Table:
+    """The figures for a terminal: all pictures, each product where there are several, each defect type."""
+    names = ("good", "bad", "AUROC", "AP", "overkill", "escape", *(f"R@{overkill:.0%}" for overkill in OVERKILLS))
+    columns = (Column(name, justify="right", no_wrap=True) for name in names)
+    result = Table("", *columns, box=SIMPLE_HEAD, pad_edge=False)
+    result.add_row("all", *_cells(evaluation.total), style="bold")
+    if len(evaluation.by_product) > 1:
+        for product, figures in evaluation.by_product.items():
+            result.add_row(product, *_cells(figures))
+    result.add_section()
+    for (product, defect), figures in evaluation.by_defect.items():
+        result.add_row(f"{product} {defect}" if len(evaluation.by_product) > 1 else defect, *_cells(figures))
+    return result
+
+
+def to_json(evaluation: Evaluation) -> dict[str, Any]:
+    """The figures and every verdict, for `json.dumps`."""
+    return {
+        "engine": evaluation.engine,
+        "target": evaluation.target,
+        "bank": evaluation.bank,
+        "overkill": evaluation.overkill,
+        "promises": dict(evaluation.promises),
+        "total": asdict(evaluation.total),
+        "products": {product: asdict(figures) for product, figures in evaluation.by_product.items()},
+        "defects": [
+            {"product": product, "defect": defect, **asdict(figures)}
+            for (product, defect), figures in evaluation.by_defect.items()
+        ],
+        "identified": evaluation.identified,
+        "swapped": asdict(evaluation.swapped) if evaluation.swapped else None,
+        "pictures": [{**asdict(one), "path": str(one.path)} for one in evaluation.inspected],
+        "unreadable": [{"path": str(one.path), "reason": one.reason} for one in evaluation.unreadable],
+    }
+
+
+def _active_bank(settings: WorkerSettings) -> Bank:
+    from worker.assemble import open_store
+
+    with closing(open_store(settings.bank)) as store:
+        return store.load(settings.line, require_active(store, settings.line).version)
+
+
+def _region(settings: WorkerSettings, camera: str | None) -> Region | None:
+    if camera is None:
+        return None
+    if camera not in settings.cameras:
+        raise ConfigError(f"--camera {camera}: is not listed under cameras ({', '.join(settings.cameras) or 'empty'})")
+    return settings.cameras[camera].region
+
+
+def _swapped(pictures: Sequence[TestPicture], products: Sequence[str]) -> list[tuple[Path, str | None]]:
+    """The good parts, each with another product than its own; all others take their turn."""
+    pairs: list[tuple[Path, str | None]] = []
+    for index, picture in enumerate(pictures):
+        others = [product for product in products if product != picture.product]
+        if picture.defect == GOOD and picture.product in products and others:
+            pairs.append((picture.path, others[index % len(others)]))
+    return pairs
+
+
+def _inspect(
+    inspector: Inspector, declared: Sequence[tuple[Path, str | None]], on_progress: OnProgress | None
+) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    for start in range(0, len(declared), _BATCH):
+        batch = enumerate(declared[start : start + _BATCH], start)
+        outcomes += inspector.inspect([_frame(path, product, index) for index, (path, product) in batch])
+        if on_progress:
+            on_progress(len(outcomes), len(declared))
+    return outcomes
+
+
+def _frame(path: Path, product: str | None, index: int) -> Frame:
+    headers = {"camera": _CAMERA.encode(), **({"product": product.encode()} if product else {})}
+    try:
+        return Frame(Position(_CAMERA, 0, index), None, headers, path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+
+
+def _inspected(picture: TestPicture, verdict: Verdict) -> Inspected:
+    data = verdict.data
+    return Inspected(
+        path=picture.path,
+        product=picture.product,
+        defect=picture.defect,
+        score=data.score,
+        threshold=data.threshold,
+        alert=data.alert,
+        nearest=data.predicted_product,
+    )
+
+
+def _swapped_figures(outcomes: Sequence[Outcome]) -> Swapped | None:
+    alerts = [outcome.data.alert for outcome in outcomes if isinstance(outcome, Verdict)]
+    if not alerts:
+        return None
+    alerted = sum(alert is not None for alert in alerts)
+    return Swapped(len(alerts), alerted / len(alerts), alerts.count("wrong_product") / len(alerts))
+
+
+def _cells(figures: Figures) -> list[str]:
+    ranking = [figures.auroc, figures.average_precision]
+    shares = [figures.overkill, figures.escape, *figures.recall_at.values()]
+    return [
+        str(figures.good),
+        str(figures.bad),
+        *("–" if value is None else f"{value:.3f}" for value in ranking),
+        *("–" if value is None else f"{value:.1%}" for value in shares),
+    ]

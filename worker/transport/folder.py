@@ -1,0 +1,134 @@
+"""Pictures of a folder in, JSON lines out: the embedded default, no server."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import deque
+from collections.abc import Sequence
+
+from worker.config import FolderSettings
+from worker.contract.errors import DataError, UnavailableError
+from worker.contract.pictures import list_pictures
+from worker.events import Event, Frame, Outcome, Position, events_of
+from worker.transport.batch import check_delivery
+
+log = logging.getLogger(__name__)
+
+_HEAD = b'{"kind": "'  # how every line begins; a line cut off by a crash may be shorter
+
+
+class FolderTransport:
+    """Each picture below the folder is a frame, in the order of their paths; the path is the frame's part_id.
+
+    Every line of the out file is one event in CloudEvents' JSON format. The verdict or dead letter of a frame is
+    written last, and marks it as done: opened again on the same file, the transport goes on behind it.
+
+    Raises:
+        DataError: the folder holds no picture, or the out file belongs to other pictures.
+        UnavailableError: the out file cannot be read or written.
+    """
+
+    def __init__(self, settings: FolderSettings) -> None:
+        self._settings = settings
+        self._pictures = list_pictures(settings.path)
+        self._topic = settings.path.resolve().name
+        self._undelivered: deque[list[Position]] = deque()
+        try:
+            settings.out.parent.mkdir(parents=True, exist_ok=True)
+            done = self._resume()
+            self._out = settings.out.open("ab", buffering=0)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self._waiting = deque(index for index in range(len(self._pictures)) if index not in done)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every picture was polled."""
+        return not self._waiting
+
+    def poll(self, max_frames: int, timeout_s: float) -> list[Frame]:
+        """See Transport; never waits."""
+        count = min(max_frames, len(self._waiting))
+        frames = [self._frame(self._waiting.popleft()) for _ in range(count)]
+        if frames:
+            self._undelivered.append([frame.position for frame in frames])
+        return frames
+
+    def deliver(self, outcomes: Sequence[Outcome]) -> None:
+        """See Transport."""
+        check_delivery(outcomes, self._undelivered[0])
+        lines = memoryview(b"".join(_line(event) for outcome in outcomes for event in reversed(events_of(outcome))))
+        try:
+            while lines:
+                lines = lines[self._out.write(lines) :]
+        except OSError as error:
+            raise self._unwritable(error) from error
+        self._undelivered.popleft()
+
+    def close(self) -> None:
+        """See Transport."""
+        self._out.close()
+
+    def _frame(self, index: int) -> Frame:
+        picture = self._pictures[index]
+        try:
+            data = picture.read_bytes()
+        except OSError as error:
+            log.warning("%s: cannot be read (%s)", picture, error.strerror)
+            data = b""  # becomes a dead letter
+        headers = {"camera": self._settings.camera.encode(), "part_id": self._part_id(index).encode()}
+        return Frame(Position(self._topic, 0, index), self._settings.camera.encode(), headers, data)
+
+    def _part_id(self, index: int) -> str:
+        return self._pictures[index].relative_to(self._settings.path).as_posix()
+
+    def _resume(self) -> set[int]:
+        """The pictures that the out file has results for; cuts off what a stopped run left incomplete at its end."""
+        out = self._settings.out
+        if not out.exists():
+            return set()
+        done: set[int] = set()
+        complete = end = 0
+        with out.open("r+b") as lines:
+            for number, line in enumerate(lines, 1):
+                end += len(line)
+                if not line.endswith(b"\n") and _HEAD.startswith(line[: len(_HEAD)]):
+                    break
+                kind, index = self._parse(line, number)
+                if kind != "alert":  # its verdict follows
+                    done.add(index)
+                    complete = end
+            lines.truncate(complete)
+        if done:
+            log.info("%s: %d of %d pictures are done already", out, len(done), len(self._pictures))
+        return done
+
+    def _parse(self, line: bytes, number: int) -> tuple[str, int]:
+        """The kind of one line's event, and which picture it is about."""
+        where = f"{self._settings.out}:{number}"
+        try:
+            event = json.loads(line)
+            kind, data = event["kind"], event["data"]
+            topic, index, part_id = data["frame"]["topic"], data["frame"]["offset"], data.get("partId")
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{where}: is no result of quarterturn; choose another file for 'out'") from error
+        is_ours = topic == self._topic and index in range(len(self._pictures))
+        if not is_ours or part_id not in (None, self._part_id(index)):
+            raise DataError(
+                f"{where}: belongs to other pictures than those of {self._settings.path}; "
+                "move the file away or choose another one for 'out'"
+            )
+        return kind, index
+
+    def _unwritable(self, error: OSError) -> UnavailableError:
+        return UnavailableError(
+            f"{self._settings.out}: cannot be written ({error.strerror}); make room or correct 'out'"
+        )
+
+
+def _line(event: Event) -> bytes:
+    """One event in CloudEvents' JSON format, with our `kind` as an extension."""
+    attributes = {name.removeprefix("ce_"): value.decode() for name, value in event.headers}
+    attributes["datacontenttype"] = attributes.pop("content-type")
+    return json.dumps({"kind": event.kind, **attributes, "data": json.loads(event.value)}).encode() + b"\n"
