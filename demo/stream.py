@@ -17,7 +17,7 @@ from typing import Any
 from worker.config import FolderSettings, KafkaSettings
 from worker.contract.errors import QuarterturnError
 from worker.contract.pictures import GOOD, TestPicture
-from worker.transport.kafka import FramePublisher, ResultReader, create_topics
+from worker.transport.kafka_client import FramePublisher, ResultReader, create_topics
 
 WRONG_PRODUCT = "wrong_product"
 

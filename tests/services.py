@@ -48,6 +48,10 @@ controller.listener.names=CONTROLLER
 log.dirs={data}
 message.max.bytes=33554432
 auto.create.topics.enable=false
+broker.heartbeat.interval.ms=500
+broker.session.timeout.ms=2000
+group.min.session.timeout.ms=1000
+transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 group.initial.rebalance.delay.ms=0
 offsets.topic.num.partitions=1
 offsets.topic.replication.factor=1
@@ -197,7 +201,8 @@ def _need(is_there: bool, what: str, packages: tuple[str, ...], variable: str) -
 def _java_version() -> int:
     if not shutil.which("java"):
         return 0
-    return int(re.split(r"[.+-]", _output("java", "--version").split()[1])[0])  # openjdk 17.0.15 2025-04-15
+    version = re.search(r"\d+", _output("java", "--version"))  # openjdk 17.0.15 2025-04-15; Java 8 knows no --version
+    return int(version.group()) if version else 0
 
 
 def _kafka_jars() -> Path:

@@ -39,7 +39,8 @@ def augment(frames: Tensor, settings: AugmentSettings, generator: torch.Generato
     count = VIEWS * batch * ROTATIONS
     places = draw_crops(count, settings, generator).to(frames.device)
     colours, offsets = draw_colours(count, settings, generator)
-    sources = frames.float().repeat_interleave(ROTATIONS, dim=0).repeat(VIEWS, 1, 1, 1)
+    each = frames.float()[None, :, None].expand(VIEWS, batch, ROTATIONS, channels, side, side)
+    sources = each.reshape(count, channels, side, side)
     grid = F.affine_grid(places, [count, channels, side, side], align_corners=False)
     views = F.grid_sample(sources, grid, padding_mode="border", align_corners=False)
     views = recolour(views, colours.to(frames.device), offsets.to(frames.device))

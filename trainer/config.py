@@ -20,7 +20,7 @@ class DataSettings(Settings):
     """Which pictures to learn from, and how they become frames of `side` x `side` pixels."""
 
     path: Path
-    side: int = Field(default=128, ge=16)
+    side: int = Field(default=128, ge=32, description="pixels; below 32 the last stage would see a single one")
     region: Region | None = None
     holdout: float = Field(default=0.3, gt=0, lt=1, description="share that training never sees; the bank needs it")
     cache_gib: float = Field(default=2.0, ge=0, description="memory for decoded frames; the rest is decoded anew")
@@ -29,7 +29,7 @@ class DataSettings(Settings):
 class AugmentSettings(Settings):
     """How the two views of a picture are made different."""
 
-    crop: tuple[float, float] = Field(default=(0.08, 1.0), description="smallest and largest share of the area kept")
+    crop: tuple[float, float] = Field(default=(0.3, 1.0), description="smallest and largest share of the area kept")
     flip: Share = Field(default=0.5, description="how often a picture is mirrored, before it is turned")
     jitter: float = Field(default=0.5, ge=0, le=1, description="strength of brightness, contrast, saturation and hue")
     jitter_share: Share = Field(default=0.8, description="how often colours are changed")
@@ -46,21 +46,14 @@ class AugmentSettings(Settings):
 class LossSettings(Settings):
     """The multipliers of the masked contrastive loss, named as in arXiv 2105.08793; `spa` is the weight of its SPA.
 
-    The published β is made for several products, whose pairs are pushed apart by the full 1/τ. One product alone has
-    no such pairs: then a β of 2, even of 3, lets all embeddings fall onto one point within twenty steps, for good.
-    Its rotations are its only classes, so they get the full factor.
+    The published β is 2. At that, the turns of a product stay on one point for thousands of steps: the pull on the
+    views of a picture is far stronger than the push between its turns. At 1/τ they part within a hundred.
     """
 
     alpha: float = Field(default=0.05, ge=0)
-    beta: float | None = Field(default=None, ge=0, description="None: 2 as published, 1/tau for a single product")
+    beta: float = Field(default=5.0, ge=0)
     tau: float = Field(default=0.2, gt=0)
     spa: float = Field(default=1.0, ge=0)
-
-    def beta_for(self, products: int) -> float:
-        """β for a plant of `products` products."""
-        if self.beta is not None:
-            return self.beta
-        return 2.0 if products > 1 else 1 / self.tau
 
 
 class TrainSettings(Settings):
@@ -73,7 +66,7 @@ class TrainSettings(Settings):
     loss: LossSettings = LossSettings()
     batch: int = Field(default=16, gt=0, description="pictures a step; each makes 4 turns x 2 views")
     epochs: int = Field(default=30, ge=0, description="0 saves the untrained encoder")
-    learning_rate: float = Field(default=0.3, gt=0, description="peak rate for 256 turned pictures, that is batch 64")
+    learning_rate: float = Field(default=0.1, gt=0, description="peak rate for 256 turned pictures, that is batch 64")
     momentum: float = Field(default=0.9, gt=0, lt=1)
     weight_decay: float = Field(default=1e-6, ge=0)
     warmup: Share = Field(default=0.05, description="share of the steps in which the rate rises")

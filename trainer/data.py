@@ -149,17 +149,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class Turns:
-    """The (B · 4,) labels and products of all turns of B pictures; there are `product_count` products."""
+    """The (B · 4,) labels and products of the four turns of B pictures, picture after picture."""
 
     labels: torch.Tensor
     products: torch.Tensor
-    product_count: int
 
     @classmethod
-    def of_pictures(cls, products: Indices, product_count: int) -> Turns:
-        """Label the four turns of the pictures of (B,) products, picture after picture."""
-        labels = [label(product, rotation, product_count) for product in products.tolist() for rotation in range(ROTATIONS)]
-        return cls(torch.tensor(labels), torch.from_numpy(products).repeat_interleave(ROTATIONS), product_count)
+    def of_pictures(cls, products: Indices, count: int) -> Turns:
+        """Label the turns of pictures of (B,) products, of which there are `count`."""
+        labels = [label(product, rotation, count) for product in products.tolist() for rotation in range(ROTATIONS)]
+        return cls(torch.tensor(labels), torch.from_numpy(products).repeat_interleave(ROTATIONS))
 
 
 def seeded(seed: int, *place: int) -> torch.Generator:

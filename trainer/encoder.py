@@ -96,9 +96,9 @@ class BasicBlock(nn.Module):
 def normalise(pixels: Tensor) -> Tensor:
     """(N, 3, S, S) RGB pixels from 0 to 255, of any dtype -> what the encoder takes, float32 or wider."""
     pixels = pixels if pixels.is_floating_point() else pixels.float()
-    mean = torch.tensor(MEAN, dtype=pixels.dtype, device=pixels.device).view(3, 1, 1)
-    std = torch.tensor(STD, dtype=pixels.dtype, device=pixels.device).view(3, 1, 1)
-    return (pixels / 255 - mean) / std
+    mean = 255 * torch.tensor(MEAN, dtype=pixels.dtype, device=pixels.device).view(3, 1, 1)
+    std = 255 * torch.tensor(STD, dtype=pixels.dtype, device=pixels.device).view(3, 1, 1)
+    return (pixels - mean) / std
 
 
 def load_backbone(encoder: Encoder, path: Path) -> None:

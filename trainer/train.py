@@ -96,9 +96,10 @@ def _learn(
             turns = Turns.of_pictures(products[indices], len(parts.products))
             losses = _step(learner, frames, turns, settings, seeded(settings.seed, 1, step))
             monitor.step(step, losses, rate)
-            if stopping() or (step + 1) % (plan.epoch_steps * settings.checkpoint_every) == 0:
+            stopped = stopping()
+            if stopped or (step + 1) % (plan.epoch_steps * settings.checkpoint_every) == 0:
                 save_checkpoint(settings.checkpoint, learner, step + 1, recipe)
-            if stopping():
+            if stopped:
                 raise QuarterturnError(
                     f"{settings.checkpoint}: training was stopped after {step + 1} of {plan.steps} steps; go on with "
                     "the same command and '--set resume=true'"
@@ -121,7 +122,7 @@ def _step(
         turns.products.to(device),
         draw_partners(turns.labels, generator).to(device),
         alpha=settings.loss.alpha,
-        beta=settings.loss.beta_for(turns.product_count),
+        beta=settings.loss.beta,
         tau=settings.loss.tau,
     )
     loss = ccm + settings.loss.spa * spa
@@ -152,7 +153,7 @@ def _new_learner(settings: TrainSettings) -> Learner:
         encoder = Encoder(settings.architecture)
     if settings.init and not settings.resume:
         load_backbone(encoder, settings.init)
-    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.deterministic = True  # on a GPU, its convolutions repeat themselves too
     encoder = encoder.to(name, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = SGD(
         encoder.parameters(),

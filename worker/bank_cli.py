@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import Progress
@@ -17,10 +18,10 @@ from worker.bankstore.base import BankVersion
 from worker.bankstore.versions import find_version, require_active
 from worker.config import WorkerSettings
 from worker.contract.bank import Bank, require_same_engine
-from worker.contract.calibration import promise
 from worker.contract.errors import DataError
 from worker.contract.manifest import EngineManifest, read_manifest
 from worker.engine.base import open_folder
+from worker.evaluate import promises
 from worker.fit import FitSettings, fit_bank, read_bank_file, split_pictures, write_bank_file
 from worker.judge import Judge
 from worker.options import add_config, read_config
@@ -94,7 +95,7 @@ def list_versions(arguments: argparse.Namespace) -> None:
     settings = read_config(arguments, WorkerSettings)
     with closing(open_store(settings.bank)) as store:
         versions = store.versions(settings.line)
-    table = Table("version", "pushed at", Column("size", justify="right"), "")
+    table = Table("version", "pushed at", Column("size", justify="right"), "", box=SIMPLE_HEAD, pad_edge=False)
     for version in versions:
         active = "active" if version.active else ""
         table.add_row(version.version[:_SHORT], version.pushed_at, decimal(version.size), active)
@@ -162,9 +163,8 @@ def _print_bank(bank: Bank, overkill: float, fixed: Mapping[str, float]) -> None
         f"bank {bank.version[:_SHORT]}, made {manifest.created_at} by engine {manifest.engine[:_SHORT]} "
         f"({manifest.target}); {manifest.scoring.method}, {manifest.scoring.aggregate} over {manifest.spec.views} views"
     )
-    table = Table(
-        "product", *(Column(name, justify="right") for name in ("normal", "calibration", "threshold")), "turned"
-    )
+    numbers = (Column(name, justify="right") for name in ("normal", "calibration", "threshold"))
+    table = Table("product", *numbers, "turned", box=SIMPLE_HEAD, pad_edge=False)
     for product, embeddings, calibration, threshold, limit in zip(
         bank.products, bank.embeddings, bank.calibration, judge.thresholds, judge.turn_limits, strict=True
     ):
@@ -176,9 +176,8 @@ def _print_bank(bank: Bank, overkill: float, fixed: Mapping[str, float]) -> None
             "looks the same" if limit is None else "is told apart",
         )
     _say(table)
-    for product, calibration in zip(bank.products, bank.calibration, strict=True):
-        if product not in fixed:
-            _say(f"{product}: {promise(len(calibration.scores), overkill)}")
+    for product, sentence in promises(bank, overkill, fixed).items():
+        _say(f"{product}: {sentence}")
 
 
 def _say(what: str | Table) -> None:

@@ -11,7 +11,7 @@ from worker.contract.preprocess import Region
 from worker.contract.settings import Settings
 
 Overkill = Annotated[float, Field(gt=0, lt=1)]
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._-]+$")]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Delivery = Literal["exactly_once", "at_least_once"]
 
 
@@ -81,7 +81,7 @@ class FolderSettings(Settings):
 
     path: Path
     out: Path
-    camera: Name = "folder"
+    camera: Name | None = Field(default=None, description="None: the sub-folder's name, one camera each")
 
 
 class TransportSettings(Settings):

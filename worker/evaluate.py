@@ -70,8 +70,11 @@ def run(arguments: argparse.Namespace) -> None:
         write_report(evaluation, arguments.out)
     if arguments.json:
         sys.stdout.write(json.dumps(to_json(evaluation), indent=2) + "\n")
-    else:
-        Console().print(table(evaluation))
+        return
+    console = Console(markup=False, highlight=False)
+    console.print(table(evaluation))
+    for sentence in sentences(evaluation):
+        console.print(sentence, soft_wrap=True)
 
 
 def evaluate(
@@ -114,11 +117,7 @@ def evaluate(
         target=engine.target,
         bank=bank.version,
         overkill=overkill,
-        promises={
-            product: promise(len(calibration.scores), overkill)
-            for product, calibration in zip(bank.products, bank.calibration, strict=True)
-            if product not in (thresholds or {})
-        },
+        promises=promises(bank, overkill, thresholds or {}),
         inspected=[_inspected(picture, outcome) for picture, outcome in judged if isinstance(outcome, Verdict)],
         unreadable=[
             Unreadable(picture.path, outcome.data.message)
@@ -133,7 +132,7 @@ def table(evaluation: Evaluation) -> Table:
     """The figures for a terminal: all pictures, each product where there are several, each defect type."""
     names = ("good", "bad", "AUROC", "AP", "overkill", "escape", *(f"R@{overkill:.0%}" for overkill in OVERKILLS))
     columns = (Column(name, justify="right", no_wrap=True) for name in names)
-    result = Table("", *columns, box=SIMPLE_HEAD, pad_edge=False)
+    result = Table("", *columns, box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     result.add_row("all", *_cells(evaluation.total), style="bold")
     if len(evaluation.by_product) > 1:
         for product, figures in evaluation.by_product.items():
@@ -142,6 +141,27 @@ def table(evaluation: Evaluation) -> Table:
     for (product, defect), figures in evaluation.by_defect.items():
         result.add_row(f"{product} {defect}" if len(evaluation.by_product) > 1 else defect, *_cells(figures))
     return result
+
+
+def sentences(evaluation: Evaluation) -> list[str]:
+    """What the table leaves out: the promises, wrong products, unreadable pictures."""
+    said = [f"{product}: {sentence}" for product, sentence in evaluation.promises.items()]
+    swapped, identified = evaluation.swapped, evaluation.identified
+    if swapped and identified is not None:
+        said.append(
+            f"of {swapped.parts} good parts declared as another product, {swapped.alerted:.1%} raised an alert "
+            f"({swapped.named:.1%} wrong_product); {identified:.1%} of good parts fit their own product best"
+        )
+    return said + [f"{one.path}: not inspected: {one.reason}" for one in evaluation.unreadable]
+
+
+def promises(bank: Bank, overkill: float, fixed: Mapping[str, float]) -> dict[str, str]:
+    """The guarantee behind each calibrated threshold, in words; products with a `fixed` one have none."""
+    return {
+        product: promise(len(calibration.scores), overkill)
+        for product, calibration in zip(bank.products, bank.calibration, strict=True)
+        if product not in fixed
+    }
 
 
 def to_json(evaluation: Evaluation) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from worker.contract.errors import ConfigError, FrameError
 from worker.contract.scoring import distances, scores, turn_ratios
 from worker.events import AlertKind
 
+_TINY = np.float32(1e-12)  # a threshold of 0, of a product whose pictures are all the same, still orders the scores
 _ORIENTED_SHARE = 0.95
 """A product has an orientation only if at least this share of its calibration pictures fits best as it lies."""
 
@@ -87,7 +88,7 @@ class Judge:
 
     def _judge_one(self, embedding: Array, score: Array, view: Array, names: Sequence[str] | None) -> Judgement:
         """Judge one frame: embedding (V, P, D), score (C,), view (C, V)."""
-        ratios = score / self.thresholds  # comparable between products: beyond 1 is beyond the promise
+        ratios = score / np.maximum(self.thresholds, _TINY)  # comparable between products; beyond 1 is an alert
         nearest = int(ratios.argmin())
         allowed = self._indices(names)
         best = min(allowed, key=lambda c: float(ratios[c]))

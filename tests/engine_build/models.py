@@ -8,7 +8,6 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from trainer.checkpoint import load_model, save_model
 from trainer.encoder import Architecture, Encoder
@@ -20,12 +19,11 @@ def save_random_model(folder: Path, views: Literal[1, 2, 4, 8] = 4, seed: int = 
     """A model folder with random weights and batch statistics; returns it."""
     torch.manual_seed(seed)
     encoder = Encoder(Architecture(stem="cifar", width=4, hidden=16, dimensions=12))
-    for module in encoder.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for tensor in (module.weight.data, module.running_var):
-                tensor.uniform_(0.5, 2)
-            for tensor in (module.bias.data, module.running_mean):
-                tensor.normal_(0, 0.2)
+    for name, tensor in encoder.state_dict().items():
+        if name.endswith(("bn1.weight", "bn2.weight", "running_var")):
+            tensor.uniform_(0.5, 2)
+        elif name.endswith(("bn1.bias", "bn2.bias", "running_mean")):
+            tensor.normal_(0, 0.2)
     save_model(
         folder, encoder, side=SIDE, products=("ring", "nut"), views=views, holdout=0.25, rotations={}, training={}
     )
@@ -43,13 +41,11 @@ def views_of(frame: npt.NDArray[np.uint8], views: int) -> list[npt.NDArray[np.ui
 
 
 def oracle(model: Path, frames: npt.NDArray[np.uint8], views: int) -> npt.NDArray[np.float32]:
-    """(B, V, 1, D): every view on its own through the encoder in double precision, written out from the definition."""
+    """(B, V, 1, D): all views through the encoder in double precision, written out from the definition."""
     encoder = load_model(model)[0].double()
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-    embeddings = []
-    for frame in frames:
-        for view in views_of(frame, views):
-            picture = torch.from_numpy(((view / 255 - mean) / std).transpose(2, 0, 1)[None])
-            projection = encoder(picture).detach().numpy()[0]
-            embeddings.append(projection / np.sqrt(np.sum(projection**2)))
+    turned = np.concatenate([views_of(frame, views) for frame in frames])
+    pictures = ((turned / 255 - mean) / std).transpose(0, 3, 1, 2)
+    projections = encoder(torch.from_numpy(pictures)).detach().numpy()
+    embeddings = projections / np.sqrt(np.sum(projections**2, axis=1, keepdims=True))
     return np.asarray(embeddings, np.float32).reshape(len(frames), views, 1, -1)

@@ -29,7 +29,7 @@ def encoder_graph(request: pytest.FixtureRequest) -> onnx.ModelProto:
     return onnx.shape_inference.infer_shapes(graph_of(4, request.param, encoder), strict_mode=True)
 
 
-def with_turned(model: onnx.ModelProto) -> bytes:
+def with_turned(model: onnx.ModelProto) -> Any:
     """The same graph with the turned pictures, before they are normalised, as a second output."""
     (turn,) = (node for node in model.graph.node if node.op_type == "Transpose")
     float16 = any(tensor.data_type == TensorProto.FLOAT16 for tensor in model.graph.initializer)
@@ -38,11 +38,11 @@ def with_turned(model: onnx.ModelProto) -> bytes:
     return model.SerializeToString()
 
 
-def by_onnxruntime(model: bytes, frames: npt.NDArray[np.uint8]) -> Any:
+def by_onnxruntime(model: Any, frames: npt.NDArray[np.uint8]) -> Any:
     return onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, {"frames": frames})[1]
 
 
-def by_openvino(model: bytes, frames: npt.NDArray[np.uint8]) -> Any:
+def by_openvino(model: Any, frames: npt.NDArray[np.uint8]) -> Any:
     core = openvino.Core()
     return core.compile_model(core.read_model(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([frames])[1]
 

@@ -6,11 +6,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from tests.parts import SIDE, good_part, png
+from tests.parts import good_part, png
 from trainer.config import TrainSettings
 
 MakeSettings = Callable[..., TrainSettings]
+
+SIDE = 32
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Nets this small only lose time by waiting for a second thread."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from trainer.config import DataSettings, LossSettings, TrainSettings
+from trainer.config import DataSettings, TrainSettings
 from trainer.encoder import Architecture
 from worker.contract.errors import ConfigError
 from worker.contract.settings import load_settings
@@ -52,11 +52,6 @@ def test_a_wrong_setting_is_one_sentence(override: str, sentence: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_settings(CONFIGS / "train.yaml", TrainSettings, [override])
     assert str(caught.value) == f"{CONFIGS / 'train.yaml'}: {sentence}"
-
-
-@pytest.mark.parametrize(("beta", "products", "expected"), [(None, 1, 4.0), (None, 2, 2.0), (3.0, 1, 3.0), (3.0, 9, 3)])
-def test_beta_is_the_papers_unless_there_is_one_product(beta: float | None, products: int, expected: float) -> None:
-    assert LossSettings(beta=beta, tau=0.25).beta_for(products) == expected
 
 
 def test_the_recipe_holds_what_decides_the_weights() -> None:

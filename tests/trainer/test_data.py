@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.parts import SIDE, good_part, png
+from tests.parts import good_part, png
+from tests.trainer.conftest import SIDE
 from trainer.config import DataSettings
 from trainer.data import Pictures, Plan, Turns, find_good_parts, seeded
 from worker.contract.errors import DataError

@@ -151,6 +151,8 @@ def test_the_command_prints_a_table_and_writes_the_report(
     run("--config", config, "--data", plant, "--out", tmp_path / "out" / "report.html")
     printed = capsys.readouterr().out
     assert re.search(r"ring scratch +12 +8 +1\.000 +1\.000 +\d", printed)
+    assert "ring: at most 2.00% of good parts are rejected on average, guaranteed from 120" in printed
+    assert "of 24 good parts declared as another product, 100.0% raised an alert" in printed
     assert bank.version in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 

@@ -138,9 +138,6 @@ class RedisBankStore:
         try:
             with self._answering():
                 self._listen(line, deadline)
-        except UnavailableError:
-            self._unsubscribe(line)  # the next wait begins with a new connection
-            raise
         finally:
             self._listening.release()
 
@@ -148,8 +145,9 @@ class RedisBankStore:
         """Release connections; may be called twice."""
         self._closed = True
         with self._listening:
-            for line in list(self._subscriptions):
-                self._unsubscribe(line)
+            for subscription in self._subscriptions.values():
+                subscription.close()
+            self._subscriptions.clear()
         self._redis.close()
 
     def _upload(self, line: str, blob: bytes) -> str:
@@ -170,17 +168,13 @@ class RedisBankStore:
     def _listen(self, line: str, deadline: float) -> None:
         subscription = self._subscriptions.get(line)
         if subscription is None:
-            subscription = self._subscriptions[line] = self._redis.pubsub()  # type: ignore[no-untyped-call]
-            subscription.subscribe(_channel(line))
+            subscription = self._redis.pubsub()  # type: ignore[no-untyped-call]
+            subscription.subscribe(_channel(line))  # and again by itself, whenever the connection was lost
+            self._subscriptions[line] = subscription
         # The confirmation of a subscription counts as news too: the version may have changed before it.
         while not self._closed and (left := deadline - time.monotonic()) > 0:
             if subscription.get_message(timeout=min(left, _LISTEN_S)) is not None:
                 return
-
-    def _unsubscribe(self, line: str) -> None:
-        subscription = self._subscriptions.pop(line, None)
-        if subscription is not None:
-            subscription.close()
 
     def _gone(self, line: str, version: str) -> DataError:
         return DataError(

@@ -13,6 +13,9 @@ from pydantic import Field
 from worker.contract.errors import DataError, FrameError
 from worker.contract.settings import Settings
 
+# What OpenCV has against a picture goes into the FrameError, not to stderr.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
 Picture = npt.NDArray[np.uint8]
 
 # GenICam PFNC names -> (bytes a pixel, OpenCV conversion to RGB or None where the pixels are RGB already).

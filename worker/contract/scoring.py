@@ -28,9 +28,9 @@ def distances(embeddings: Array, bank: Bank) -> Array:
 def _mahalanobis(embeddings: Array, bank: Bank) -> Array:
     gaussians = bank.gaussians
     difference = embeddings[:, None] - gaussians.mean  # (B, C, V, P, D)
-    columns = np.moveaxis(difference, 0, -1)  # (C, V, P, D, B): one matrix product per Gaussian for the whole batch
-    whitened = gaussians.whitening @ columns
-    return np.moveaxis(np.sqrt(np.square(whitened).sum(axis=-2)), -1, 0)
+    rows = difference.transpose(1, 2, 3, 0, 4)  # (C, V, P, B, D): one matrix product per Gaussian for the whole batch
+    whitened = rows @ gaussians.whitening.swapaxes(-1, -2)
+    return np.asarray(np.sqrt(np.square(whitened).sum(axis=-1)).transpose(3, 0, 1, 2), np.float32)
 
 
 def _knn(embeddings: Array, bank: Bank) -> Array:

@@ -43,7 +43,8 @@ def load_settings(path: Path, model: type[S], overrides: Sequence[str] = ()) -> 
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}:{place} is not valid YAML: {getattr(error, 'problem', error)}") from error
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError(f"{path}:{place} is not valid YAML: {problem}") from error
     document = {} if document is None else document
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: must hold 'key: value' lines, but holds a {type(document).__name__}")
@@ -70,7 +71,9 @@ def _lay_over(document: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override}: write it as key=value, for example --set data.side=128")
     *parents, leaf = key.split(".")
     for parent in parents:
-        document = document.setdefault(parent, {})
+        if document.get(parent) is None:  # also a section that the file leaves empty
+            document[parent] = {}
+        document = document[parent]
         if not isinstance(document, dict):
             raise ConfigError(f"--set {override}: '{parent}' is a value, not a section")
     try:
@@ -123,14 +126,13 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    loader.flatten_mapping(node)
-    mapping: dict[Any, Any] = {}
-    for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)
-        if key in mapping:
-            raise yaml.MarkedYAMLError(problem=f"'{key}' is set twice; keep one", problem_mark=key_node.start_mark)
-        mapping[key] = loader.construct_object(value_node, deep=True)
-    return mapping
+    seen: set[tuple[str, str]] = set()
+    for key, _ in node.value:  # before merge keys (<<) are resolved: a key may override a merged one
+        if isinstance(key, yaml.ScalarNode):
+            if (key.tag, key.value) in seen:
+                raise yaml.MarkedYAMLError(problem=f"'{key.value}' is set twice; keep one", problem_mark=key.start_mark)
+            seen.add((key.tag, key.value))
+    return loader.construct_mapping(node, deep=True)
 
 
 _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)

@@ -21,6 +21,8 @@ _HEAD = b'{"kind": "'  # how every line begins; a line cut off by a crash may be
 class FolderTransport:
     """Each picture below the folder is a frame, in the order of their paths; the path is the frame's part_id.
 
+    Its camera is the one that the settings name, else the sub-folder it lies in, else the folder itself.
+
     Every line of the out file is one event in CloudEvents' JSON format. The verdict or dead letter of a frame is
     written last, and marks it as done: opened again on the same file, the transport goes on behind it.
 
@@ -77,8 +79,11 @@ class FolderTransport:
         except OSError as error:
             log.warning("%s: cannot be read (%s)", picture, error.strerror)
             data = b""  # becomes a dead letter
-        headers = {"camera": self._settings.camera.encode(), "part_id": self._part_id(index).encode()}
-        return Frame(Position(self._topic, 0, index), self._settings.camera.encode(), headers, data)
+        part_id = self._part_id(index)
+        sub_folder, slash, _ = part_id.partition("/")
+        camera = (self._settings.camera or (sub_folder if slash else self._topic)).encode()
+        headers = {"camera": camera, "part_id": part_id.encode()}
+        return Frame(Position(self._topic, 0, index), camera, headers, data)
 
     def _part_id(self, index: int) -> str:
         return self._pictures[index].relative_to(self._settings.path).as_posix()

@@ -15,16 +15,17 @@ import pytest
 from cloudevents.core.bindings.kafka import KafkaMessage, from_binary
 from cloudevents.core.formats.json import JSONFormat
 from confluent_kafka.admin import AdminClient
-from kafka.admin import MemberToRemove
+from kafka.admin import KafkaAdminClient, MemberToRemove
 
 from tests import examples, services
-from tests.worker.transport import kafka_client
+from tests.worker.transport import librdkafka
 from worker.config import KafkaSettings, Topics
 from worker.contract.errors import ConfigError, UnavailableError
 from worker.events import Frame
-from worker.transport import kafka
+from worker.transport import kafka, kafka_client
 from worker.transport.base import RewoundError
-from worker.transport.kafka import FramePublisher, KafkaTransport, create_topics
+from worker.transport.kafka import KafkaTransport
+from worker.transport.kafka_client import FramePublisher, ResultReader, create_topics
 
 CreateTopics = Callable[[int], Topics]
 
@@ -93,7 +94,7 @@ class Camera(threading.Thread):
         super().__init__(daemon=True)
         self._published = 0
         self._topic, self._partitions = topic, partitions
-        self._producer = kafka_client.producer(bootstrap)
+        self._producer = librdkafka.producer(bootstrap)
         self._stopping = threading.Event()
         self.start()
 
@@ -118,9 +119,9 @@ def wait_for_both(running: Worker, joining: Worker) -> None:
 
 
 def assert_exactly_once(bootstrap: str, topics: Topics, published: int) -> None:
-    wait_until(lambda: len(kafka_client.consume(bootstrap, topics.verdicts)) >= published, "the last verdict")
-    verdicts = [value["resultId"] for value in kafka_client.values(bootstrap, topics.verdicts)]
-    alerts = [value["resultId"] for value in kafka_client.values(bootstrap, topics.alerts)]
+    wait_until(lambda: len(librdkafka.consume(bootstrap, topics.verdicts)) >= published, "the last verdict")
+    verdicts = [value["resultId"] for value in librdkafka.values(bootstrap, topics.verdicts)]
+    alerts = [value["resultId"] for value in librdkafka.values(bootstrap, topics.alerts)]
     assert {count for _, count in Counter(verdicts).items()} == {1}
     assert len(verdicts) == published
     assert len(alerts) == len(set(alerts)) == published // 2
@@ -128,7 +129,7 @@ def assert_exactly_once(bootstrap: str, topics: Topics, published: int) -> None:
 
 def test_publishes_cloud_events_that_their_sdk_reads(kafka_bootstrap: str, create_topics: CreateTopics) -> None:
     topics = create_topics(1)
-    kafka_client.produce(kafka_bootstrap, topics.frames, [b"defect", b"broken"], key=b"top-01")
+    librdkafka.produce(kafka_bootstrap, topics.frames, [b"defect", b"broken"], key=b"top-01")
     with closing(KafkaTransport(settings_for(kafka_bootstrap, topics))) as transport:
         for _ in range(2):
             transport.deliver(outcomes(poll(transport, 1)))
@@ -138,7 +139,7 @@ def test_publishes_cloud_events_that_their_sdk_reads(kafka_bootstrap: str, creat
         (topics.alerts, "alert", 0),
         (topics.dead_letters, "dead_letter", 1),
     ]:
-        (record,) = kafka_client.consume(kafka_bootstrap, topic)
+        (record,) = librdkafka.consume(kafka_bootstrap, topic)
         event = from_binary(KafkaMessage(dict(record.headers()), record.key(), record.value()), JSONFormat())
         assert record.key() == b"top-01"
         assert event.get_type() == f"quarterturn.{kind}.v1"
@@ -156,7 +157,7 @@ def test_publishes_cloud_events_that_their_sdk_reads(kafka_bootstrap: str, creat
 def test_reads_frames_of_any_shape(kafka_bootstrap: str, create_topics: CreateTopics) -> None:
     topics = create_topics(1)
     large = bytes(9 * 2**20)  # more than is fetched ahead of one partition
-    kafka_client.produce(kafka_bootstrap, topics.frames, [b"", large], key=None)
+    librdkafka.produce(kafka_bootstrap, topics.frames, [b"", large], key=None)
     with closing(KafkaTransport(settings_for(kafka_bootstrap, topics))) as transport:
         frames = poll(transport, 1) + poll(transport, 1)
 
@@ -184,7 +185,7 @@ def test_every_frame_exactly_once_while_workers_come_and_go(kafka_bootstrap: str
     last.stop()
     assert first.fault is None
     assert last.fault is None
-    verdicts = kafka_client.values(kafka_bootstrap, topics.verdicts)
+    verdicts = librdkafka.values(kafka_bootstrap, topics.verdicts)
     for partition in range(4):
         offsets = [v["frame"]["offset"] for v in verdicts if v["frame"]["partition"] == partition]
         assert offsets == sorted(offsets)
@@ -193,7 +194,7 @@ def test_every_frame_exactly_once_while_workers_come_and_go(kafka_bootstrap: str
 def test_the_broker_refuses_a_member_that_was_expelled(kafka_bootstrap: str, create_topics: CreateTopics) -> None:
     topics = create_topics(1)
     settings = settings_for(kafka_bootstrap, topics)
-    kafka_client.produce(kafka_bootstrap, topics.frames, [b"good", b"good", b"defect"])
+    librdkafka.produce(kafka_bootstrap, topics.frames, [b"good", b"good", b"defect"])
     with closing(KafkaTransport(settings)) as expelled:
         held = poll(expelled)
         remove_members(kafka_bootstrap, settings.group)
@@ -201,53 +202,17 @@ def test_the_broker_refuses_a_member_that_was_expelled(kafka_bootstrap: str, cre
             successor.deliver(outcomes(poll(successor)))
             with pytest.raises(RewoundError):
                 expelled.deliver(outcomes(held))
-        kafka_client.produce(kafka_bootstrap, topics.frames, [b"good"])
-        frames = poll(expelled)
-        expelled.deliver(outcomes(frames))
-
-    assert [frame.position.offset for frame in frames] == [3]
-    verdicts = kafka_client.values(kafka_bootstrap, topics.verdicts)
-    assert [verdict["frame"]["offset"] for verdict in verdicts] == [0, 1, 2, 3]
-    assert len(kafka_client.consume(kafka_bootstrap, topics.alerts)) == 1
+    verdicts = librdkafka.values(kafka_bootstrap, topics.verdicts)
+    assert [verdict["frame"]["offset"] for verdict in verdicts] == [0, 1, 2]
+    assert len(librdkafka.consume(kafka_bootstrap, topics.alerts)) == 1
 
 
 def remove_members(bootstrap: str, group: str) -> None:
     """Expel every member of the group, as the coordinator does with those it has not heard of for too long."""
-    admin = kafka.KafkaAdminClient(bootstrap_servers=bootstrap)
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
     members = admin.describe_groups([group])[group]["members"]
     admin.remove_group_members(group, [MemberToRemove(member["member_id"]) for member in members])
     admin.close()
-
-
-def test_a_killed_worker_leaves_no_trace_of_its_transaction(kafka_bootstrap: str, create_topics: CreateTopics) -> None:
-    topics = create_topics(1)
-    settings = settings_for(kafka_bootstrap, topics)
-    kafka_client.produce(kafka_bootstrap, topics.frames, [b"defect", b"defect", b"good", b"good"])
-    script = f"""
-        import os, signal, time
-        from tests import examples
-        from worker.config import KafkaSettings
-        from worker.transport import kafka
-
-        kafka._ANSWER_MS = 3000
-        transport = kafka.KafkaTransport(KafkaSettings.model_validate_json({settings.model_dump_json()!r}))
-        for last in (False, True):
-            while not (frames := transport.poll(2, 0.5)):
-                pass
-            if last:  # everything is sent, only the commit is missing
-                kafka.KafkaProducer.commit_transaction = lambda _: os.kill(os.getpid(), signal.SIGKILL)
-            transport.deliver([examples.outcome(frame) for frame in frames])
-    """
-    command = [sys.executable, "-c", textwrap.dedent(script)]
-    killed = subprocess.run(command, check=False, timeout=60, capture_output=True, text=True)
-    assert killed.returncode == -9, killed.stderr
-    assert len(kafka_client.consume(kafka_bootstrap, topics.verdicts)) == 2
-
-    with closing(KafkaTransport(settings)) as transport:
-        frames = poll(transport)
-        assert [frame.position.offset for frame in frames] == [2, 3]
-        transport.deliver(outcomes(frames))
-    assert_exactly_once(kafka_bootstrap, topics, 4)
 
 
 @pytest.mark.parametrize(("start", "expected"), [("earliest", [0, 1, 2]), ("latest", [2])])
@@ -256,10 +221,10 @@ def test_a_group_without_positions_starts_where_it_should(
 ) -> None:
     topics = create_topics(1)
     settings = settings_for(kafka_bootstrap, topics, start=start)
-    kafka_client.produce(kafka_bootstrap, topics.frames, [b"old", b"old"])
+    librdkafka.produce(kafka_bootstrap, topics.frames, [b"old", b"old"])
     with closing(KafkaTransport(settings)) as transport:
         wait_until(lambda: transport.poll(10, 0.1) == [] and transport._member is not None, "joining the group")
-    kafka_client.produce(kafka_bootstrap, topics.frames, [b"new"])  # nobody is there, but the group has begun
+    librdkafka.produce(kafka_bootstrap, topics.frames, [b"new"])  # nobody is there, but the group has begun
     with closing(KafkaTransport(settings)) as transport:
         assert [frame.position.offset for frame in poll(transport)] == expected
 
@@ -286,10 +251,57 @@ def test_topics_are_created_once(kafka_bootstrap: str) -> None:
     assert [len(known.topics[name].partitions) for name in topics.model_dump().values()] == [3, 1, 1, 1]
 
 
+def test_what_no_waiting_cures_is_said_at_once(kafka_bootstrap: str, create_topics: CreateTopics) -> None:
+    settings = settings_for(kafka_bootstrap, create_topics(1), session_timeout_s=0.3)  # no broker allows so little
+    with (
+        closing(KafkaTransport(settings)) as transport,
+        pytest.raises(
+            UnavailableError, match=f"Kafka at {kafka_bootstrap}: .*InvalidSessionTimeout.*after trying for 0 s"
+        ),
+    ):
+        poll(transport)
+
+
+def test_a_camera_publishes_in_order(kafka_bootstrap: str, create_topics: CreateTopics) -> None:
+    topics = create_topics(3)
+    with closing(FramePublisher(kafka_bootstrap, topics.frames, 2**20)) as publisher:
+        for number in range(100):
+            publisher.publish(b"top-%d" % (number % 2), {"camera": "Prüfstand"}, b"%d" % number)
+        publisher.flush()
+
+    records = librdkafka.consume(kafka_bootstrap, topics.frames)
+    for key, expected in (b"top-0", range(0, 100, 2)), (b"top-1", range(1, 100, 2)):
+        assert [int(record.value()) for record in records if record.key() == key] == list(expected)
+    assert records[0].headers() == [("camera", "Prüfstand".encode())]
+
+
+def test_a_frame_that_is_too_large_is_one_sentence(kafka_bootstrap: str, create_topics: CreateTopics) -> None:
+    topics = create_topics(1)
+    with (
+        closing(FramePublisher(kafka_bootstrap, topics.frames, 1000)) as publisher,
+        pytest.raises(UnavailableError, match=f"a frame was not stored in '{topics.frames}' .*message.max.bytes"),
+    ):
+        publisher.publish(b"top-01", {}, bytes(100_000))
+
+
+def test_a_reader_gets_new_and_committed_results(kafka_bootstrap: str, create_topics: CreateTopics) -> None:
+    topics = create_topics(1)
+    settings = settings_for(kafka_bootstrap, topics)
+    librdkafka.produce(kafka_bootstrap, topics.frames, [b"good", b"defect", b"broken"])
+    with closing(KafkaTransport(settings)) as transport:
+        transport.deliver(outcomes(poll(transport, 1)))
+        with closing(ResultReader(settings)) as reader:
+            transport.deliver(outcomes(poll(transport, 2)))
+            results: list[dict[str, object]] = []
+            wait_until(lambda: bool(results.extend(reader.poll(0.2)) or len(results) >= 2), "the results")
+
+    assert {result["resultId"] for result in results} == {f"{topics.frames}:0:1", f"{topics.frames}:0:2"}
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nobody.invalid:9092", "127.0.0.1:not-a-port"])
 def test_an_unreachable_broker_is_one_sentence(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
-    monkeypatch.setattr(kafka, "_ANSWER_MS", 500)
-    with pytest.raises(UnavailableError, match=f"Kafka at {address} cannot be reached .*correct 'bootstrap_servers'"):
+    monkeypatch.setattr(kafka_client, "ANSWER_S", 0.5)
+    with pytest.raises(UnavailableError, match=f"Kafka at {address} cannot be used .*correct 'bootstrap_servers'"):
         KafkaTransport(settings_for(address, Topics()))
 
 
@@ -300,13 +312,47 @@ def broker() -> Iterator[services.Broker]:
         yield own
 
 
-def test_every_frame_exactly_once_across_an_outage(broker: services.Broker) -> None:
+def test_a_killed_worker_leaves_no_trace_of_its_transaction(broker: services.Broker) -> None:
+    topics = Topics(frames="killed-f", verdicts="killed-v", alerts="killed-a", dead_letters="killed-d")
+    settings = settings_for(broker.bootstrap, topics, session_timeout_s=3)
+    create_topics(settings, 1)
+    librdkafka.produce(broker.bootstrap, topics.frames, [b"defect", b"defect", b"good", b"good"])
+    script = f"""
+        import os, signal, time
+        from tests import examples
+        from worker.config import KafkaSettings
+        from worker.transport import kafka_client
+        from worker.transport.kafka import KafkaTransport
+
+        kafka_client.ANSWER_S = 3.0
+        transport = KafkaTransport(KafkaSettings.model_validate_json({settings.model_dump_json()!r}))
+        for last in (False, True):
+            while not (frames := transport.poll(2, 0.5)):
+                pass
+            if last:  # everything is sent, only the commit is missing
+                kafka_client.KafkaProducer.commit_transaction = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+            transport.deliver([examples.outcome(frame) for frame in frames])
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    killed = subprocess.run(command, check=False, timeout=60, capture_output=True, text=True)
+    assert killed.returncode == -9, killed.stderr
+    assert len(librdkafka.consume(broker.bootstrap, topics.verdicts)) == 2
+
+    with closing(KafkaTransport(settings)) as transport:
+        frames = poll(transport)
+        assert [frame.position.offset for frame in frames] == [2, 3]
+        transport.deliver(outcomes(frames))
+    assert_exactly_once(broker.bootstrap, topics, 4)
+
+
+def test_every_frame_exactly_once_across_an_outage(broker: services.Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka_client, "ANSWER_S", 3.0)
     topics = Topics(frames="outage-f", verdicts="outage-v", alerts="outage-a", dead_letters="outage-d")
     settings = settings_for(broker.bootstrap, topics)
     create_topics(settings, 2)
     frames = [b"good", b"defect"] * 100
     for partition in range(2):
-        kafka_client.produce(broker.bootstrap, topics.frames, frames, partition)
+        librdkafka.produce(broker.bootstrap, topics.frames, frames, partition)
     worker = Worker(settings)
     wait_until(lambda: worker.delivered > 40, "the start")
     broker.kill()

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import pytest
 
 from tests import examples
-from tests.worker.transport import kafka_client
+from tests.worker.transport import librdkafka
 from worker.config import FolderSettings, KafkaSettings, Topics
 from worker.events import Frame
 from worker.transport.base import Transport
@@ -71,7 +71,7 @@ class KafkaLine:
     ends = False
 
     def __post_init__(self) -> None:
-        kafka_client.produce(self.bootstrap, self.topics.frames, PICTURES)
+        librdkafka.produce(self.bootstrap, self.topics.frames, PICTURES)
 
     def open(self) -> Transport:
         group = self.topics.frames
@@ -82,7 +82,7 @@ class KafkaLine:
     def results(self) -> dict[str, list[int]]:
         topics = {"verdict": self.topics.verdicts, "alert": self.topics.alerts, "dead_letter": self.topics.dead_letters}
         return by_kind(
-            [(kind, data) for kind, topic in topics.items() for data in kafka_client.values(self.bootstrap, topic)]
+            [(kind, data) for kind, topic in topics.items() for data in librdkafka.values(self.bootstrap, topic)]
         )
 
 

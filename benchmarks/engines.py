@@ -1,0 +1,157 @@
+"""Frames per second of every engine on this machine, side by side: torch, ONNX Runtime and OpenVINO.
+
+    python -m benchmarks.engines --width 16 --side 128 --views 4
+
+The weights are random, which speed does not depend on. All do the same job, from uint8 frames to embeddings of unit
+length, and take turns within each round. Prints a Markdown table: frames/s (the best round, which other work on the
+machine disturbed least), the ratio to ONNX Runtime, and the peak memory of a process with that engine alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from engine_build.build import build
+from engine_build.config import BuildSettings
+from engine_build.export import Exporter, FrameGraph
+from engine_build.golden import render_frames
+from trainer.checkpoint import save_model
+from trainer.encoder import Architecture, Encoder
+from worker.contract.errors import MismatchError
+from worker.engine.base import Engine, EngineFolder, open_folder
+from worker.engine.onnxruntime import OnnxRuntimeEngine
+from worker.engine.openvino import OpenVinoEngine
+
+BATCHES = (1, 4, 8, 16)
+REFERENCE = "ONNX Runtime float32"
+Embed = Callable[[npt.NDArray[np.uint8]], Any]
+
+# A process of its own: this one has loaded torch.
+PEAK_OF_ONE_ENGINE = """
+import sys
+from pathlib import Path
+import numpy as np
+from worker.assemble import open_engine
+from worker.config import EngineSettings
+engine = open_engine(EngineSettings(path=Path(sys.argv[1]), target=sys.argv[2]))
+for batch in (1, 16, 3, 16):
+    engine.embed(np.zeros((batch, engine.spec.side, engine.spec.side, 3), np.uint8))
+print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+"""
+
+
+def main() -> None:
+    arguments = parse()
+    with tempfile.TemporaryDirectory() as scratch:
+        model, folder = Path(scratch, "model"), Path(scratch, "engine")
+        make_model(model, arguments)
+        build(BuildSettings(model=model, out=folder, targets=("openvino", "onnxruntime")), progress=False)
+        contenders = {"torch float32": eager(model, arguments.threads), **engines(folder, arguments.threads)}
+        speeds = race(contenders, render_frames(arguments.side, max(BATCHES)), arguments.rounds)
+        peaks = {
+            "ONNX Runtime float32": peak_mb(folder, "onnxruntime"),
+            "OpenVINO float32": peak_mb(folder, "openvino"),
+        }
+    print(f"{arguments.network}, width {arguments.width}, {arguments.stem} stem, {arguments.side}x{arguments.side},")
+    print(f"{arguments.views} views, {arguments.threads} threads, best of {arguments.rounds} rounds\n")
+    print(f"| | {' | '.join(f'batch {batch}' for batch in BATCHES)} | peak MB |\n|---{'|---' * len(BATCHES)}|---|")
+    for name, by_batch in speeds.items():
+        cells = [f"{by_batch[batch]:.0f} ({by_batch[batch] / speeds[REFERENCE][batch]:.2f}×)" for batch in BATCHES]
+        print(f"| {name} | {' | '.join(cells)} | {peaks.get(name, '')} |")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--network", default="resnet18")
+    parser.add_argument("--stem", default="imagenet")
+    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--side", type=int, default=128)
+    parser.add_argument("--views", type=int, default=4)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--rounds", type=int, default=30)
+    return parser.parse_args()
+
+
+def make_model(folder: Path, arguments: argparse.Namespace) -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(Architecture(network=arguments.network, stem=arguments.stem, width=arguments.width))
+    save_model(
+        folder,
+        encoder,
+        side=arguments.side,
+        products=("part",),
+        views=arguments.views,
+        holdout=0.0,
+        rotations={},
+        training={},
+    )
+
+
+def eager(model: Path, threads: int) -> Embed:
+    """The exported graph before its export."""
+    torch.set_num_threads(threads)
+    exporter = Exporter(model)
+    graph = FrameGraph(exporter.encoder, exporter.spec.side, exporter.spec.views, "float32")
+
+    @torch.inference_mode()
+    def embed(frames: npt.NDArray[np.uint8]) -> torch.Tensor:
+        embeddings: torch.Tensor = graph(torch.from_numpy(frames))
+        return embeddings
+
+    return embed
+
+
+def engines(folder: Path, threads: int) -> dict[str, Embed]:
+    opened: dict[str, Engine] = {
+        REFERENCE: OnnxRuntimeEngine(open_folder(folder, "onnxruntime"), threads),
+        "OpenVINO float32": OpenVinoEngine(open_folder(folder, "openvino"), threads),
+    }
+    try:
+        opened["OpenVINO bfloat16"] = OpenVinoEngine(as_bfloat16(open_folder(folder, "openvino")), threads)
+    except MismatchError as error:
+        print(f"without bfloat16: {error}", file=sys.stderr)
+    return {name: engine.embed for name, engine in opened.items()}
+
+
+def as_bfloat16(folder: EngineFolder) -> EngineFolder:
+    """The same engine in another precision; the builder's check would refuse it, as random weights spread little."""
+    part = folder.manifest.targets["openvino"].model_copy(update={"precision": "bfloat16"})
+    return EngineFolder(folder.path, folder.manifest.model_copy(update={"targets": {"openvino": part}}), "openvino")
+
+
+def race(contenders: dict[str, Embed], frames: npt.NDArray[np.uint8], rounds: int) -> dict[str, dict[int, float]]:
+    """Frames per second of each contender for each batch size, in its best round."""
+    best: dict[str, dict[int, float]] = {name: dict.fromkeys(BATCHES, 0.0) for name in contenders}
+    for batch in BATCHES:
+        calls = max(BATCHES) // batch
+        for _ in range(rounds):
+            for name, embed in contenders.items():
+                embed(frames[:batch])  # brings caches and cores back from the contender before
+                start = time.perf_counter()
+                for _ in range(calls):
+                    embed(frames[:batch])
+                speed = calls * batch / (time.perf_counter() - start)
+                best[name][batch] = max(best[name][batch], speed)
+    return best
+
+
+def peak_mb(folder: Path, target: str) -> int:
+    """Peak resident memory of a process that runs one engine on batches of up to 16."""
+    command = [sys.executable, "-c", PEAK_OF_ONE_ENGINE, str(folder), target]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout) // 1024
+
+
+if __name__ == "__main__":
+    main()

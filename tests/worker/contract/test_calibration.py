@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import math
+import re
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.contract.calibration import conformal_threshold, pictures_needed, promise
+from worker.contract.errors import DataError
+
+RATES = [0.5, 0.25, 0.1, 0.05, 0.01, 0.005, 0.003, 0.001, 0.07, 1e-4]
+rates = st.sampled_from(RATES)
+many = st.lists(st.integers(0, 30), min_size=1, max_size=60)
+
+
+@given(many, rates)
+def test_the_threshold_is_the_smallest_score_that_keeps_the_promise(scores: list[int], overkill: float) -> None:
+    """Tried one by one: with a new score among n + 1, at least (n + 1)(1 − α) must not exceed the threshold."""
+    wanted = (len(scores) + 1) * (1 - Fraction(str(overkill)))
+    enough = [score for score in sorted(scores) if sum(other <= score for other in scores) >= wanted]
+    if enough:
+        assert conformal_threshold(scores, overkill) == enough[0]
+    else:
+        with pytest.raises(DataError):
+            conformal_threshold(scores, overkill)
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=5, max_size=40, unique=True), st.sampled_from([0.5, 0.3, 0.25]))
+def test_the_promise_holds_exactly_for_exchangeable_scores(scores: list[float], overkill: float) -> None:
+    """Each score in turn is the new part, the others calibrate: at most the share α exceeds its threshold."""
+    exceeding = sum(
+        score > conformal_threshold(scores[:index] + scores[index + 1 :], overkill)
+        for index, score in enumerate(scores)
+    )
+    assert exceeding <= overkill * len(scores)
+
+
+def test_coverage_in_a_simulated_plant() -> None:
+    rng = np.random.default_rng(0)
+    plants, count, overkill = 4000, 199, 0.02
+    thresholds = [conformal_threshold(scores, overkill) for scores in rng.gamma(4.0, size=(plants, count))]
+    rejected = rng.gamma(4.0, size=(plants, 50)) > np.array(thresholds)[:, None]
+    error = 3 * math.sqrt(overkill / plants)  # parts of one plant share a threshold
+    assert overkill - 1 / (count + 1) - error < rejected.mean() < overkill + error
+
+
+@pytest.mark.parametrize("overkill", RATES)
+def test_the_fewest_pictures_that_suffice(overkill: float) -> None:
+    needed = pictures_needed(overkill)
+    assert conformal_threshold(np.arange(needed), overkill) == needed - 1
+    if needed > 1:
+        with pytest.raises(DataError, match=f"needs {needed} held-out good pictures.*add 1 or"):
+            conformal_threshold(np.arange(needed - 1), overkill)
+
+
+def test_well_known_numbers() -> None:
+    assert [pictures_needed(overkill) for overkill in (0.01, 0.005, 0.001)] == [99, 199, 999]
+    assert conformal_threshold(range(1, 200), 0.01) == 198
+    assert conformal_threshold([[3.0], [1.0], [2.0]], 0.25) == 3.0
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 41, 64, 66, 90, 130, 333])
+def test_the_rate_that_the_error_names_does_suffice(count: int) -> None:
+    with pytest.raises(DataError) as caught:
+        conformal_threshold(np.zeros(count), 1e-5, "product 'ring'")
+    text = str(caught.value)
+    assert text.startswith(
+        f"product 'ring': an overkill of 0.001% needs 99999 held-out good pictures, but there are {count}"
+    )
+    named = re.search(r"allow an overkill of ([\d.]+)% or more$", text)
+    assert named
+    conformal_threshold(np.zeros(count), round(float(named[1]) / 100, 6))
+
+
+def test_the_promise_in_words() -> None:
+    assert promise(199, 0.005) == (
+        "at most 0.50% of good parts are rejected on average, guaranteed from 199 held-out good pictures "
+        "as long as new good parts look like those"
+    )

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from worker.contract.errors import DataError, MismatchError
+from worker.contract.manifest import (
+    EmbeddingSpec,
+    EngineManifest,
+    ModelManifest,
+    TargetManifest,
+    hash_files,
+    read_manifest,
+    require_same_spec,
+    sha256,
+    verify_files,
+    write_manifest,
+)
+
+SPEC = EmbeddingSpec(side=64, views=4, positions=1, dimensions=32)
+
+
+@pytest.fixture
+def manifest() -> EngineManifest:
+    return EngineManifest(
+        spec=SPEC,
+        model="m" * 64,
+        products=("ring",),
+        holdout=0.2,
+        targets={
+            "openvino": TargetManifest(precision="float32", files=("model.xml", "model.bin"), parity=0.9999),
+            "onnxruntime": TargetManifest(precision="float32", files=("model.onnx",), parity=1.0),
+        },
+        files={"model.xml": "a" * 64, "model.bin": "b" * 64, "model.onnx": "c" * 64},
+        created_at="2026-01-01T00:00:00Z",
+    )
+
+
+def test_a_manifest_comes_back_as_it_was(tmp_path: Path, manifest: EngineManifest) -> None:
+    write_manifest(tmp_path, manifest)
+    assert read_manifest(tmp_path, EngineManifest, "quarterturn build") == manifest
+
+
+def test_manifests_that_cannot_be_used(tmp_path: Path, manifest: EngineManifest) -> None:
+    def fault(text: str | None) -> str:
+        path = tmp_path / "manifest.json"
+        path.unlink(missing_ok=True)
+        if text is not None:
+            path.write_text(text)
+        with pytest.raises(DataError) as caught:
+            read_manifest(tmp_path, EngineManifest, "quarterturn build")
+        return str(caught.value).removeprefix(str(path))
+
+    whole = manifest.model_dump(mode="json")
+    assert fault(None) == ": cannot be read (No such file or directory); make the folder with 'quarterturn build'"
+    assert fault("{").startswith(": is damaged (")
+    assert fault("[]") == ": is no quarterturn-engine manifest; make one with 'quarterturn build'"
+    assert fault(json.dumps({**whole, "kind": "quarterturn-model"})).startswith(": is no quarterturn-engine manifest")
+    assert fault(json.dumps({**whole, "holdut": 1})) == ": holdut is unknown; did you mean 'holdout'?"
+    assert fault(json.dumps({**whole, "holdout": 1.0})) == ": holdout = 1.0: input should be less than 1"
+
+
+def test_the_two_kinds_of_manifest_are_told_apart(tmp_path: Path, manifest: EngineManifest) -> None:
+    write_manifest(tmp_path, manifest)
+    with pytest.raises(DataError, match="is no quarterturn-model manifest; make one with 'quarterturn train'"):
+        read_manifest(tmp_path, ModelManifest, "quarterturn train")
+
+
+def test_files_are_verified(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(b"abc")
+    (tmp_path / "b.bin").write_bytes(b"def")
+    hashes = hash_files(tmp_path, ["b.bin", "a.bin"])
+    assert hashes == {name: hashlib.sha256(data).hexdigest() for name, data in (("a.bin", b"abc"), ("b.bin", b"def"))}
+    verify_files(tmp_path, hashes, ["a.bin", "b.bin"])
+
+    (tmp_path / "a.bin").write_bytes(b"abd")
+    with pytest.raises(
+        MismatchError, match=f"a.bin: has hash {sha256(b'abd')[:12]}, but the manifest says {sha256(b'abc')[:12]}"
+    ):
+        verify_files(tmp_path, hashes, ["a.bin"])
+    verify_files(tmp_path, hashes, ["b.bin"])  # only what is asked for
+    with pytest.raises(MismatchError, match="but the manifest says nothing"):
+        verify_files(tmp_path, {}, ["b.bin"])
+    (tmp_path / "a.bin").unlink()
+    with pytest.raises(DataError, match=r"a\.bin: is missing, though the manifest lists it; build the folder again"):
+        verify_files(tmp_path, hashes, ["a.bin"])
+
+
+def test_the_engine_hash_covers_what_the_embeddings_depend_on(manifest: EngineManifest) -> None:
+    openvino = manifest.targets["openvino"]
+    changes = {
+        "another spec": {"spec": SPEC.model_copy(update={"dimensions": 16})},
+        "another contract": {"spec": SPEC.model_copy(update={"contract": 2})},
+        "another file": {"files": {**manifest.files, "model.bin": "d" * 64}},
+        "another precision": {
+            "targets": {**manifest.targets, "openvino": openvino.model_copy(update={"precision": "float16"})}
+        },
+    }
+    hashes = {name: manifest.model_copy(update=change).engine_hash("openvino") for name, change in changes.items()}
+    hashes["as it is"] = manifest.engine_hash("openvino")
+    hashes["another target"] = manifest.engine_hash("onnxruntime")
+    assert len(set(hashes.values())) == len(hashes)
+    same = manifest.model_copy(
+        update={"created_at": "later", "files": {**manifest.files, "model.onnx": "d" * 64}, "products": ("nut",)}
+    )
+    assert same.engine_hash("openvino") == hashes["as it is"]
+
+
+def test_two_specs_that_differ_are_refused_with_both_values() -> None:
+    require_same_spec(SPEC, SPEC, "the engine", "the bank")
+    other = SPEC.model_copy(update={"views": 8, "dimensions": 16})
+    with pytest.raises(MismatchError) as caught:
+        require_same_spec(SPEC, other, "the engine", "the bank")
+    assert str(caught.value) == (
+        "the bank does not fit the engine: views 4 against 8, dimensions 32 against 16; make both from one model"
+    )

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.parts import NumpyEngine, bank_of
+from tests.worker.dataset import write_product
+from worker import bank_cli
+from worker.bankstore.file import FileBankStore
+from worker.contract.errors import DataError, MismatchError
+from worker.contract.manifest import EngineManifest, TargetManifest, write_manifest
+from worker.fit import read_bank_file, write_bank_file
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> NumpyEngine:
+    """An engine whose folder has a manifest, as far as the commands look at it."""
+    engine = NumpyEngine()
+    manifest = EngineManifest(
+        spec=engine.spec,
+        model="m",
+        products=("ring",),
+        holdout=0.3,
+        targets={"openvino": TargetManifest(precision="float32", files=(), parity=1.0)},
+        files={},
+        created_at="2026-01-01T00:00:00Z",
+    )
+    (tmp_path / "engine").mkdir()
+    write_manifest(tmp_path / "engine", manifest)
+    engine.hash, engine.target = manifest.engine_hash("openvino"), "openvino"
+    return engine
+
+
+@pytest.fixture
+def configs(tmp_path: Path, engine: NumpyEngine, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(bank_cli, "open_engine", lambda _: engine)
+    write_product(tmp_path / "ring")
+    (tmp_path / "bank.yaml").write_text(
+        f"""
+data: {tmp_path}/ring
+engine: {{path: {tmp_path}/engine}}
+overkill: 0.06
+out: {tmp_path}/bank.safetensors
+"""
+    )
+    (tmp_path / "worker.yaml").write_text(
+        f"""
+line: line-1
+engine: {{path: {tmp_path}/engine}}
+bank: {{file: {{path: {tmp_path}/banks}}}}
+transport: {{folder: {{path: pictures, out: out.jsonl}}}}
+overkill: 0.06
+"""
+    )
+    return tmp_path
+
+
+@pytest.fixture
+def store(configs: Path) -> FileBankStore:
+    return FileBankStore(configs / "banks")
+
+
+def run(*arguments: object) -> None:
+    parser = argparse.ArgumentParser()
+    bank_cli.add_arguments(parser)
+    parsed = parser.parse_args([str(argument) for argument in arguments])
+    parsed.run(parsed)
+
+
+def test_from_pictures_to_a_bank_in_service_and_back(
+    configs: Path, store: FileBankStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worker = ("--config", configs / "worker.yaml")
+    run("fit", "--config", configs / "bank.yaml")
+    printed = capsys.readouterr().out
+    assert re.search(r"ring +42 +18 +[\d.]+ +is told apart", printed)
+    assert "ring: at most 6.00% of good parts are rejected on average, guaranteed from 18 held-out good" in printed
+    first = read_bank_file(configs / "bank.safetensors")
+    assert f"wrote {configs}/bank.safetensors" in printed
+
+    run("push", configs / "bank.safetensors", *worker)
+    run(
+        "fit",
+        "--config",
+        configs / "bank.yaml",
+        "--set",
+        "scoring.method=knn",
+        "--set",
+        f"out={configs}/knn.safetensors",
+    )
+    run("push", configs / "knn.safetensors", *worker)
+    second = read_bank_file(configs / "knn.safetensors")
+    capsys.readouterr()
+
+    run("list", *worker)
+    rows = [line for line in capsys.readouterr().out.splitlines() if " MB" in line or " kB" in line]
+    assert [second.version[:12] in rows[0], "active" in rows[0]] == [True, True]
+    assert [first.version[:12] in rows[1], "active" in rows[1]] == [True, False]
+
+    run("show", *worker)
+    assert "knn, harmonic over 4 views" in capsys.readouterr().out
+    run("show", first.version[:8], *worker)
+    assert "mahalanobis, harmonic over 4 views" in capsys.readouterr().out
+
+    run("rollback", *worker)
+    assert f"bank {first.version[:12]}" in capsys.readouterr().out
+    active = store.current("line-1")
+    assert active is not None
+    assert active.version == first.version
+    with pytest.raises(DataError, match="no bank older than the active one"):
+        run("rollback", *worker)
+    run("rollback", second.version[:8], *worker)
+    active = store.current("line-1")
+    assert active is not None
+    assert active.version == second.version
+
+
+def test_push_refuses_what_the_worker_would_refuse(configs: Path, store: FileBankStore, engine: NumpyEngine) -> None:
+    worker = ("--config", configs / "worker.yaml")
+    write_bank_file(configs / "other.safetensors", bank_of(NumpyEngine(name="other")))
+    with pytest.raises(MismatchError, match=f"was made by engine other .* the engine here is {engine.hash[:12]}"):
+        run("push", configs / "other.safetensors", *worker)
+    write_bank_file(configs / "small.safetensors", bank_of(engine, count=15))
+    with pytest.raises(DataError, match=r"product 'ring': an overkill of 6.000% needs 16 held-out good pictures"):
+        run("push", configs / "small.safetensors", *worker)
+    assert store.versions("line-1") == []
+
+
+def test_push_from_a_machine_without_the_engine(
+    configs: Path, store: FileBankStore, engine: NumpyEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_bank_file(configs / "bank.safetensors", bank_of(engine))
+    run("push", configs / "bank.safetensors", "--config", configs / "worker.yaml", "--set", "engine.path=/nowhere")
+    assert "not checked whether the bank fits the engine, the workers will: /nowhere" in capsys.readouterr().out
+    assert len(store.versions("line-1")) == 1
+
+
+def test_an_empty_line_is_said_so(configs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    worker = ("--config", configs / "worker.yaml")
+    run("list", *worker)
+    assert "line line-1 has no bank; push one with 'quarterturn bank push'" in capsys.readouterr().out
+    for command in ("show", "rollback"):
+        with pytest.raises(DataError, match="line 'line-1' has no bank; push one"):
+            run(command, *worker)
+
+
+def test_fit_needs_an_engine_and_enough_pictures(configs: Path) -> None:
+    config = ("--config", configs / "bank.yaml")
+    with pytest.raises(DataError, match=r"manifest\.json: cannot be read .*'quarterturn build'"):
+        run("fit", *config, "--set", "engine.path=/nowhere")
+    with pytest.raises(DataError, match=r"product 'ring': an overkill of 0.500% needs 199 .* there are 18"):
+        run("fit", *config, "--set", "overkill=0.005")
+    assert not (configs / "bank.safetensors").exists()
