@@ -150,7 +150,7 @@ def race(contenders: dict[str, Embed], frames: npt.NDArray[np.uint8], rounds: in
 def peak_mb(folder: Path, target: str) -> int:
     """Peak resident memory of a process that runs one engine on batches of up to 16."""
     command = [sys.executable, "-c", PEAK_OF_ONE_ENGINE, str(folder), target]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout) // 1024
+    return int(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout) // 1024
 
 
 if __name__ == "__main__":

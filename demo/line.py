@@ -26,7 +26,7 @@ from worker.contract.pictures import TestPicture, test_pictures
 from worker.contract.settings import load_settings, parse_settings
 from worker.evaluate import evaluate
 from worker.figures import Evaluation
-from worker.fit import fit_bank, split_pictures
+from worker.fit import fit_bank, split_pictures, write_bank_file
 from worker.report import write_report
 
 
@@ -85,7 +85,7 @@ def _fit(settings: DemoSettings) -> Bank:
     fit = settings.bank
     with closing(open_engine(fit.engine)) as engine:
         bank = fit_bank(engine, split_pictures(fit.data, None, settings.train.data.holdout), fit.scoring, fit.overkill)
-    fit.out.write_bytes(bank.blob)
+    write_bank_file(fit.out, bank)
     return bank
 
 

@@ -10,8 +10,8 @@ from rich.table import Column, Table
 
 from demo.stream import WRONG_PRODUCT, Result
 from worker.contract.bank import Bank
-from worker.contract.calibration import promise
 from worker.contract.pictures import GOOD, TestPicture
+from worker.evaluate import promises
 from worker.figures import Evaluation, Inspected, Swapped
 
 _KINDS = (None, "defect", "wrong_product", "wrong_orientation")
@@ -28,10 +28,7 @@ def streamed_evaluation(
         target=bank.manifest.target,
         bank=bank.version,
         overkill=overkill,
-        promises={
-            product: promise(len(calibration.scores), overkill)
-            for product, calibration in zip(bank.products, bank.calibration, strict=True)
-        },
+        promises=promises(bank, overkill, {}),
         inspected=[_inspected(part, result) for part, result in verdicts if part.defect != WRONG_PRODUCT],
         unreadable=[],
         swapped=Swapped(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -21,6 +22,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:(read|open)_text is deprecated:DeprecationWarning")
     # and leaves the sockets of failed connections to the garbage collector.
     config.addinivalue_line("filterwarnings", "ignore:unclosed <socket(?!.*raddr):ResourceWarning")
+
+
+def pytest_sessionfinish() -> None:
+    """Collect those sockets while the filters above still hold."""
+    gc.collect()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -28,7 +28,7 @@ FLOORS: list[tuple[str, ...]] = [
     ("worker.__main__",),
 ]
 CONTRACT_MAY_IMPORT = {"numpy", "cv2", "yaml", "pydantic", "pydantic_core", "safetensors", "worker"}
-ONE_FILE_EACH = {"kafka", "redis", "openvino", "onnxruntime", "tensorrt", "prometheus_client", "jinja2", "kornia"}
+ONE_FILE_EACH = {"kafka", "redis", "openvino", "onnxruntime", "tensorrt", "prometheus_client", "jinja2"}
 
 
 def module_of(path: Path) -> str:
@@ -97,7 +97,7 @@ def test_no_circle() -> None:
 
 @pytest.mark.parametrize("path", [p for p in FILES if p.parts[0] == "worker"], ids=str)
 def test_worker_needs_no_training_packages(path: Path) -> None:
-    heavy = {"torch", "kornia", "trainer", "engine_build", "demo", "tensorboard", "onnx"}
+    heavy = {"torch", "trainer", "engine_build", "demo", "tensorboard", "onnx"}
     assert not {name.split(".")[0] for name in imports(path, lazy=False)} & heavy
 
 
@@ -136,7 +136,7 @@ def test_only_export_imports_the_trainer() -> None:
 def test_every_worker_module_imports_without_torch() -> None:
     script = """
 import importlib, pkgutil, sys
-for name in ("torch", "kornia", "onnx", "trainer", "engine_build", "tensorboard"):
+for name in ("torch", "onnx", "trainer", "engine_build", "tensorboard"):
     sys.modules[name] = None  # importing it raises ImportError
 import worker
 names = ["worker", *(m.name for m in pkgutil.walk_packages(worker.__path__, "worker."))]

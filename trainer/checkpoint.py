@@ -148,15 +148,16 @@ def require_replaceable(folder: Path) -> None:
     """Refuse to replace what is no model, and to write where nothing can be written. Makes the parent folders.
 
     Raises:
-        DataError: `folder` is a file, or holds something but no manifest, or cannot be made.
+        DataError: `folder` is a file, holds something besides a model, or cannot be made.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder.parent).close()
     except OSError as error:
         raise DataError(f"{folder}: cannot be written ({error.strerror}); set 'out' to another folder") from error
-    if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder}: exists and is no model, so it will not be replaced; set 'out' to another folder")
+    holds = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if (folder.exists() and not folder.is_dir()) or not holds <= {WEIGHTS, MANIFEST}:
+        raise DataError(f"{folder}: holds something besides a model, which would be lost; set 'out' to another folder")
 
 
 def _require_same_recipe(path: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -46,7 +46,7 @@ class AugmentSettings(Settings):
 class LossSettings(Settings):
     """The multipliers of the masked contrastive loss, named as in arXiv 2105.08793; `spa` is the weight of its SPA.
 
-    The published β is 2. At that, the turns of a product stay on one point for thousands of steps: the pull on the
+    The published β is 2. At that, the turns of a product stay on one point for many hundred steps: the pull on the
     views of a picture is far stronger than the push between its turns. At 1/τ they part within a hundred.
     """
 

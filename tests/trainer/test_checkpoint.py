@@ -58,7 +58,6 @@ def test_a_model_comes_back(tmp_path: Path) -> None:
 
 def test_a_model_is_replaced_whole_and_leaves_nothing_behind(tmp_path: Path) -> None:
     write_model(tmp_path / "model")
-    (tmp_path / "model" / "note.txt").touch()
     second = write_model(tmp_path / "model")
     assert load_model(tmp_path / "model")[1] == second
     assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == [
@@ -69,16 +68,16 @@ def test_a_model_is_replaced_whole_and_leaves_nothing_behind(tmp_path: Path) -> 
 
 
 def test_what_is_no_model_is_not_replaced(tmp_path: Path) -> None:
-    precious = tmp_path / "pictures"
-    precious.mkdir()
-    (precious / "a.png").write_bytes(b"precious")
-    with pytest.raises(DataError, match="pictures: exists and is no model, so it will not be replaced; set 'out'"):
+    write_model(tmp_path / "model")
+    precious = tmp_path / "model" / "notes.txt"
+    precious.write_text("precious")
+    with pytest.raises(DataError, match="model: holds something besides a model, which would be lost; set 'out' to an"):
+        write_model(tmp_path / "model")
+    with pytest.raises(DataError, match=r"notes.txt: holds something besides a model"):
         write_model(precious)
-    with pytest.raises(DataError, match=r"a.png: exists and is no model"):
-        write_model(precious / "a.png")
-    with pytest.raises(DataError, match=r"model: cannot be written \(.*; set 'out' to another folder"):
-        write_model(precious / "a.png" / "model")
-    assert (precious / "a.png").read_bytes() == b"precious"
+    with pytest.raises(DataError, match=r"notes.txt/model: cannot be written \(.*\); set 'out' to another folder"):
+        write_model(precious / "model")
+    assert precious.read_text() == "precious"
 
 
 def test_a_flipped_bit_in_a_model_is_refused(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def test_the_papers_recipe() -> None:
 
 
 @pytest.mark.parametrize("name", ["train.yaml", "paper.yaml"])
-def test_a_shipped_file_explains_every_setting(name: str) -> None:
+def test_a_shipped_file_names_every_setting(name: str) -> None:
     text = (CONFIGS / name).read_text(encoding="utf-8")
     settings = load_settings(CONFIGS / name, TrainSettings)
     for key in TrainSettings.model_fields:

@@ -156,7 +156,7 @@ def test_faults_are_found_before_training(
     make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trainer.train, "_learn", lambda *_, **__: pytest.fail("training began"))
-    with pytest.raises(DataError, match="exists and is no model"):
+    with pytest.raises(DataError, match="holds something besides a model"):
         train(make_settings(out=tmp_path.parent))
     with pytest.raises(DataError, match="there is no such folder"):
         train(make_settings(**{"data.path": tmp_path / "nothing"}))

@@ -21,7 +21,15 @@ from worker.contract.errors import UnavailableError
 from worker.events import Frame, Outcome, Position
 from worker.transport.base import RewoundError
 from worker.transport.batch import check_delivery
-from worker.transport.kafka_client import LASTING_ERRORS, BrokerError, GroupConsumer, Member, Outbox, text
+from worker.transport.kafka_client import (
+    LASTING_ERRORS,
+    BrokerError,
+    GroupConsumer,
+    Member,
+    Outbox,
+    StaleMemberError,
+    text,
+)
 
 log = logging.getLogger(__name__)
 
@@ -80,19 +88,12 @@ class KafkaTransport:
         """See Transport. With `at_least_once`, a RewoundError may come after some outcomes were published."""
         batch = self._undelivered[0]
         check_delivery(outcomes, batch.positions)
-        if batch.member != self._member or self._outbox is None:
-            self._rewind()
-            raise RewoundError(f"{batch.positions[0]}: the consumer group was rebalanced")
         try:
-            if self._transactional_id is not None:
-                self._outbox.transact(outcomes, batch.member)
-            else:
-                self._outbox.send(outcomes)
-                self._consumer.commit(outcomes)
+            self._publish(outcomes, batch.member)
         except BrokerError as error:
-            self._outbox.close(wait_s=0)
-            self._outbox = None
             self._rewind()
+            if isinstance(error, StaleMemberError):
+                raise RewoundError(f"{batch.positions[0]}: the consumer group was rebalanced") from error
             self._failed(error)
             raise RewoundError(f"{batch.positions[0]}: not delivered ({text(error)})") from error
         self._undelivered.popleft()
@@ -117,10 +118,22 @@ class KafkaTransport:
         self._member = member
         log.info("group %s: generation %d, %s", member.group, member.generation, ", ".join(partitions) or "idle")
 
+    def _publish(self, outcomes: Sequence[Outcome], member: Member) -> None:
+        if self._outbox is None or member != self._member:
+            raise StaleMemberError
+        if self._transactional_id is not None:
+            self._outbox.transact(outcomes, member)
+        else:
+            self._outbox.send(outcomes)
+            self._consumer.commit(outcomes)
+
     def _rewind(self) -> None:
-        """Forget what was polled; the next poll begins as a new generation does."""
+        """Forget what was polled and what was sent; the next poll begins as a new generation does."""
         self._undelivered.clear()
         self._member = None
+        if self._outbox is not None:
+            self._outbox.close(wait_s=0)
+            self._outbox = None
 
     def _probe(self) -> None:
         """After a while without frames, find out whether the broker is still there."""

@@ -18,6 +18,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import (
     AuthorizationError,
+    CommitFailedError,
     InconsistentGroupProtocolError,
     InvalidSessionTimeoutError,
     KafkaError,
@@ -38,6 +39,9 @@ logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it reports each reconne
 BrokerError = KafkaError
 """Whatever the broker, or the way to it, does not do."""
 
+StaleMemberError = CommitFailedError
+"""The group has been rebalanced since the frames were polled: the commit was refused."""
+
 LASTING_ERRORS = (
     AuthorizationError,
     InconsistentGroupProtocolError,
@@ -45,7 +49,7 @@ LASTING_ERRORS = (
     UnsupportedCodecError,
     UnsupportedVersionError,
 )
-"""Those that no waiting cures."""
+"""Broker errors that no waiting cures."""
 
 ANSWER_S = 10.0
 """How long a request or a transaction may take before it counts as failed."""

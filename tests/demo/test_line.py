@@ -1,0 +1,71 @@
+"""The demo on a tiny line: every step for real, only smaller."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from demo.render import render_line
+from demo.stream import WRONG_PRODUCT, lay_out
+from worker.cli import main
+from worker.contract.pictures import GOOD, list_pictures, test_pictures
+
+SMALL = [
+    "train.data.side=32",
+    "train.architecture.width=4",
+    "train.architecture.hidden=16",
+    "train.architecture.dimensions=8",
+    "train.epochs=1",
+    "train.precision=float32",
+    "bank.overkill=0.1",
+]
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("parts")
+    render_line(folder, side=40, train=30, test=6, defects=2)
+    return folder
+
+
+@pytest.mark.parametrize("services", ["none", "kafka and redis"])
+def test_the_whole_way(
+    parts: Path, services: str, tmp_path: Path, request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["demo", "--data", str(parts), "--out", str(out), *(f"--set={one}" for one in SMALL)]
+    if services != "none":
+        bootstrap, redis = request.getfixturevalue("kafka_bootstrap"), request.getfixturevalue("redis_url")
+        arguments += ["--kafka", bootstrap, "--redis", redis]
+    assert main(arguments) == 0, capfd.readouterr().err
+
+    shown = " ".join(capfd.readouterr().out.split())
+    frames = len(list_pictures(out / "frames"))
+    assert f"{frames} frames" in shown
+    assert "an untrained encoder with the same bank" in shown
+    assert "wrong_product" in shown
+    assert "flange" in (out / "report.html").read_text()
+    worker = yaml.safe_load((out / "worker.yaml").read_text())
+    assert ("kafka" in worker["transport"]) == (services != "none")
+    if services == "none":
+        events = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
+        assert sum(event["kind"] != "alert" for event in events) == frames
+
+
+def test_frames_are_laid_out_by_camera_with_some_wrong_products(parts: Path, tmp_path: Path) -> None:
+    pictures = test_pictures(parts)
+    truth = lay_out(pictures, tmp_path / "frames", seed=0)
+    assert {path.relative_to(tmp_path / "frames").as_posix() for path in list_pictures(tmp_path / "frames")} == set(
+        truth
+    )
+    assert {part_id.split("/")[0] for part_id in truth} == {"cam-flange", "cam-connector"}
+    for part_id, part in truth.items():
+        assert part_id.startswith(f"cam-{part.product}/")
+        assert (tmp_path / "frames" / part_id).read_bytes() == part.path.read_bytes()
+    wrong = [part for part in truth.values() if part.defect == WRONG_PRODUCT]
+    assert len(wrong) == sum(picture.defect == GOOD for picture in pictures)
+    assert all(part.product not in part.path.parts for part in wrong)
+    assert lay_out(pictures, tmp_path / "frames", seed=0) == truth
