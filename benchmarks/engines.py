@@ -24,7 +24,7 @@ import numpy.typing as npt
 import torch
 
 from engine_build.build import build
-from engine_build.config import BuildSettings
+from engine_build.config import BuildSettings, Precisions
 from engine_build.export import Exporter, FrameGraph
 from engine_build.golden import render_frames
 from trainer.checkpoint import save_model
@@ -57,7 +57,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         model, folder = Path(scratch, "model"), Path(scratch, "engine")
         make_model(model, arguments)
-        build(BuildSettings(model=model, out=folder, targets=("openvino", "onnxruntime")), progress=False)
+        exact = Precisions(openvino="float32", onnxruntime="float32")
+        build(
+            BuildSettings(model=model, out=folder, targets=("openvino", "onnxruntime"), precision=exact), progress=False
+        )
         contenders = {"torch float32": eager(model, arguments.threads), **engines(folder, arguments.threads)}
         speeds = race(contenders, render_frames(arguments.side, max(BATCHES)), arguments.rounds)
         peaks = {

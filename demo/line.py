@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
 import yaml
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     console.rule("5. Stream test pictures past a worker")
     truth = lay_out(pictures, out / "frames", settings.train.seed)
-    results, frames_per_s = _stream(worker, out, truth)
+    results = _stream(worker, out, truth)
     evaluation = streamed_evaluation(results, truth, bank, settings.bank.overkill)
     console.rule("6. Report")
     untrained = [
@@ -62,8 +62,9 @@ def run(arguments: argparse.Namespace) -> None:
     ]
     write_report(evaluation, out / "report.html")
     print_summary(console, evaluation, results, truth, untrained)
-    console.print(f"{len(results)} frames, {frames_per_s:.0f} frames/s; the report is {out / 'report.html'},")
-    console.print(f"the worker's settings {out / 'worker.yaml'}, its log {out / 'worker.log'}")
+    console.print(f"{len(results)} frames, {_frames_per_s(results):.0f} frames/s")
+    for what, name in (("report", "report.html"), ("worker's settings", "worker.yaml"), ("worker's log", "worker.log")):
+        console.print(f"{what}: {out / name}", soft_wrap=True)
 
 
 def _settings(arguments: argparse.Namespace, out: Path, data: Path, *more: str) -> DemoSettings:
@@ -110,20 +111,22 @@ def _worker_settings(arguments: argparse.Namespace, settings: DemoSettings, bank
     return parse_settings(document, WorkerSettings, str(out / "worker.yaml"))
 
 
-def _stream(worker: WorkerSettings, out: Path, truth: Mapping[str, TestPicture]) -> tuple[list[Result], float]:
-    """The results of all frames, and the frames per second from the first result to the last."""
+def _stream(worker: WorkerSettings, out: Path, truth: Mapping[str, TestPicture]) -> list[Result]:
+    """The results of all frames, in the order in which they came."""
     config = out / "worker.yaml"
     if worker.transport.kafka is not None:
         stream = through_kafka(worker.transport.kafka, config, out / "frames", len(truth))
     else:
         assert worker.transport.folder is not None  # TransportSettings holds exactly one
         stream = through_folder(worker.transport.folder, config)
-    results: list[Result] = []
-    times: list[float] = []
-    for result in track(stream, "inspecting", total=len(truth)):
-        results.append(result)
-        times.append(time.perf_counter())
-    return results, (len(times) - 1) / max(times[-1] - times[0], 1e-9) if times else 0.0
+    return list(track(stream, "inspecting", total=len(truth)))
+
+
+def _frames_per_s(results: Sequence[Result]) -> float:
+    """By the times at which the verdicts were made; the first batch began before the first of them."""
+    times = sorted(datetime.fromisoformat(result["creationTime"].replace("Z", "+00:00")) for result in results)
+    later = sum(time > times[0] for time in times)
+    return later / max((times[-1] - times[0]).total_seconds(), 1e-3)
 
 
 def _evaluate(settings: DemoSettings, pictures: list[TestPicture]) -> Evaluation:

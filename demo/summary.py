@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+import rich.box
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -14,7 +15,7 @@ from worker.contract.pictures import GOOD, TestPicture
 from worker.evaluate import promises
 from worker.figures import Evaluation, Inspected, Swapped
 
-_KINDS = (None, "defect", "wrong_product", "wrong_orientation")
+_KINDS = ("defect", "wrong_product", "wrong_orientation")
 
 
 def streamed_evaluation(
@@ -67,13 +68,15 @@ def _verdict_table(results: Sequence[Result], truth: Mapping[str, TestPicture]) 
         part = truth[result["partId"]] if "score" in result else None
         row = (part.product, part.defect) if part else ("", "dead letter")
         counts.setdefault(row, Counter())[result.get("alert")] += 1
-    columns = [Column("frames", justify="right"), *(Column(kind or "pass", justify="right") for kind in _KINDS)]
-    table = Table("product", "truth", *columns, "")
+    numbers = ("frames", "pass", *(kind.replace("_", "\n") for kind in _KINDS), "alerts")
+    columns = [Column(name, justify="right", vertical="bottom") for name in numbers]
+    names = (Column("product", vertical="bottom"), Column("truth", vertical="bottom"))
+    table = Table(*names, *columns, box=rich.box.SIMPLE, padding=0, pad_edge=False)
     for (product, defect), kinds in sorted(counts.items(), key=lambda item: (item[0][0], item[0][1] != GOOD, item[0])):
-        found = kinds.total() - kinds[None]
-        remark = f"{found / kinds.total():.0%} {'rejected' if defect == GOOD else 'found'}"
-        cells = (str(kinds[kind] or "·") for kind in _KINDS)
-        table.add_row(product, defect, str(kinds.total()), *cells, remark, style="bold" if defect == GOOD else None)
+        frames = sum(kinds.values())
+        cells = (str(kinds[kind] or "·") for kind in (None, *_KINDS))
+        share = f"{1 - kinds[None] / frames:.0%}"
+        table.add_row(product, defect, str(frames), *cells, share, style="bold" if defect == GOOD else None)
     return table
 
 

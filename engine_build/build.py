@@ -5,17 +5,19 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from rich.console import Console
 
 from engine_build.config import BuildSettings, TargetName
 from engine_build.export import Exporter
-from engine_build.golden import GOLDEN, NEEDED, Golden, check, render_frames
-from engine_build.target import Target, TargetFiles
-from worker.contract.errors import DataError
+from engine_build.golden import GOLDEN, NEEDED, Golden, render_frames, smallest_cosine
+from engine_build.target import Target
+from worker.contract.errors import DataError, MismatchError
 from worker.contract.manifest import MANIFEST, EngineManifest, Precision, TargetManifest, hash_files, write_manifest
 from worker.contract.pictures import list_pictures
 from worker.contract.preprocess import read_frame
@@ -36,20 +38,61 @@ def build(settings: BuildSettings, progress: bool = True) -> Path:
     targets = {name: _target(name) for name in settings.targets}
     with console.status("reading the model") as status, _replacing(settings.out) as folder:
         exporter = Exporter(settings.model, settings.views)
-        golden = _golden(settings, exporter)
-        golden.save(folder)
+        bench = _Bench(exporter, _golden(settings, exporter), folder, console)
+        bench.golden.save(folder)
         parts: dict[str, TargetManifest] = {}
         for name, target in targets.items():
             status.update(f"building {name}")
-            precision: Precision = getattr(settings.precision, name)
-            parts[name] = _unproven(target.write(exporter, folder, precision), precision)
-        manifest = _manifest(exporter, parts, folder)
-        for name, target in targets.items():
-            status.update(f"checking {name}")
-            parts[name] = _prove(target, EngineFolder(folder, manifest, name), golden, console)
-        write_manifest(folder, manifest.model_copy(update={"targets": parts}))
+            parts[name] = bench.build(name, target, getattr(settings.precision, name))
+        write_manifest(folder, bench.manifest(parts))
     console.print(f"{settings.out}: {exporter.spec.views} views of {exporter.spec.side}x{exporter.spec.side} pixels")
     return settings.out
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What every target is built from, proven with and put into."""
+
+    exporter: Exporter
+    golden: Golden
+    folder: Path
+    console: Console
+
+    def build(self, name: str, target: Target, wanted: Precision | Literal["auto"]) -> TargetManifest:
+        """Build one target in the wanted precision; `auto` takes the fastest, or float32 where that is too coarse."""
+        findings = []
+        for precision in dict.fromkeys([target.fastest(), "float32"] if wanted == "auto" else [wanted]):
+            part, needed = self._attempt(name, target, precision), NEEDED[precision]
+            findings.append(f"{precision}: cosine {part.parity:.7f} found, {needed} needed")
+            self.console.print(f"{name} {findings[-1]}")
+            if part.parity >= needed:
+                return part
+        raise MismatchError(
+            f"target '{name}': its embeddings of the golden frames differ from the model's ({'; '.join(findings)}), "
+            f"so no engine was written; set precision.{name} to float32, update its package, or leave the target out"
+        )
+
+    def _attempt(self, name: str, target: Target, precision: Precision) -> TargetManifest:
+        """One target, measured through the engine that the worker would open."""
+        written = target.write(self.exporter, self.folder, precision)
+        part = TargetManifest(precision=precision, files=written.files, parity=-1, details=written.details)
+        draft = EngineFolder(self.folder, self.manifest({name: part}), name)
+        with closing(target.open_engine(draft)) as engine:
+            parity = smallest_cosine(engine.embed(self.golden.frames), self.golden.embeddings)
+        return part.model_copy(update={"parity": parity})
+
+    def manifest(self, parts: Mapping[str, TargetManifest]) -> EngineManifest:
+        """The engine's manifest with these targets."""
+        files = {GOLDEN, *(file for part in parts.values() for file in part.files)}
+        return EngineManifest(
+            spec=self.exporter.spec,
+            model=self.exporter.model_hash,
+            products=self.exporter.manifest.products,
+            holdout=self.exporter.manifest.holdout,
+            targets=dict(parts),
+            files=hash_files(self.folder, files),
+            created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        )
 
 
 def _target(name: TargetName) -> Target:
@@ -70,32 +113,6 @@ def _golden(settings: BuildSettings, exporter: Exporter) -> Golden:
         pictures = list_pictures(settings.pictures)[: settings.golden_frames]
         frames = np.concatenate([frames, [read_frame(path, side) for path in pictures]])
     return Golden(frames, exporter.embed(frames))
-
-
-def _unproven(written: TargetFiles, precision: Precision) -> TargetManifest:
-    return TargetManifest(precision=precision, files=written.files, parity=-1, details=written.details)
-
-
-def _prove(target: Target, folder: EngineFolder, golden: Golden, console: Console) -> TargetManifest:
-    """The target's manifest with the parity that its engine reached."""
-    part = folder.manifest.targets[folder.target]
-    with closing(target.open_engine(folder)) as engine:
-        parity = check(engine, golden, part.precision)
-    console.print(f"{folder.target} ({part.precision}): cosine {parity:.7f}, needed {NEEDED[part.precision]}")
-    return part.model_copy(update={"parity": parity})
-
-
-def _manifest(exporter: Exporter, parts: Mapping[str, TargetManifest], folder: Path) -> EngineManifest:
-    files = {GOLDEN, *(name for part in parts.values() for name in part.files)}
-    return EngineManifest(
-        spec=exporter.spec,
-        model=exporter.model_hash,
-        products=exporter.manifest.products,
-        holdout=exporter.manifest.holdout,
-        targets=dict(parts),
-        files=hash_files(folder, files),
-        created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    )
 
 
 @contextmanager

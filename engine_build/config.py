@@ -19,10 +19,10 @@ def _distinct(targets: tuple[TargetName, ...]) -> tuple[TargetName, ...]:
 
 
 class Precisions(Settings):
-    """In which type each target computes. Float32 is the default everywhere; docs/engines.md says what others cost."""
+    """In which type each target computes; `auto` is its fastest here that passes the golden frames."""
 
-    openvino: Literal["float32", "bfloat16"] = "float32"
-    onnxruntime: Literal["float32", "float16"] = "float32"
+    openvino: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    onnxruntime: Literal["auto", "float32", "float16"] = "auto"
 
 
 class BuildSettings(Settings):

@@ -10,10 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 
-from worker.contract.errors import MismatchError
 from worker.contract.manifest import Precision
 from worker.contract.preprocess import Picture
-from worker.engine.base import Engine
 
 GOLDEN = "golden.safetensors"
 NEEDED: dict[Precision, float] = {"float32": 0.9999, "float16": 0.999, "bfloat16": 0.999}
@@ -53,28 +51,12 @@ def _render(side: int, rng: np.random.Generator) -> Picture:
     return pixels
 
 
-def check(engine: Engine, golden: Golden, precision: Precision) -> float:
-    """Run the golden frames through `engine`; returns the smallest cosine to the golden embeddings.
-
-    Raises:
-        MismatchError: prints the cosine found and the one needed.
-    """
-    found, needed = smallest_cosine(engine.embed(golden.frames), golden.embeddings), NEEDED[precision]
-    if not found >= needed:  # also where the engine gives NaN
-        raise MismatchError(
-            f"target '{engine.target}' ({precision}): its embeddings of the golden frames differ from the model's, "
-            f"cosine {found:.7f} found and {needed} needed; no engine was written; "
-            "set its precision to float32, update its package, or leave the target out"
-        )
-    return found
-
-
 def smallest_cosine(found: npt.NDArray[np.float32], wanted: npt.NDArray[np.float32]) -> float:
     """The smallest cosine between two sets of unit vectors (N, V, P, D), as if `wanted` filled the whole sphere.
 
     For unit vectors at distance d the cosine is 1 − d²/2 (for others this is smaller). Where a model puts all its
     embeddings close together, at a mean square s² < 1 around their mean, that would be nearly 1 even for confused
-    views; what a score sees there is d relative to s, so it is 1 − d²/2s².
+    views; what a score sees there is d relative to s, so it is 1 − d²/2s². NaN where `found` has NaN.
     """
     target = wanted.astype(np.float64)
     squares = np.square(found - target).sum(axis=-1)

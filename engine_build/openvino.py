@@ -1,7 +1,7 @@
 """The OpenVINO target: the float32 graph as it is.
 
 OpenVINO's own file format loads a hundredth of a second sooner and runs no faster (docs/engines.md), so there is
-nothing to compile; the precision is a setting of the engine.
+nothing to compile; in which type it computes is a setting of the engine.
 """
 
 from __future__ import annotations
@@ -13,7 +13,12 @@ from engine_build.export import Exporter
 from engine_build.target import TargetFiles
 from worker.contract.manifest import Precision
 from worker.engine.base import EngineFolder
-from worker.engine.openvino import OpenVinoEngine
+from worker.engine.openvino import OpenVinoEngine, native_precision
+
+
+def fastest() -> Precision:
+    """What OpenVINO itself would take on this CPU."""
+    return native_precision()
 
 
 def write(exporter: Exporter, folder: Path, precision: Precision) -> TargetFiles:

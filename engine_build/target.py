@@ -22,6 +22,10 @@ class TargetFiles:
 class Target(Protocol):
     """One runtime that engines are built for."""
 
+    def fastest(self) -> Precision:
+        """The type in which the runtime computes fastest on this machine."""
+        ...
+
     def write(self, exporter: Exporter, folder: Path, precision: Precision) -> TargetFiles:
         """Put into `folder` what the runtime loads."""
         ...

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.contract.errors import ConfigError, DataError, MismatchError
+from worker.contract.manifest import Precision
 from worker.engine.base import EngineFolder, Tensors, check_tensors, embed_in_runs
 
 try:
@@ -16,7 +17,17 @@ try:
 except ModuleNotFoundError as error:
     raise ConfigError("target 'openvino' needs a package; run: pip install 'quarterturn[openvino]'") from error
 
-_TYPES = {"float32": openvino.Type.f32, "float16": openvino.Type.f16, "bfloat16": openvino.Type.bf16}
+_TYPES: dict[Precision, Any] = {
+    "float32": openvino.Type.f32,
+    "float16": openvino.Type.f16,
+    "bfloat16": openvino.Type.bf16,
+}
+
+
+def native_precision() -> Precision:
+    """The type in which OpenVINO computes on this CPU when nobody says otherwise: the fastest."""
+    found = openvino.Core().get_property("CPU", hint.inference_precision)
+    return next((name for name, kind in _TYPES.items() if kind == found), "float32")
 
 
 class OpenVinoEngine:
@@ -55,7 +66,7 @@ def _compile(folder: EngineFolder, threads: int | None) -> Any:
     path, precision = folder.files[0], folder.manifest.targets[folder.target].precision
     settings = {
         hint.performance_mode: hint.PerformanceMode.LATENCY,  # all threads on one run
-        # Without this hint OpenVINO takes bfloat16 wherever the CPU has it, and a bank would not fit every worker.
+        # Without this hint the CPU decides, and a bank would not fit every worker.
         hint.inference_precision: _TYPES[precision],
         # With it, the threads of two workers on one machine are pinned to the same cores: half the speed for both.
         hint.enable_cpu_pinning: False,
@@ -72,8 +83,8 @@ def _compile(folder: EngineFolder, threads: int | None) -> Any:
     found = model.get_property(hint.inference_precision)
     if found != _TYPES[precision]:
         raise MismatchError(
-            f"{folder.path}: the engine computes in {precision}, but this CPU in {found.to_string()}; "
-            "build it with precision.openvino=float32"
+            f"target 'openvino': the engine computes in {precision}, but this CPU in {found.to_dtype()}; "
+            "build it on this machine, or with precision.openvino=float32"
         )
     return model
 

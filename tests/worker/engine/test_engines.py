@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import openvino
 import pytest
 
 from engine_build.build import build
@@ -21,7 +20,7 @@ from worker.contract.errors import ConfigError, DataError, MismatchError
 from worker.contract.manifest import sha256
 from worker.engine.base import Engine, EngineFolder, open_folder
 from worker.engine.onnxruntime import OnnxRuntimeEngine
-from worker.engine.openvino import OpenVinoEngine
+from worker.engine.openvino import OpenVinoEngine, native_precision
 
 VIEWS: Literal[4] = 4
 OPEN: dict[str, Callable[..., Engine]] = {"openvino": OpenVinoEngine, "onnxruntime": OnnxRuntimeEngine}
@@ -43,7 +42,7 @@ def folders(model: Path) -> dict[str, Path]:
                     "model": model,
                     "out": model.parent / precision,
                     "targets": list(OPEN),
-                    "precision": {"onnxruntime": precision},
+                    "precision": {"openvino": "float32", "onnxruntime": precision},
                 }
             ),
             progress=False,
@@ -215,16 +214,26 @@ def test_two_openvino_workers_do_not_share_a_core(folders: dict[str, Path]) -> N
 def test_openvino_computes_in_the_manifest_s_precision_or_says_that_it_cannot(
     folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    copy = shutil.copytree(folders["float32"], tmp_path / "engine")
-    manifest = json.loads((copy / "manifest.json").read_text())
-    manifest["targets"]["openvino"]["precision"] = "bfloat16"
-    (copy / "manifest.json").write_text(json.dumps(manifest))
-    folder = open_folder(copy, "openvino")
-    exact = OpenVinoEngine(open_folder(folders["float32"], "openvino"))
-    assert folder.hash != exact.hash
-    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        difference = np.abs(OpenVinoEngine(folder).embed(random_frames(4)) - exact.embed(random_frames(4))).max()
-        assert 1e-5 < difference < 0.05
-    else:
-        with pytest.raises(MismatchError, match="the engine computes in bfloat16, but this CPU in f32"):
-            OpenVinoEngine(folder)
+    with closing(OpenVinoEngine(open_folder(folders["float32"], "openvino"))) as exact:
+        wanted = exact.embed(random_frames(4))
+    for precision in ("bfloat16", "float16"):
+        folder = open_folder(as_precision(precision, folders["float32"], tmp_path / precision), "openvino")
+        assert folder.hash != exact.hash
+        if native_precision() == precision:
+            with closing(OpenVinoEngine(folder)) as engine:
+                assert 1e-5 < np.abs(engine.embed(random_frames(4)) - wanted).max() < 0.05
+        else:
+            text = (
+                f"target 'openvino': the engine computes in {precision}, but this CPU in .+; build it on this machine"
+            )
+            with pytest.raises(MismatchError, match=text):
+                OpenVinoEngine(folder)
+
+
+def as_precision(precision: str, engine: Path, folder: Path) -> Path:
+    """A copy of an engine folder whose manifest says another precision of OpenVINO."""
+    shutil.copytree(engine, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["targets"]["openvino"]["precision"] = precision
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
