@@ -10,6 +10,7 @@ INSTALLED := $(VENV)/.installed
 help:
 	@echo "make demo            render a small line, train, build, stream, report (about 3 minutes)"
 	@echo "make line DATA=DIR   the same on a folder of real pictures, through real Kafka and Redis"
+	@echo "                     both take options, for example ARGS='--set train.epochs=60'"
 	@echo "make test            all tests, on a real Kafka and a real Redis"
 	@echo "make check           what CI checks: format, lint, types, tests"
 
@@ -23,11 +24,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 demo: install
-	$(BIN)/quarterturn demo
+	$(BIN)/quarterturn demo $(ARGS)
 
 line: install
 	@test -n "$(DATA)" || { echo "make line needs a folder: make line DATA=path/to/pictures"; exit 2; }
-	$(BIN)/python -m tests.services run -- sh -c '$(BIN)/quarterturn demo --data "$(DATA)" --out out/line --kafka $$KAFKA_BOOTSTRAP_SERVERS --redis $$REDIS_URL'
+	$(BIN)/python -m tests.services run -- sh -c '$(BIN)/quarterturn demo --data "$(DATA)" --out out/line --kafka $$KAFKA_BOOTSTRAP_SERVERS --redis $$REDIS_URL $(ARGS)'
 
 test: install
 	$(BIN)/python -m pytest

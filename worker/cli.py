@@ -26,9 +26,7 @@ log = logging.getLogger(__name__)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Faults are printed as one sentence, never as a traceback."""
     arguments = _parser().parse_args(argv)
-    logging.basicConfig(
-        level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    _set_up_logging(arguments.log_level.upper())
     try:
         arguments.run(arguments)
     except QuarterturnError as error:
@@ -113,6 +111,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--redis", metavar="URL", help="keep the bank in this Redis instead of a folder")
     command.set_defaults(run=run_demo)
     return parser
+
+
+def _set_up_logging(level: str) -> None:
+    """Log our own packages from `level` on, and of all others what is at least a warning."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    for package in ("worker", "trainer", "engine_build", "demo"):
+        logging.getLogger(package).setLevel(level)
 
 
 @contextmanager

@@ -83,7 +83,7 @@ def _compile(folder: EngineFolder, threads: int | None) -> Any:
     found = model.get_property(hint.inference_precision)
     if found != _TYPES[precision]:
         raise MismatchError(
-            f"target 'openvino': the engine computes in {precision}, but this CPU in {found.to_dtype()}; "
+            f"target 'openvino': the engine computes in {precision}, but this CPU in {found.to_string()}; "
             "build it on this machine, or with precision.openvino=float32"
         )
     return model

