@@ -69,7 +69,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--target", default="openvino")
     parser.add_argument("--pictures", type=int, default=200)
     parser.add_argument("--frames", type=int, default=3000)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
     return parser.parse_args()
 

@@ -109,7 +109,7 @@ class CameraSettings(Settings):
 class BatchSettings(Settings):
     """Micro-batches are made of whatever is waiting."""
 
-    max_frames: int = Field(default=16, gt=0)
+    max_frames: int = Field(default=32, gt=0)
     poll_timeout_s: float = Field(default=0.5, gt=0)
 
 

@@ -19,6 +19,7 @@ from worker.figures import Evaluation, Inspected, roc, split_ratios
 
 _WORST = 12  # pictures shown of each kind of mistake
 _THUMBNAIL_PX = 320  # the longer side; twice its size on the page, for fine screens
+_FARTHEST = 3.0  # thresholds that the histogram shows; parts lying turned may score a hundred
 _BINS = 48
 
 
@@ -113,7 +114,7 @@ def histogram(evaluation: Evaluation) -> Histogram | None:
     if not len(both):
         return None
     # The threshold is always in sight, and one far score does not squeeze all others into a corner.
-    low, high = min(float(both.min()), 0.9), max(float(np.quantile(both, 0.97)) * 1.05, 1.1)
+    low, high = min(float(both.min()), 0.9), min(max(float(np.quantile(both, 0.97)) * 1.05, 1.1), _FARTHEST)
     edges = np.linspace(low, high, _BINS + 1)
     heights = [_heights(scores, edges) for scores in (good, bad)]
     bars = [Bar(n / _BINS, float(up), float(down)) for n, (up, down) in enumerate(zip(*heights, strict=True))]

@@ -25,6 +25,7 @@ from kafka.errors import (
     KafkaError,
     KafkaTimeoutError,
     TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
     UnsupportedCodecError,
     UnsupportedVersionError,
 )
@@ -35,6 +36,7 @@ from worker.config import KafkaSettings
 from worker.contract.errors import ConfigError, UnavailableError
 from worker.events import Frame, Outcome, Position, events_of
 
+log = logging.getLogger(__name__)
 logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it reports each reconnect as an error; the transport does once
 
 BrokerError = KafkaError
@@ -93,7 +95,7 @@ class GroupConsumer:
                 partition_assignment_strategy=[RangePartitionAssignor],
                 isolation_level="read_committed",
                 enable_auto_commit=False,
-                auto_offset_reset="earliest",  # where retention took frames away; `start` is applied below
+                auto_offset_reset="earliest",  # where retention overtakes us; `start` is applied below
                 fetch_max_bytes=_FETCH_BYTES,
                 max_partition_fetch_bytes=_FETCH_BYTES // 2,
                 fetch_max_wait_ms=50,  # as long as one fetch waits for an idle partition, no other is sent
@@ -107,7 +109,7 @@ class GroupConsumer:
         records = self._consumer.poll(_ms(timeout_s), max_records=max_frames)
         deadline_s = time.monotonic() + _REBALANCE_S
         # kafka-python forgets a rebalance that ends between two polls, and asks for another, without end: stay in poll.
-        while False and time.monotonic() < deadline_s:
+        while self._state == MemberState.REBALANCING and time.monotonic() < deadline_s:
             records = self._consumer.poll(_ms(_STAY_S), max_records=max_frames)
         now = self._consumer.group_metadata()
         generation = now.generation_id if now.state == MemberState.STABLE else -1
@@ -120,16 +122,22 @@ class GroupConsumer:
         A partition without one starts as the settings say, and commits that at once: what arrives from now on is
         never skipped, whoever comes to own it.
         """
+        assigned = self._consumer.assignment()
+        oldest = self._consumer.beginning_offsets(assigned, timeout_ms=_ms(ANSWER_S))
         first: dict[TopicPartition, OffsetAndMetadata] = {}
-        for partition in self._consumer.assignment():
+        for partition in assigned:
             offset = self._consumer.committed(partition, timeout_ms=_ms(ANSWER_S))
             if offset is None:
-                offset = self._first_offset(partition)
+                offset = oldest[partition] if self._start == "earliest" else self._newest(partition)
                 first[partition] = OffsetAndMetadata(offset, "", -1)
+            elif offset < oldest[partition]:
+                lost = oldest[partition] - offset
+                log.warning("%s[%d]@%d: retention deleted %d frames that were not inspected", *partition, offset, lost)
+                offset = oldest[partition]
             self._consumer.seek(partition, offset)
         if first:
             self._consumer.commit(first, timeout_ms=_ms(ANSWER_S))
-        return sorted(f"{topic}[{partition}]" for topic, partition in self._consumer.assignment())
+        return sorted(f"{topic}[{partition}]" for topic, partition in assigned)
 
     def commit(self, outcomes: Sequence[Outcome]) -> None:
         """Mark the frames of `outcomes` as done."""
@@ -149,9 +157,8 @@ class GroupConsumer:
         state: str = self._consumer.group_metadata().state
         return state
 
-    def _first_offset(self, partition: TopicPartition) -> int:
-        find = self._consumer.beginning_offsets if self._start == "earliest" else self._consumer.end_offsets
-        offset: int = find([partition], timeout_ms=_ms(ANSWER_S))[partition]
+    def _newest(self, partition: TopicPartition) -> int:
+        offset: int = self._consumer.end_offsets([partition], timeout_ms=_ms(ANSWER_S))[partition]
         return offset
 
 
@@ -358,7 +365,8 @@ def _reaching(bootstrap_servers: str) -> Iterator[None]:
 def _need_topics(bootstrap_servers: str, topics: Iterable[str]) -> None:
     """A misspelt name is a fault, not a new topic."""
     with _admin(bootstrap_servers) as admin:
-        missing = [topic["name"] for topic in admin.describe_topics(list(topics)) if topic["error_code"]]
+        described = admin.describe_topics(list(topics))
+    missing = [topic["name"] for topic in described if topic["error_code"] == UnknownTopicOrPartitionError.errno]
     if missing:
         raise ConfigError(
             f"Kafka at {bootstrap_servers} has no topic '{missing[0]}'; create it with: kafka-topics.sh "

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 _QUIET = {"log_level": 2}  # not each reconnect
 
@@ -58,3 +59,10 @@ def consume(bootstrap: str, topic: str) -> list[Message]:
 def values(bootstrap: str, topic: str) -> list[dict[str, Any]]:
     """The JSON of every visible record of `topic`."""
     return [json.loads(message.value()) for message in consume(bootstrap, topic)]
+
+
+def delete_before(bootstrap: str, topic: str, offset: int) -> None:
+    """Delete the records of partition 0 before `offset`, as retention does."""
+    admin = AdminClient({"bootstrap.servers": bootstrap, **_QUIET})
+    for deleted in admin.delete_records([TopicPartition(topic, 0, offset)]).values():
+        deleted.result(timeout=20)
