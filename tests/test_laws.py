@@ -17,10 +17,10 @@ FILES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT 
 # From the ground up; a module may import only modules of lower floors, or of its own folder where the floor is shared.
 FLOORS: list[tuple[str, ...]] = [
     ("worker.contract",),
-    ("worker.config", "worker.events", "worker.figures", "worker.health", "worker.options"),
-    ("worker.engine", "worker.bankstore", "worker.transport", "worker.judge", "trainer"),
+    ("worker.config", "worker.events", "worker.figures", "worker.health", "worker.options", "worker.twins"),
+    ("worker.engine", "worker.bankstore", "worker.transport", "worker.judge", "worker.cues", "trainer"),
     ("worker.inspector", "engine_build"),
-    ("worker.service", "worker.fit", "worker.evaluate", "worker.report"),
+    ("worker.service", "worker.fit", "worker.findings", "worker.probe", "worker.evaluate", "worker.report"),
     ("worker.assemble",),
     ("worker.camera", "worker.bank_cli"),
     ("demo",),

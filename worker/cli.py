@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from worker import bank_cli, camera, evaluate
+from worker import bank_cli, camera, evaluate, probe
 from worker.assemble import build
 from worker.config import WorkerSettings
 from worker.contract.errors import ConfigError, QuarterturnError
@@ -26,7 +26,9 @@ log = logging.getLogger(__name__)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Faults are printed as one sentence, never as a traceback."""
     arguments = _parser().parse_args(argv)
-    _set_up_logging(arguments.log_level.upper())
+    logging.basicConfig(
+        level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
     try:
         arguments.run(arguments)
     except QuarterturnError as error:
@@ -103,6 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("evaluate", help="score a labelled folder and write a report")
     evaluate.add_arguments(command)
 
+    command = commands.add_parser("probe", help="ask whether something trivial separates a folder's good from bad")
+    probe.add_arguments(command)
+
     command = commands.add_parser("demo", help="train, build, fit, stream and report in one go")
     add_config(command, "configs/demo.yaml")
     command.add_argument("--data", type=Path, metavar="DIR", help="real pictures; without it, parts are rendered")
@@ -111,13 +116,6 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--redis", metavar="URL", help="keep the bank in this Redis instead of a folder")
     command.set_defaults(run=run_demo)
     return parser
-
-
-def _set_up_logging(level: str) -> None:
-    """Log our own packages from `level` on, and of all others what is at least a warning."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    for package in ("worker", "trainer", "engine_build", "demo"):
-        logging.getLogger(package).setLevel(level)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from worker.figures import auroc
 
 Grey = npt.NDArray[np.uint8]
 
+NOTABLE = 0.65  # an AUROC below it is a trifle, however many pictures show it
 THUMBNAIL_PX = 64
 
 # What each number measures, and what a picture with more, and with less of it is.
@@ -66,6 +67,25 @@ class Separation:
     how: str
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Every cue on `group` pictures against `reference` ones (how many there are); no cues where one has none."""
+
+    reference: int
+    group: int
+    cues: Sequence[Separation]
+
+    @property
+    def bound(self) -> float:
+        """The AUROC from which a cue counts: it is no trifle, and no chance."""
+        return max(NOTABLE, chance_bound(self.reference, self.group))
+
+    @property
+    def found(self) -> list[Separation]:
+        """The cues that count, the strongest first."""
+        return sorted((one for one in self.cues if one.auroc >= self.bound), key=lambda one: -one.auroc)
+
+
 def read_traits(path: Path) -> Traits:
     """Read and decode one picture.
 
@@ -83,30 +103,25 @@ def read_traits(path: Path) -> Traits:
     return Traits((*_pixel_numbers(picture, grey), float(len(data))), _encoding(data), thumbnail.astype(np.uint8))
 
 
-def separations(reference: Sequence[Traits], group: Sequence[Traits]) -> list[Separation]:
-    """Each cue as a detector of the group among the reference, in the order of `CUES`; [] if either is empty."""
+def compare(reference: Sequence[Traits], group: Sequence[Traits]) -> Comparison:
+    """Try each cue as a detector of the group among the reference, in the order of `CUES`."""
     if not reference or not group:
-        return []
-    numbers = zip(
-        _NUMBERS, _columns([one.numbers for one in reference]), _columns([one.numbers for one in group]), strict=True
-    )
-    kinds = zip(
-        _KINDS,
-        zip(*(one.kinds for one in reference), strict=True),
-        zip(*(one.kinds for one in group), strict=True),
-        strict=True,
-    )
-    return [_by_number(*cue, ours, theirs) for cue, ours, theirs in numbers] + [
-        _by_kind(name, ours, theirs) for name, ours, theirs in kinds
-    ]
+        return Comparison(len(reference), len(group), ())
+    numbers = zip(_NUMBERS, _numbers_of(reference), _numbers_of(group), strict=True)
+    kinds = zip(_KINDS, _kinds_of(reference), _kinds_of(group), strict=True)
+    cues = [_by_number(*cue, ours, theirs) for cue, ours, theirs in numbers]
+    cues += [_by_kind(name, ours, theirs) for name, ours, theirs in kinds]
+    return Comparison(len(reference), len(group), cues)
 
 
 def chance_bound(reference: int, group: int, error: float = 0.01) -> float:
     """The AUROC that none of the `CUES` exceeds by chance, but for a share `error` of all sets of this size.
 
     The Mann-Whitney statistic without a difference has the variance (n + m + 1) / 12nm; the error is divided among
-    the cues and both directions (Bonferroni). Beyond 1, the set is too small to tell.
+    the cues and both directions (Bonferroni). From 1 on, there are too few pictures to tell.
     """
+    if not reference or not group:
+        return 1.0
     deviation = sqrt((reference + group + 1) / (12 * reference * group))
     return 0.5 + NormalDist().inv_cdf(1 - error / (2 * len(CUES))) * deviation
 
@@ -150,8 +165,12 @@ def _quantisation_tables(data: bytes) -> bytes:
     return tables
 
 
-def _columns(rows: Sequence[tuple[float, ...]]) -> npt.NDArray[np.float64]:
-    return np.array(rows, np.float64).T
+def _numbers_of(pictures: Sequence[Traits]) -> npt.NDArray[np.float64]:
+    return np.asarray(list(zip(*(one.numbers for one in pictures), strict=True)), np.float64)
+
+
+def _kinds_of(pictures: Sequence[Traits]) -> list[tuple[str, ...]]:
+    return list(zip(*(one.kinds for one in pictures), strict=True))
 
 
 def _by_number(

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Column, Table
 
+from worker import probe
 from worker.bankstore.versions import require_active
 from worker.config import CameraSettings, WorkerSettings
 from worker.contract.bank import Bank
@@ -43,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="labelled pictures, see docs/data.md")
     parser.add_argument("--bank", type=Path, metavar="FILE", help="a bank's file; default: the line's active bank")
     parser.add_argument("--camera", metavar="NAME", help="the camera whose region applies; default: the whole picture")
+    parser.add_argument(
+        "--no-probe",
+        action="store_false",
+        dest="probe",
+        help="do not ask whether something trivial separates good from bad, as 'quarterturn probe' does",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write an HTML report")
     parser.add_argument("--json", action="store_true", help="print the figures and every verdict as JSON")
     parser.set_defaults(run=run)
@@ -66,14 +73,17 @@ def run(arguments: argparse.Namespace) -> None:
             region=_region(settings, arguments.camera),
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
+    probed = probe.probe(arguments.data) if arguments.probe else None
+    findings = probed.findings if probed else []
     if arguments.out:
-        write_report(evaluation, arguments.out)
+        write_report(evaluation, arguments.out, findings)
     if arguments.json:
-        sys.stdout.write(json.dumps(to_json(evaluation), indent=2) + "\n")
+        document = {**to_json(evaluation), "probe": probe.to_json(probed) if probed else None}
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
         return
     console = Console(markup=False, highlight=False)
     console.print(table(evaluation))
-    for sentence in sentences(evaluation):
+    for sentence in [*sentences(evaluation), *(f"probe: {finding.sentence}" for finding in findings)]:
         console.print(sentence, soft_wrap=True)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Literal
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -245,7 +246,7 @@ def _event(kind: EventKind, outcome: Outcome) -> Event:
     headers = {
         "ce_specversion": "1.0",
         "ce_id": f"{kind}:{data.result_id}",
-        "ce_source": f"/quarterturn/{data.job_id}/{data.camera or 'unknown'}",
+        "ce_source": f"/quarterturn/{quote(data.job_id)}/{quote(data.camera or 'unknown', safe='')}",
         "ce_type": f"quarterturn.{kind}.v1",
         "ce_time": data.creation_time,
         "content-type": "application/json",

@@ -16,6 +16,7 @@ from worker.contract.errors import DataError
 from worker.contract.preprocess import decode
 from worker.events import now
 from worker.figures import Evaluation, Inspected, roc, split_ratios
+from worker.findings import Finding
 
 _WORST = 12  # pictures shown of each kind of mistake
 _THUMBNAIL_PX = 320  # the longer side; twice its size on the page, for fine screens
@@ -52,13 +53,13 @@ class Mistake:
     height: int
 
 
-def write_report(evaluation: Evaluation, path: Path) -> None:
-    """Write the report to `path`.
+def write_report(evaluation: Evaluation, path: Path, findings: Sequence[Finding] = ()) -> None:
+    """Write the report to `path`; `findings` are what a probe of the same pictures said.
 
     Raises:
         DataError: the file cannot be written, or a picture cannot be read any more.
     """
-    page = render(evaluation)
+    page = render(evaluation, findings)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page, encoding="utf-8")
@@ -66,7 +67,7 @@ def write_report(evaluation: Evaluation, path: Path) -> None:
         raise DataError(f"{path}: cannot be written ({error.strerror}); choose another --out") from error
 
 
-def render(evaluation: Evaluation) -> str:
+def render(evaluation: Evaluation, findings: Sequence[Finding] = ()) -> str:
     """The report as HTML; needs nothing beside itself, neither scripts nor fonts nor a network.
 
     Raises:
@@ -85,6 +86,7 @@ def render(evaluation: Evaluation) -> str:
     rejected = sorted((one for one in evaluation.inspected if _is_rejected(one)), key=lambda one: -one.ratio)
     return environment.get_template("report.html.j2").render(
         evaluation=evaluation,
+        findings=findings,
         total=evaluation.total,
         products=sorted({one.product for one in evaluation.inspected}),
         promises=_products_by_promise(evaluation.promises),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,6 +17,16 @@ _FIT = 1000  # pictures that the whitening is fitted on, at most
 _SHARE = 0.2  # of the directions are whitened, the others are left as they are
 _TINY = 1e-6
 _CHUNK = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """A test picture that is nearly a training picture; `similarity` is 1 for the same picture."""
+
+    test: Path
+    train: Path
+    similarity: float
+    is_good: bool
 
 
 def nearest(train: Sequence[npt.NDArray[np.uint8]], test: Sequence[npt.NDArray[np.uint8]]) -> tuple[Array, list[int]]:

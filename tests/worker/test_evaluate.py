@@ -153,7 +153,11 @@ def test_the_command_prints_a_table_and_writes_the_report(
     assert re.search(r"ring scratch +12 +8 +1\.000 +1\.000 +\d", printed)
     assert "ring: at most 2.00% of good parts are rejected on average, guaranteed from 120" in printed
     assert "of 24 good parts declared as another product, 100.0% raised an alert" in printed
-    assert bank.version in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    said = "no trivial cue separates good from bad"
+    assert f"probe: {said}" in printed
+    report = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert bank.version in report
+    assert said in report
 
 
 def test_the_command_prints_json(
@@ -169,6 +173,15 @@ def test_the_command_prints_json(
     assert len(document["pictures"]) == 56
     assert document["swapped"]["parts"] == 24
     assert document["promises"]["ring"].startswith("at most 2.00% of good parts are rejected")
+    assert [one["product"] for one in document["probe"]["products"]] == ["bracket", "ring"]
+
+
+def test_the_probe_can_be_left_out(
+    config: Path, bank: Bank, plant: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_bank_file(tmp_path / "bank.safetensors", bank)
+    run("--config", config, "--data", plant, "--bank", tmp_path / "bank.safetensors", "--json", "--no-probe")
+    assert json.loads(capsys.readouterr().out)["probe"] is None
 
 
 def test_the_command_says_what_is_missing(config: Path, plant: Path, bank: Bank, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from tests.parts import good_part, png
 from worker.contract.errors import DataError
 from worker.figures import Evaluation, Inspected, Swapped, Unreadable
+from worker.findings import Finding, Strength
 from worker.report import histogram, render, roc_points, write_report
 
 _VOID = {"meta", "img", "br", "line", "rect", "path"}
@@ -160,6 +161,14 @@ def test_unreadable_pictures_and_wrong_products_are_told(evaluation: Evaluation)
     page = Page(render(more))
     assert "a.png : is cut off" in page.text
     assert "Of 8 good parts that were declared as another product, 75.0% raised an alert, and 50.0%" in page.text
+
+
+def test_findings_of_the_probe_are_told(evaluation: Evaluation) -> None:
+    findings = [Finding(Strength.STRONG, "<brightness> alone separates"), Finding(Strength.NONE, "no near-twin")]
+    page = Page(render(evaluation, findings))
+    assert "<brightness> alone separates no near-twin" in page.text
+    assert [item.get("class") for item in page.all("li")][:2] == ["serious", None]
+    assert "What these figures can say" not in Page(render(evaluation)).text
 
 
 def test_no_mistake_is_said_so(evaluation: Evaluation) -> None:

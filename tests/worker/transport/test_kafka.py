@@ -203,7 +203,7 @@ def test_slow_workers_settle_without_detours(
     settings = settings_for(kafka_bootstrap, topics)
     for partition in range(3):
         librdkafka.produce(kafka_bootstrap, topics.frames, [b"good"] * 400, partition)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="worker.transport.kafka"):
         workers = [Worker(settings, pause_s=0.2) for _ in range(3)]
         wait_until(lambda: all(worker.delivered > 40 for worker in workers), "sharing the partitions")
     for worker in workers:
