@@ -138,7 +138,7 @@ def to_onnx(graph: nn.Module, side: int) -> onnx.ModelProto:
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """The exporter tells of each of its passes, warns of its own deprecations, and of torchvision, which is not used."""
+    """The exporter tells of each of its passes, and warns of its own deprecations and of torchvision, unused here."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
