@@ -55,11 +55,12 @@ def run(arguments: argparse.Namespace) -> None:
     truth = lay_out(pictures, out / "frames", settings.train.seed)
     results = _stream(worker, out, truth)
     evaluation = streamed_evaluation(results, truth, bank, settings.bank.overkill)
-    console.rule("6. Report")
+    console.rule("6. Compare with an encoder that learned nothing")
     untrained = [
         _evaluate(_settings(arguments, out / "untrained", data, "train.epochs=0", f"train.seed={seed}"), pictures)
         for seed in range(settings.untrained)
     ]
+    console.rule("7. Report")
     write_report(evaluation, out / "report.html")
     print_summary(console, evaluation, results, truth, untrained)
     console.print(f"{len(results)} frames, {_frames_per_s(results):.0f} frames/s")

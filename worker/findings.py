@@ -83,7 +83,7 @@ def _first(compared: Comparison, claim: str, group: str) -> str:
     """The strongest cue in words, the others with their AUROC."""
     first, *others = compared.found
     said = f"{first.cue} {claim}: {first.auroc:.2f} ({group} pictures are {first.how})"
-    return said + "".join(f", {one.cue} {one.auroc:.2f}" for one in others)
+    return said + (f"; also {', '.join(f'{one.cue} {one.auroc:.2f}' for one in others)}" if others else "")
 
 
 def _why_none(compared: Comparison, reference: str, group: str) -> str:
