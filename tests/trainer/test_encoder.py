@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from trainer.encoder import Architecture, Encoder, load_backbone, normalise
+from trainer.encoder import Architecture, Encoder, Shortcut, load_backbone, normalise
 from worker.contract.errors import DataError, MismatchError
 
 SMALL = Architecture(width=8, hidden=16, dimensions=4)
@@ -49,6 +49,20 @@ def test_stem_decides_the_last_grid(stem: Any, side: int) -> None:
     encoder.layer4.register_forward_hook(lambda _module, _inputs, output: grids.append(output.shape))
     assert encoder(torch.zeros(2, 3, 32, 32)).shape == (2, 4)
     assert grids == [(2, 64, side, side)]
+
+
+@pytest.mark.parametrize("channels", [4, 12])  # where oneDNN's own strided gradient destroys the heap on AVX2
+def test_the_shortcut_is_a_strided_convolution_with_its_gradient(channels: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shortcut = Shortcut(channels, 2 * channels, 1, stride=2, bias=False).double()
+    pictures = torch.randn(4, channels, 7, 6, generator=generator, dtype=torch.float64)
+    found = shortcut.train()(pictures)
+    assert torch.equal(found, shortcut.eval()(pictures))
+    gradient = torch.randn(found.shape, generator=generator, dtype=torch.float64)
+    found.backward(gradient)
+    wanted = torch.einsum("nohw,nihw->oi", gradient, pictures[:, :, ::2, ::2])
+    assert shortcut.weight.grad is not None
+    torch.testing.assert_close(shortcut.weight.grad[:, :, 0, 0], wanted)
 
 
 def test_a_block_adds_its_input() -> None:
