@@ -1,10 +1,12 @@
-"""Frames per second of every engine on this machine, side by side: torch, ONNX Runtime and OpenVINO.
+"""Frames per second of every engine on this machine, side by side, and of the bank behind it.
 
-    python -m benchmarks.engines --width 16 --side 128 --views 4
+    python -m benchmarks.engines                                                           # local embeddings
+    python -m benchmarks.engines --whole --network resnet18 --side 128                     # whole-frame embeddings
 
-The weights are random, which speed does not depend on. All do the same job, from uint8 frames to embeddings of unit
-length, and take turns within each round. Prints a Markdown table: frames/s (the best round, which other work on the
-machine disturbed least), the ratio to ONNX Runtime, and the peak memory of a process with that engine alone.
+The weights are random, which speed does not depend on. All engines do the same job, from uint8 frames to embeddings of
+unit length; the bank goes from there to scores, by all its detectors. They take turns within each round. Prints a
+Markdown table: frames/s (the best round, which other work on the machine disturbed least), the ratio to ONNX Runtime,
+and the peak memory of a process with that engine alone.
 """
 
 from __future__ import annotations
@@ -29,7 +31,11 @@ from engine_build.export import Exporter, FrameGraph
 from engine_build.golden import render_frames
 from trainer.checkpoint import save_model
 from trainer.encoder import Architecture, Encoder
+from worker.contract.bank import ScoringSettings
 from worker.contract.errors import MismatchError
+from worker.contract.fitting import NormalFit
+from worker.contract.framing import WHOLE, Framing
+from worker.contract.scoring import read
 from worker.engine.base import Engine, EngineFolder, open_folder
 from worker.engine.onnxruntime import OnnxRuntimeEngine
 from worker.engine.openvino import OpenVinoEngine
@@ -67,7 +73,9 @@ def main() -> None:
             "ONNX Runtime float32": peak_mb(folder, "onnxruntime"),
             "OpenVINO float32": peak_mb(folder, "openvino"),
         }
-    print(f"{arguments.network}, width {arguments.width}, {arguments.stem} stem, {arguments.side}x{arguments.side},")
+    kind = "whole-frame" if arguments.whole else "local"
+    print(f"{kind} {arguments.network}, width {arguments.width}, {arguments.stem} stem, {arguments.padding} padding,")
+    print(f"{arguments.side}x{arguments.side} pixels,", end=" ")
     print(f"{arguments.views} views, {arguments.threads} threads, best of {arguments.rounds} rounds\n")
     print(f"| | {' | '.join(f'batch {batch}' for batch in BATCHES)} | peak MB |\n|---{'|---' * len(BATCHES)}|---|")
     for name, by_batch in speeds.items():
@@ -77,10 +85,12 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--network", default="resnet18")
+    parser.add_argument("--network", default="resnet10")
+    parser.add_argument("--whole", action="store_true", help="one embedding of the whole frame")
+    parser.add_argument("--padding", default="zeros")
     parser.add_argument("--stem", default="imagenet")
     parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--side", type=int, default=128)
+    parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--views", type=int, default=4)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=30)
@@ -89,11 +99,19 @@ def parse() -> argparse.Namespace:
 
 def make_model(folder: Path, arguments: argparse.Namespace) -> None:
     torch.manual_seed(0)
-    encoder = Encoder(Architecture(network=arguments.network, stem=arguments.stem, width=arguments.width))
+    architecture = Architecture(
+        network=arguments.network,
+        stem=arguments.stem,
+        width=arguments.width,
+        dimensions=64,
+        local=not arguments.whole,
+        padding=arguments.padding,
+    )
+    encoder = Encoder(architecture)
     save_model(
         folder,
         encoder,
-        side=arguments.side,
+        framing=Framing(side=arguments.side),
         products=("part",),
         views=arguments.views,
         holdout=0.0,
@@ -125,7 +143,23 @@ def engines(folder: Path, threads: int) -> dict[str, Embed]:
         opened["OpenVINO bfloat16"] = OpenVinoEngine(as_bfloat16(open_folder(folder, "openvino")), threads)
     except MismatchError as error:
         print(f"without bfloat16: {error}", file=sys.stderr)
-    return {name: engine.embed for name, engine in opened.items()}
+    bank = bank_behind(opened["OpenVINO float32"], render_frames(opened[REFERENCE].spec.side, max(BATCHES)))
+    return {**{name: engine.embed for name, engine in opened.items()}, "bank, all detectors": bank}
+
+
+def bank_behind(engine: Engine, frames: npt.NDArray[np.uint8]) -> Embed:
+    """The scoring of as many frames by all detectors that a bank offers, their embeddings ready."""
+    embeddings = engine.embed(frames)
+    fit = NormalFit(engine.spec, len(frames), coreset=1000)
+    for _ in range(-(-1000 // len(frames))):
+        fit.add(embeddings, [WHOLE] * len(frames))
+    normal, scoring = fit.build(), ScoringSettings()
+    detectors = (*normal.detectors, *(("learned",) if engine.spec.learned else ()))
+
+    def score(batch: npt.NDArray[np.uint8]) -> object:
+        return read(embeddings[: len(batch)], [WHOLE] * len(batch), [normal], scoring, detectors)
+
+    return score
 
 
 def as_bfloat16(folder: EngineFolder) -> EngineFolder:

@@ -31,7 +31,7 @@ from worker.assemble import open_engine
 from worker.config import EngineSettings, Topics
 from worker.contract.bank import read_bank
 from worker.contract.pictures import list_pictures
-from worker.contract.preprocess import read_frame
+from worker.contract.preprocess import read_frames
 
 CAMERAS = 2
 
@@ -77,7 +77,7 @@ def parse() -> argparse.Namespace:
 def bare_engine(arguments: argparse.Namespace, pictures: list[Path]) -> float:
     """Frames per second of the engine alone, on decoded frames."""
     engine = open_engine(EngineSettings(path=arguments.engine, target=arguments.target))
-    frames = np.stack([read_frame(path, engine.spec.side) for path in pictures])
+    frames = np.concatenate([read_frames(path, engine.spec.framing) for path in pictures])
     batches = [frames[i : i + arguments.batch] for i in range(0, len(frames) - arguments.batch, arguments.batch)]
     engine.embed(batches[0])
     count, start = 0, time.perf_counter()

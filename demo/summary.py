@@ -14,6 +14,7 @@ from worker.contract.bank import Bank
 from worker.contract.pictures import GOOD, TestPicture
 from worker.evaluate import promises
 from worker.figures import Evaluation, Inspected, Swapped
+from worker.heatmap import decode
 
 _KINDS = ("defect", "wrong_product", "wrong_orientation")
 
@@ -21,7 +22,10 @@ _KINDS = ("defect", "wrong_product", "wrong_orientation")
 def streamed_evaluation(
     results: Sequence[Result], truth: Mapping[str, TestPicture], bank: Bank, overkill: float
 ) -> Evaluation:
-    """The evaluation of streamed verdicts; parts under the wrong camera are counted apart, as swapped."""
+    """The evaluation of streamed verdicts; parts under the wrong camera are counted apart, as swapped.
+
+    Heat maps are as they travelled, in 8 bits and up to four thresholds, so nothing is measured on them.
+    """
     verdicts = [(truth[result["partId"]], result) for result in results if "score" in result]
     swapped = [result["alert"] for part, result in verdicts if part.defect == WRONG_PRODUCT]
     return Evaluation(
@@ -89,6 +93,7 @@ def _inspected(part: TestPicture, result: Result) -> Inspected:
         threshold=result["threshold"],
         alert=result["alert"],
         nearest=result["predictedProduct"],
+        heat=decode(result["heatMap"]) if result["heatMap"] else None,
     )
 
 

@@ -20,7 +20,7 @@ from engine_build.target import Target
 from worker.contract.errors import DataError, MismatchError
 from worker.contract.manifest import MANIFEST, EngineManifest, Precision, TargetManifest, hash_files, write_manifest
 from worker.contract.pictures import list_pictures
-from worker.contract.preprocess import read_frame
+from worker.contract.preprocess import read_frames
 from worker.engine.base import EngineFolder
 
 
@@ -111,7 +111,7 @@ def _golden(settings: BuildSettings, exporter: Exporter) -> Golden:
     frames = render_frames(side, settings.golden_frames)
     if settings.pictures is not None:
         pictures = list_pictures(settings.pictures)[: settings.golden_frames]
-        frames = np.concatenate([frames, [read_frame(path, side) for path in pictures]])
+        frames = np.concatenate([frames, *(read_frames(path, exporter.spec.framing)[:1] for path in pictures)])
     return Golden(frames, exporter.embed(frames))
 
 

@@ -19,12 +19,11 @@ import onnx
 import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from trainer.checkpoint import WEIGHTS, load_model
-from trainer.encoder import normalise
+from trainer.encoder import Encoder, embed_views, normalise, normalise_each
 from worker.contract.manifest import EmbeddingSpec
-from worker.contract.views import turn
+from worker.contract.views import place_order, turn
 
 GraphPrecision = Literal["float32", "float16"]
 
@@ -33,20 +32,22 @@ _DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
 
 class FrameGraph(nn.Module):
-    """Cast, turn into the views, normalise, encode, project, bring to unit length: what an engine computes.
+    """Cast, normalise, turn into the views, encode, turn back, bring to unit length: what an engine computes.
 
-    All between the cast and the final float32 normalisation is of type `precision`.
+    The encoder is of type `precision`; statistics of a frame and lengths of vectors are taken in float32.
     """
 
-    views: int
     pixels: Tensor
     scale: Tensor
     shift: Tensor
+    places: Tensor
 
-    def __init__(self, encoder: nn.Module, side: int, views: int, precision: GraphPrecision) -> None:
+    def __init__(self, encoder: Encoder, side: int, views: int, precision: GraphPrecision) -> None:
         super().__init__()
         self.side = side
         self.views = views
+        self.local = encoder.architecture.local
+        self.positions = encoder.architecture.positions(side)
         self.encoder = copy.deepcopy(encoder)
         # One gather makes all views; its indices are the contract's own turns of the grid of pixel numbers.
         grid = np.arange(side * side).reshape(side, side)
@@ -55,16 +56,25 @@ class FrameGraph(nn.Module):
         black, white = normalise(torch.tensor([0.0, 255.0]).view(2, 1, 1, 1).expand(2, 3, 1, 1))
         self.register_buffer("scale", (white - black) / 255)
         self.register_buffer("shift", black)
+        # And one gather turns the grids back.
+        back = place_order(views, self.positions) + self.positions * np.arange(views)[:, None]
+        self.register_buffer("places", torch.from_numpy(back.ravel()))
         self.to(_DTYPES[precision]).eval()
 
     def forward(self, frames: Tensor) -> Tensor:
         """(B, S, S, 3) uint8 -> (B, V, P, D) float32."""
-        # Cast first, because TensorRT takes uint8 nowhere else; normalise after the turns, where it is fused with them.
-        pictures = self._turn(frames.to(self.scale.dtype)) * self.scale + self.shift
-        projections: Tensor = self.encoder(pictures).float()
-        lengths = torch.linalg.vector_norm(projections, dim=-1, keepdim=True).clamp_min(1e-12)
-        embeddings: Tensor = projections / lengths
-        return embeddings.reshape(-1, self.views, 1, embeddings.shape[-1])
+        # Cast first, because TensorRT takes uint8 nowhere else.
+        if self.local:
+            pictures = self._turn(normalise_each(frames.float()).to(self.scale.dtype))
+        else:  # normalise after the turns, where it is fused with them
+            pictures = self._turn(frames.to(self.scale.dtype)) * self.scale + self.shift
+        vectors: Tensor = self.encoder(pictures).float()
+        lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp_min(1e-12)
+        embeddings: Tensor = vectors / lengths
+        dimensions = embeddings.shape[-1]
+        if self.positions > 1:
+            embeddings = embeddings.reshape(-1, self.views * self.positions, dimensions).index_select(1, self.places)
+        return embeddings.reshape(-1, self.views, self.positions, dimensions)
 
     def _turn(self, frames: Tensor) -> Tensor:
         """(B, S, S, 3) -> (B · V, 3, S, S), the views of a frame one after the other."""
@@ -82,11 +92,13 @@ class Exporter:
 
     def __init__(self, folder: Path, views: Literal[1, 2, 4, 8] | None = None) -> None:
         self.encoder, self.manifest = load_model(folder)
+        architecture = self.encoder.architecture
         self.spec = EmbeddingSpec(
-            side=self.manifest.side,
+            framing=self.manifest.framing,
             views=views or self.manifest.views,
-            positions=1,
-            dimensions=self.encoder.architecture.dimensions,
+            positions=architecture.positions(self.manifest.framing.side),
+            dimensions=architecture.dimensions,
+            learned=architecture.local,
         )
 
     @property
@@ -94,18 +106,9 @@ class Exporter:
         """The SHA-256 of the model's weights."""
         return self.manifest.files[WEIGHTS]
 
-    @torch.no_grad()
     def embed(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """(B, S, S, 3) uint8 -> (B, V, P, D) float32: what every engine must reproduce.
-
-        Made as training makes it, with `turn`, `normalise` and the encoder, and with nothing of `FrameGraph`.
-        """
-        spec, embeddings = self.spec, []
-        for frame in frames:
-            views = np.stack([turn(frame, view) for view in range(spec.views)])
-            projections = self.encoder(normalise(torch.from_numpy(views).permute(0, 3, 1, 2)))
-            embeddings.append(F.normalize(projections, dim=-1).numpy())
-        return np.stack(embeddings).reshape(-1, spec.views, spec.positions, spec.dimensions)
+        """(B, S, S, 3) uint8 -> (B, V, P, D) float32: what every engine must reproduce."""
+        return np.concatenate([embed_views(self.encoder, frame[None], self.spec.views) for frame in frames])
 
     def write_graph(self, folder: Path, precision: GraphPrecision) -> str:
         """Write the ONNX graph to `folder`, unless another target did; returns the file's name."""

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 
+from worker.contract.framing import Picture
 from worker.contract.manifest import Precision
-from worker.contract.preprocess import Picture
 
 GOLDEN = "golden.safetensors"
 NEEDED: dict[Precision, float] = {"float32": 0.9999, "float16": 0.999, "bfloat16": 0.999}

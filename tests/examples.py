@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+
+import cv2
+import numpy as np
+
 from worker.events import (
     AlertKind,
     DeadLetter,
@@ -17,12 +22,14 @@ from worker.events import (
     result_id,
 )
 
+HEAT_MAP = base64.b64encode(cv2.imencode(".png", np.array([[0, 64], [128, 255]], np.uint8))[1].tobytes()).decode()
+
 
 def frame(offset: int = 0, partition: int = 0, topic: str = "frames", data: bytes = b"picture") -> Frame:
     return Frame(Position(topic, partition, offset), b"top-01", {"camera": b"top-01"}, data)
 
 
-def verdict(of: Frame, alert: AlertKind | None = None) -> Verdict:
+def verdict(of: Frame, alert: AlertKind | None = None, heat_map: str | None = None) -> Verdict:
     data = ResultData(
         result_id=result_id(of.position),
         meas_id=result_id(of.position),
@@ -35,8 +42,10 @@ def verdict(of: Frame, alert: AlertKind | None = None) -> Verdict:
         alert=alert,
         score=2.5 if alert else 0.5,
         threshold=1.0,
+        p_value=0.005 if alert else 0.4,
         predicted_product="screw",
         view_distances=[0.5, 0.6, 0.7, 0.8],
+        heat_map=heat_map,
         frame=_position(of),
         processing_times=ProcessingTimes(decode_ms=1.0, embed_ms=2.0, score_ms=0.5, total_ms=4.0),
     )

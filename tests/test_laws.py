@@ -17,7 +17,16 @@ FILES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT 
 # From the ground up; a module may import only modules of lower floors, or of its own folder where the floor is shared.
 FLOORS: list[tuple[str, ...]] = [
     ("worker.contract",),
-    ("worker.config", "worker.events", "worker.figures", "worker.health", "worker.options", "worker.twins"),
+    (
+        "worker.config",
+        "worker.events",
+        "worker.figures",
+        "worker.health",
+        "worker.heatmap",
+        "worker.localisation",
+        "worker.options",
+        "worker.twins",
+    ),
     ("worker.engine", "worker.bankstore", "worker.transport", "worker.judge", "worker.cues", "trainer"),
     ("worker.inspector", "engine_build"),
     ("worker.service", "worker.fit", "worker.findings", "worker.probe", "worker.evaluate", "worker.report"),

@@ -15,10 +15,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.amp import GradScaler
-from torch.optim import SGD
+from torch.optim import Optimizer
 
 from trainer.encoder import Architecture, Encoder
 from worker.contract.errors import ConfigError, DataError, MismatchError
+from worker.contract.framing import Framing
 from worker.contract.manifest import (
     MANIFEST,
     ModelManifest,
@@ -39,7 +40,7 @@ def save_model(
     folder: Path,
     encoder: Encoder,
     *,
-    side: int,
+    framing: Framing,
     products: tuple[str, ...],
     views: Literal[1, 2, 4, 8],
     holdout: float,
@@ -59,7 +60,7 @@ def save_model(
         new.mkdir()
         save_file({name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}, new / WEIGHTS)
         manifest = ModelManifest(
-            side=side,
+            framing=framing,
             products=products,
             views=views,
             architecture=encoder.architecture.model_dump(),
@@ -99,7 +100,7 @@ class Learner:
     """What training changes, and so what a checkpoint holds."""
 
     encoder: Encoder
-    optimiser: SGD
+    optimiser: Optimizer
     scaler: GradScaler
 
 
@@ -111,8 +112,8 @@ def save_checkpoint(path: Path, learner: Learner, step: int, recipe: Mapping[str
     """
     tensors = {f"encoder.{name}": tensor for name, tensor in learner.encoder.state_dict().items()}
     for name, parameter in learner.encoder.named_parameters():
-        if parameter in learner.optimiser.state:
-            tensors[f"momentum.{name}"] = learner.optimiser.state[parameter]["momentum_buffer"]
+        for kind, tensor in learner.optimiser.state.get(parameter, {}).items():
+            tensors[f"optimiser.{kind}.{name}"] = tensor
     document = json.dumps({"step": step, "recipe": recipe, "scaler": learner.scaler.state_dict()})
     unfinished = path.with_name(f".{path.name}.unfinished")
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, unfinished, {_CHECKPOINT: document})
@@ -136,10 +137,12 @@ def load_checkpoint(path: Path, learner: Learner, recipe: Mapping[str, Any]) -> 
         raise DataError(f"{path}: is no checkpoint ({error}); delete it and train with 'resume: false'") from error
     _require_same_recipe(path, document["recipe"], recipe)
     _fill(learner.encoder, _below(tensors, "encoder."), path)
-    momentum = _below(tensors, "momentum.")
-    for name, parameter in learner.encoder.named_parameters():
-        if name in momentum:
-            learner.optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(momentum[name])
+    parameters = dict(learner.encoder.named_parameters())
+    for name, tensor in _below(tensors, "optimiser.").items():
+        kind, _, owner = name.partition(".")
+        parameter = parameters[owner]
+        like = torch.empty_like(parameter) if tensor.ndim else tensor.clone()  # a step's number is a single one
+        learner.optimiser.state[parameter][kind] = like.copy_(tensor)
     learner.scaler.load_state_dict(document["scaler"])
     return int(document["step"])
 

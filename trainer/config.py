@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from trainer.encoder import Architecture
+from trainer.encoder import CELL, Architecture
+from worker.contract.framing import Framing
 from worker.contract.preprocess import Region
 from worker.contract.settings import Settings
 
@@ -20,14 +21,27 @@ class DataSettings(Settings):
     """Which pictures to learn from, and how they become frames of `side` x `side` pixels."""
 
     path: Path
-    side: int = Field(default=128, ge=32, description="pixels; below 32 the last stage would see a single one")
+    side: int = Field(default=128, ge=32, multiple_of=16, description="of a frame, in pixels")
+    fit: Literal["stretch", "letterbox", "tiles"] = "stretch"
+    tiles: int = Field(default=1, ge=1, le=8, description="that span a picture's shorter side, with fit 'tiles'")
     region: Region | None = None
     holdout: float = Field(default=0.3, gt=0, lt=1, description="share that training never sees; the bank needs it")
     cache_gib: float = Field(default=2.0, ge=0, description="memory for decoded frames; the rest is decoded anew")
 
+    @model_validator(mode="after")
+    def _makes_a_framing(self) -> DataSettings:
+        if self.framing.side != self.side:  # the framing itself refuses what does not go together
+            raise AssertionError
+        return self
+
+    @property
+    def framing(self) -> Framing:
+        """How a picture becomes frames."""
+        return Framing(side=self.side, fit=self.fit, tiles=self.tiles)
+
 
 class AugmentSettings(Settings):
-    """How the two views of a picture are made different."""
+    """How the two views of a picture are made different, for an encoder of whole frames."""
 
     crop: tuple[float, float] = Field(default=(0.3, 1.0), description="smallest and largest share of the area kept")
     flip: Share = Field(default=0.5, description="how often a picture is mirrored, before it is turned")
@@ -43,8 +57,35 @@ class AugmentSettings(Settings):
         return self
 
 
+class CropSettings(Settings):
+    """What an encoder with local embeddings learns from: crops at the scale of defects."""
+
+    side: int = Field(default=128, ge=64, multiple_of=CELL, description="pixels of the frame")
+    focus: Share = Field(default=0.95, description="how often a crop is placed by what is to be seen there, not evenly")
+    flip: Share = Field(default=0.5, description="how often a crop is mirrored, before it is turned")
+    light: float = Field(default=1.0, ge=0, description="strength of changes of gain, offset, tilt and sensor noise")
+
+
+class PasteSettings(Settings):
+    """Defects pasted into crops of good parts, for an encoder with local embeddings to find."""
+
+    share: Share = Field(default=0.9, description="of the crops that get any")
+    rounds: int = Field(default=3, gt=0, description="pastes in each of them")
+    size: tuple[float, float] = Field(default=(3.0, 32.0), description="smallest and largest, in pixels of the frame")
+    focus: Share = Field(default=0.95, description="how often a place is drawn by what is to be seen there, not evenly")
+
+    @model_validator(mode="after")
+    def _size_is_a_range(self) -> PasteSettings:
+        smallest, largest = self.size
+        if not 1 <= smallest <= largest:
+            raise ValueError("size must be [smallest, largest] with 1 <= smallest <= largest")
+        return self
+
+
 class LossSettings(Settings):
-    """The multipliers of the masked contrastive loss, named as in arXiv 2105.08793; `spa` is the weight of its SPA.
+    """The masked contrastive loss, its multipliers named as in arXiv 2105.08793, and the term beside it.
+
+    `spa` is the weight of its SPA. The pasted-or-not term exists with local embeddings only.
 
     The published β is 2. At that, the turns of a product stay on one point for many hundred steps: the pull on the
     views of a picture is far stronger than the push between its turns. At 1/τ they part within a hundred.
@@ -54,6 +95,9 @@ class LossSettings(Settings):
     beta: float = Field(default=5.0, ge=0)
     tau: float = Field(default=0.2, gt=0)
     spa: float = Field(default=1.0, ge=0)
+    contrast: float = Field(default=1.0, ge=0, description="weight of the masked contrastive loss, CCM and SPA")
+    dense: float = Field(default=1.0, ge=0, description="weight of the pasted-or-not term of local embeddings")
+    positive: float = Field(default=3.0, gt=0, description="weight of a pasted position against one that is not")
 
 
 class TrainSettings(Settings):
@@ -63,20 +107,36 @@ class TrainSettings(Settings):
     architecture: Architecture = Architecture()
     init: Path | None = Field(default=None, description="weights of a torchvision ResNet to start from")
     augment: AugmentSettings = AugmentSettings()
+    crops: CropSettings = CropSettings()
+    paste: PasteSettings = PasteSettings()
     loss: LossSettings = LossSettings()
     batch: int = Field(default=16, gt=0, description="pictures a step; each makes 4 turns x 2 views")
     epochs: int = Field(default=30, ge=0, description="0 saves the untrained encoder")
-    learning_rate: float = Field(default=0.1, gt=0, description="peak rate for 256 turned pictures, that is batch 64")
-    momentum: float = Field(default=0.9, gt=0, lt=1)
+    optimiser: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = Field(
+        default=0.1, gt=0, description="peak; of sgd for 256 turned pictures, that is batch 64, of adamw as it is"
+    )
+    momentum: float = Field(default=0.9, gt=0, lt=1, description="of sgd")
     weight_decay: float = Field(default=1e-6, ge=0)
     warmup: Share = Field(default=0.05, description="share of the steps in which the rate rises")
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="auto: bfloat16 where the device computes in it, else float32"
+    )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = Field(default=0, ge=0)
     out: Path = Field(default=Path("model"), description="the model folder; checkpoints lie beside it")
     tensorboard: Path | None = None
     checkpoint_every: int = Field(default=5, gt=0, description="epochs")
     resume: bool = False
+
+    @model_validator(mode="after")
+    def _local_fits(self) -> TrainSettings:
+        side = self.data.side
+        if self.architecture.local and side != 64 and side % 128:
+            raise ValueError(f"data.side = {side}: local embeddings need 64 or a multiple of 128")
+        if self.architecture.local and self.crops.side > side:
+            raise ValueError(f"crops.side = {self.crops.side} is larger than data.side = {side}; lower it")
+        return self
 
     @property
     def checkpoint(self) -> Path:

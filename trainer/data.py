@@ -19,7 +19,7 @@ import torch
 from trainer.config import DataSettings
 from worker.contract.errors import DataError
 from worker.contract.pictures import good_pictures, hold_out
-from worker.contract.preprocess import read_frame
+from worker.contract.preprocess import read_frames
 from worker.contract.views import ROTATIONS, label
 
 Frames = npt.NDArray[np.uint8]
@@ -82,7 +82,8 @@ class Pictures:
         self._paths = paths
         self._settings = settings
         self._pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode")
-        fitting = int(cache_gib * 2**30 / (3 * settings.side**2))
+        tiles = len(self._decode(paths[0]))  # with tiles of elongated pictures, about that many each
+        fitting = int(cache_gib * 2**30 / (3 * settings.side**2 * tiles))
         self._kept = list(self._pool.map(self._decode, paths[:fitting]))
 
     def __enter__(self) -> Pictures:
@@ -94,31 +95,38 @@ class Pictures:
     def __len__(self) -> int:
         return len(self._paths)
 
-    def load(self, indices: Indices) -> Frames:
-        """(n,) indices, n > 0 -> (n, S, S, 3) uint8 RGB, the very frames that the worker makes of these pictures.
+    def load(self, indices: Indices, epoch: int = 0) -> Frames:
+        """(n,) indices, n > 0 -> (n, S, S, 3) uint8 RGB: one of the frames that the worker makes of each picture.
+
+        A picture of several tiles gives another one in each epoch.
 
         Raises:
             DataError: a picture cannot be read; the text names it.
         """
-        return np.stack(list(self._pool.map(self._frame, indices)))
+        return np.stack([tiles[epoch % len(tiles)] for tiles in self._pool.map(self._tiles, indices)])
 
-    def stream(self, plan: Iterable[Indices]) -> Iterator[tuple[Indices, Frames]]:
-        """Each entry of `plan` with its frames, the next decoded while the caller works on this one."""
+    def stream(self, plan: Iterable[tuple[int, Indices]]) -> Iterator[tuple[Indices, Frames]]:
+        """The (epoch, indices) of `plan` as indices and frames, the next decoded while the caller works on this one."""
         with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as ahead:
             upcoming: deque[tuple[Indices, Future[Frames]]] = deque()
-            for indices in plan:
-                upcoming.append((indices, ahead.submit(self.load, indices)))
+            for epoch, indices in plan:
+                upcoming.append((indices, ahead.submit(self.load, indices, epoch)))
                 if len(upcoming) > 1:
                     ready, frames = upcoming.popleft()
                     yield ready, frames.result()
             for ready, frames in upcoming:
                 yield ready, frames.result()
 
-    def _frame(self, index: int) -> Frames:
+    def batches(self, size: int) -> Iterator[Frames]:
+        """All pictures in order, `size` at a time: the first frame of each."""
+        plan = np.array_split(np.arange(len(self)), -(-len(self) // size))
+        return (frames for _, frames in self.stream((0, indices) for indices in plan))
+
+    def _tiles(self, index: int) -> Frames:
         return self._kept[index] if index < len(self._kept) else self._decode(self._paths[index])
 
     def _decode(self, path: Path) -> Frames:
-        return read_frame(path, self._settings.side, self._settings.region)
+        return read_frames(path, self._settings.framing, self._settings.region)
 
 
 @dataclass(frozen=True)
@@ -140,11 +148,11 @@ class Plan:
         """The steps of the whole run."""
         return self.epochs * self.epoch_steps
 
-    def indices(self, step: int) -> Indices:
-        """(batch,) the pictures of `step`, from 0."""
+    def pictures_of(self, step: int) -> tuple[int, Indices]:
+        """The epoch of `step`, both from 0, and its (batch,) pictures."""
         epoch, place = divmod(step, self.epoch_steps)
         order: Indices = torch.randperm(self.pictures, generator=seeded(self.seed, 0, epoch)).numpy()
-        return order[place * self.batch : (place + 1) * self.batch]
+        return epoch, order[place * self.batch : (place + 1) * self.batch]
 
 
 @dataclass(frozen=True)
@@ -155,10 +163,16 @@ class Turns:
     products: torch.Tensor
 
     @classmethod
-    def of_pictures(cls, products: Indices, count: int) -> Turns:
-        """Label the turns of pictures of (B,) products, of which there are `count`."""
-        labels = [label(product, rotation, count) for product in products.tolist() for rotation in range(ROTATIONS)]
-        return cls(torch.tensor(labels), torch.from_numpy(products).repeat_interleave(ROTATIONS))
+    def of_pictures(cls, products: Indices, count: int, pasted: torch.Tensor | None = None) -> Turns:
+        """Label the turns of pictures of (B,) products, of which there are `count`.
+
+        Where `pasted` (B · 4,) bool is given, turns with a defect pasted in are a product of their own, c + `count`.
+        """
+        of_turns = torch.from_numpy(products).repeat_interleave(ROTATIONS)
+        if pasted is not None:
+            of_turns, count = of_turns + count * pasted, 2 * count
+        labels = [label(product, n % ROTATIONS, count) for n, product in enumerate(of_turns.tolist())]
+        return cls(torch.tensor(labels), of_turns)
 
 
 def seeded(seed: int, *place: int) -> torch.Generator:

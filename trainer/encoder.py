@@ -10,52 +10,87 @@ import pickle
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worker.contract.errors import DataError, MismatchError
 from worker.contract.settings import Settings
+from worker.contract.views import place_order, turn
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 """Mean and standard deviation of ImageNet's RGB channels, in units of 255: what published weights expect."""
 
-_BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
+Padding = Literal["zeros", "reflect"]
+
+CELL = 8
+"""Pixels of the frame along a side of one position of a local embedding."""
+
+_BLOCKS = {"resnet10": (1, 1, 1, 1), "resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
+_SMALLEST_SPREAD = 8.0  # grey levels: what is darker or flatter than that stays so
+_LOGIT_SCALE = 4.0  # see worker.contract.detectors.learned_logits
+_SQUEEZED = 64  # channels between the stages' features and the logit
 
 
 class Architecture(Settings):
-    """The encoder's shape; `width` is the number of channels of the first stage, `dimensions` is D."""
+    """The encoder's shape; `width` is the number of channels of the first stage, `dimensions` is D.
 
-    network: Literal["resnet18", "resnet34"] = "resnet18"
+    With `local`, there is an embedding for every 8 x 8 pixels instead of one for the frame, and no fourth stage.
+    """
+
+    network: Literal["resnet10", "resnet18", "resnet34"] = "resnet18"
     stem: Literal["cifar", "imagenet"] = "imagenet"
     width: int = Field(default=64, gt=0)
     hidden: int = Field(default=2048, gt=0)
-    dimensions: int = Field(default=128, gt=0)
+    dimensions: int = Field(default=128, gt=1)
+    local: bool = False
+    padding: Padding = "zeros"
+
+    @model_validator(mode="after")
+    def _fits_local(self) -> Architecture:
+        if self.local and self.stem != "imagenet":
+            raise ValueError("local embeddings need stem 'imagenet'")
+        if self.local and self.dimensions > 1 + 6 * self.width:
+            raise ValueError(f"local embeddings of width {self.width} have at most {1 + 6 * self.width} dimensions")
+        return self
+
+    def positions(self, side: int) -> int:
+        """P for frames of `side` x `side` pixels."""
+        return (side // CELL) ** 2 if self.local else 1
 
 
 class Encoder(nn.Module):
-    """(N, 3, S, S) float, normalised -> (N, D) projections, not yet of unit length."""
+    """(N, 3, S, S) float, normalised -> (N, P, D) embeddings, not yet of unit length.
+
+    With `local`, the first number of an embedding holds the logit that something was pasted there, the others are the
+    features of the second and third stage along their principal axes (`local.basis`).
+    """
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.architecture = architecture
-        width = architecture.width
+        width, padding = architecture.width, architecture.padding
         if architecture.stem == "imagenet":
-            self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
+            self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False, padding_mode=padding)
             self.pool: nn.Module = nn.MaxPool2d(3, stride=2, padding=1)
         else:
-            self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
+            self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False, padding_mode=padding)
             self.pool = nn.Identity()
         self.bn1 = nn.BatchNorm2d(width)
         one, two, three, four = _BLOCKS[architecture.network]
-        self.layer1 = _stage(width, width, one, stride=1)
-        self.layer2 = _stage(width, 2 * width, two, stride=2)
-        self.layer3 = _stage(2 * width, 4 * width, three, stride=2)
-        self.layer4 = _stage(4 * width, 8 * width, four, stride=2)
+        self.layer1 = _stage(width, width, one, 1, padding)
+        self.layer2 = _stage(width, 2 * width, two, 2, padding)
+        self.layer3 = _stage(2 * width, 4 * width, three, 2, padding)
+        if architecture.local:
+            self.local = Local(width, architecture.dimensions)
+        else:
+            self.layer4 = _stage(4 * width, 8 * width, four, 2, padding)
         self.projection = nn.Sequential(
-            nn.Linear(8 * width, architecture.hidden),
+            nn.Linear((4 if architecture.local else 8) * width, architecture.hidden),
             nn.ReLU(inplace=True),
             nn.Linear(architecture.hidden, architecture.dimensions),
         )
@@ -64,21 +99,70 @@ class Encoder(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """(N, 3, S, S) -> (N, D)."""
-        x = self.pool(F.relu(self.bn1(self.conv1(pictures)), inplace=True))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        projections: Tensor = self.projection(x.mean(dim=(2, 3)))
+        """(N, 3, S, S) -> (N, P, D)."""
+        stages = self.stages(pictures)
+        if self.architecture.local:
+            embeddings: Tensor = self.local(stages)
+            return embeddings
+        return self.project(stages)[:, None]
+
+    def stages(self, pictures: Tensor) -> tuple[Tensor, ...]:
+        """(N, 3, S, S) -> the features of each stage, (N, C, H, W)."""
+        first = self.layer1(self.pool(F.relu(self.bn1(self.conv1(pictures)), inplace=True)))
+        second = self.layer2(first)
+        third = self.layer3(second)
+        return (first, second, third) if self.architecture.local else (first, second, third, self.layer4(third))
+
+    def project(self, stages: tuple[Tensor, ...]) -> Tensor:
+        """The features of each stage -> (N, D) projections of the whole frame, for the contrastive loss."""
+        projections: Tensor = self.projection(stages[-1].mean(dim=(2, 3)))
         return projections
+
+
+class Local(nn.Module):
+    """From the features of three stages to an embedding for every 8 x 8 pixels of the frame.
+
+    Only the logit is learned. The features beside it go through a fixed change of basis, see `trainer.basis`.
+    """
+
+    def __init__(self, width: int, dimensions: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(7 * width, _SQUEEZED, 1, bias=False)
+        self.norm = nn.BatchNorm2d(_SQUEEZED)
+        self.logit = nn.Conv2d(_SQUEEZED, 1, 1)
+        self.basis = nn.Conv2d(6 * width, dimensions - 1, 1)
+        self.basis.requires_grad_(False)
+
+    def forward(self, stages: tuple[Tensor, ...]) -> Tensor:
+        """The features of each stage -> (N, G · G, D) float32, row by row; not of unit length."""
+        logits = self.logits(stages).float() / _LOGIT_SCALE
+        vectors = self.basis(self.features(stages)).float()
+        # Not F.normalize, whose expand_as makes the exported graph ask for the shape of its uint8 frames.
+        directions = vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp_min(1e-12)
+        return torch.cat([logits, directions], dim=1).flatten(2).transpose(1, 2)
+
+    def logits(self, stages: tuple[Tensor, ...]) -> Tensor:
+        """The features of each stage -> (N, 1, G, G): how much each position looks pasted."""
+        first = F.avg_pool2d(stages[0], 2)
+        squeezed = self.squeeze(torch.cat([first, self.features(stages)], dim=1))
+        logits: Tensor = self.logit(F.relu(self.norm(squeezed), inplace=True))
+        return logits
+
+    def features(self, stages: tuple[Tensor, ...]) -> Tensor:
+        """The second and third stage on one grid: (N, 6 · width, G, G)."""
+        second, third = stages[1], stages[2]
+        larger = F.interpolate(third, scale_factor=2, mode="bilinear", align_corners=False)
+        return torch.cat([second, larger], dim=1)
 
 
 class BasicBlock(nn.Module):
     """Two 3×3 convolutions and a shortcut."""
 
-    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+    def __init__(self, channels_in: int, channels: int, stride: int, padding: Padding) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride=stride, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride=stride, padding=1, bias=False, padding_mode=padding)
         self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False, padding_mode=padding)
         self.bn2 = nn.BatchNorm2d(channels)
         self.downsample: nn.Module = nn.Identity()
         if stride != 1 or channels_in != channels:
@@ -108,11 +192,41 @@ class Shortcut(nn.Conv2d):
 
 
 def normalise(pixels: Tensor) -> Tensor:
-    """(N, 3, S, S) RGB pixels from 0 to 255, of any dtype -> what the encoder takes, float32 or wider."""
+    """(N, 3, S, S) RGB pixels from 0 to 255, of any dtype -> what an encoder of whole frames takes."""
     pixels = pixels if pixels.is_floating_point() else pixels.float()
     mean = 255 * torch.tensor(MEAN, dtype=pixels.dtype, device=pixels.device).view(3, 1, 1)
     std = 255 * torch.tensor(STD, dtype=pixels.dtype, device=pixels.device).view(3, 1, 1)
     return (pixels - mean) / std
+
+
+def normalise_each(pixels: Tensor) -> Tensor:
+    """(N, 3, S, S) or (N, S, S, 3) RGB pixels from 0 to 255 -> what a local encoder takes: float32 or wider.
+
+    Each frame gets mean 0 and standard deviation 1 over all its pixels and channels, so that brightness and gain do
+    not matter; one that varies by less than 8 grey levels is not blown up.
+    """
+    pixels = pixels if pixels.is_floating_point() else pixels.float()
+    centred = pixels - pixels.mean(dim=(1, 2, 3), keepdim=True)
+    spread = centred.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+    return centred / spread.clamp_min(_SMALLEST_SPREAD)
+
+
+@torch.no_grad()
+def embed_views(encoder: Encoder, frames: npt.NDArray[np.uint8], views: int) -> npt.NDArray[np.float32]:
+    """(B, S, S, 3) uint8 -> (B, V, P, D) float32 of unit length, each view's grid turned back: what engines reproduce.
+
+    Made view by view from the definition, and with nothing of the engines' graph. Leaves `encoder` in evaluation mode.
+    """
+    encoder.eval()
+    device = next(encoder.parameters()).device
+    prepare = normalise_each if encoder.architecture.local else normalise
+    order, embeddings = place_order(views, encoder.architecture.positions(frames.shape[1])), []
+    for view in range(views):
+        turned = np.stack([turn(frame, view) for frame in frames])
+        pictures = torch.from_numpy(turned).to(device).permute(0, 3, 1, 2)
+        vectors = encoder(prepare(pictures).contiguous(memory_format=torch.channels_last))
+        embeddings.append(F.normalize(vectors, dim=-1).cpu().numpy()[:, order[view]])
+    return np.stack(embeddings, axis=1)
 
 
 def load_backbone(encoder: Encoder, path: Path) -> None:
@@ -131,7 +245,11 @@ def load_backbone(encoder: Encoder, path: Path) -> None:
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise DataError(f"{path}: holds no state dict; set 'init' to a file of named tensors, as torchvision publishes")
     found = {name: value for name, value in weights.items() if not name.startswith("fc.")}
-    own = {name: value for name, value in encoder.state_dict().items() if not name.startswith("projection.")}
+    own = {
+        name: value for name, value in encoder.state_dict().items() if not name.startswith(("projection.", "local."))
+    }
+    if encoder.architecture.local:
+        found = {name: value for name, value in found.items() if not name.startswith("layer4.")}
     for name, value in own.items():
         shape = tuple(found[name].shape) if name in found else None
         if shape != tuple(value.shape) and not name.endswith("num_batches_tracked"):
@@ -148,6 +266,6 @@ def load_backbone(encoder: Encoder, path: Path) -> None:
     encoder.load_state_dict(found, strict=False)
 
 
-def _stage(channels_in: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
-    first = BasicBlock(channels_in, channels, stride)
-    return nn.Sequential(first, *(BasicBlock(channels, channels, 1) for _ in range(blocks - 1)))
+def _stage(channels_in: int, channels: int, blocks: int, stride: int, padding: Padding) -> nn.Sequential:
+    first = BasicBlock(channels_in, channels, stride, padding)
+    return nn.Sequential(first, *(BasicBlock(channels, channels, 1, padding) for _ in range(blocks - 1)))

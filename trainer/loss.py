@@ -57,6 +57,19 @@ def draw_partners(labels: Tensor, generator: torch.Generator) -> Tensor:
     return winners.masked_fill(lots < 0, -1)
 
 
+def pasted_loss(logits: Tensor, targets: Tensor, positive: float) -> Tensor:
+    """Binary cross-entropy of each position's logit that it shows something pasted, in float32.
+
+    Args:
+        logits: (N, G, G) float.
+        targets: (N, G, G) float: 1 pasted, 0 not, -1 in between, which does not count.
+        positive: the weight of a pasted position; one that is not weighs 1.
+    """
+    weights = torch.where(targets > 0, positive, 1.0) * (targets >= 0)
+    losses = F.binary_cross_entropy_with_logits(logits.float(), targets.clamp_min(0), reduction="none")
+    return (losses * weights).sum() / weights.sum().clamp_min(1)
+
+
 def _ccm(cosines: Tensor, factors: Tensor, tau: float) -> Tensor:
     """Each view's target is the other view of its sample (eq. 3), which gets the factor 1/τ."""
     count = len(factors)

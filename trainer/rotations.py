@@ -8,13 +8,11 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch.nn import functional as F
 
 from trainer.config import DataSettings
 from trainer.data import GoodParts, Pictures
-from trainer.encoder import Encoder, normalise
-from worker.contract.bank import fit_gaussians
+from trainer.encoder import Encoder, embed_views
+from worker.contract.detectors import Gaussian, Moments
 from worker.contract.manifest import RotationReport
 from worker.contract.views import ROTATIONS
 
@@ -29,36 +27,27 @@ def measure_rotations(encoder: Encoder, parts: GoodParts, settings: DataSettings
 
     Leaves `encoder` in evaluation mode.
     """
-    learned = tuple(embed_turns(encoder, paths, settings) for paths in parts.learned)
-    held_out = (embed_turns(encoder, paths, settings) for paths in parts.held_out)
-    gaussians = fit_gaussians(learned)
-    return {
-        product: report(product, nearest_turns(embeddings, mean, whitening))
-        for product, embeddings, mean, whitening in zip(
-            parts.products, held_out, gaussians.mean[:, :, 0], gaussians.whitening[:, :, 0], strict=True
-        )
-    }
+    reports = {}
+    for product, learned, held_out in zip(parts.products, parts.learned, parts.held_out, strict=True):
+        moments = Moments(ROTATIONS, dimensions=encoder.architecture.dimensions)
+        moments.add(embed_turns(encoder, learned, settings))
+        nearest = nearest_turns(embed_turns(encoder, held_out, settings), moments.gaussian())
+        reports[product] = report(product, nearest)
+    return reports
 
 
-@torch.inference_mode()
 def embed_turns(encoder: Encoder, paths: Sequence[Path], settings: DataSettings) -> Array:
-    """The (n, 4, 1, D) unit-length embeddings of the four turns of n pictures."""
-    encoder.eval()
-    device = next(encoder.parameters()).device
-    batches = []
+    """The (n, 4, D) unit-length embeddings of n pictures in their four turns; local ones as their mean."""
     with Pictures(paths, settings) as pictures:
-        for _, frames in pictures.stream(np.array_split(np.arange(len(paths)), -(-len(paths) // _BATCH))):
-            upright = torch.from_numpy(frames).to(device).permute(0, 3, 1, 2)
-            turned = torch.stack([torch.rot90(upright, r, dims=(-2, -1)) for r in range(ROTATIONS)], dim=1)
-            projections = encoder(normalise(turned.flatten(0, 1)).contiguous(memory_format=torch.channels_last))
-            batches.append(F.normalize(projections, dim=1).view(len(frames), ROTATIONS, 1, -1).cpu().numpy())
-    return np.concatenate(batches)
+        batches = [embed_views(encoder, frames, ROTATIONS).mean(axis=2) for frames in pictures.batches(_BATCH)]
+    embeddings = np.concatenate(batches)
+    return np.asarray(embeddings / np.linalg.norm(embeddings, axis=-1, keepdims=True), np.float32)
 
 
-def nearest_turns(embeddings: Array, mean: Array, whitening: Array) -> npt.NDArray[np.intp]:
-    """(n, 4, 1, D) embeddings, (4, D) means, (4, D, D) whitening -> (n, 4) the turn whose Gaussian is nearest."""
-    differences = embeddings - mean  # (n, 4 turns, 4 Gaussians, D)
-    whitened = np.einsum("gij,ntgj->ntgi", whitening, differences, optimize=True)
+def nearest_turns(embeddings: Array, gaussians: Gaussian) -> npt.NDArray[np.intp]:
+    """(n, 4, D) embeddings, a Gaussian for each of the four turns -> (n, 4) the turn whose Gaussian is nearest."""
+    differences = embeddings[:, :, None] - gaussians.mean  # (n, 4 turns, 4 Gaussians, D)
+    whitened = np.einsum("gij,ntgj->ntgi", gaussians.whitening, differences, optimize=True)
     nearest: npt.NDArray[np.intp] = np.linalg.norm(whitened, axis=-1).argmin(axis=-1)
     return nearest
 

@@ -1,4 +1,4 @@
-"""Training, from top to bottom: pictures, encoder, steps, the look at the rotations, the model on disk."""
+"""Training, from top to bottom: pictures, encoder, steps, what it was good for, the rotations, the model on disk."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.amp import GradScaler
-from torch.optim import SGD
+from torch.optim import SGD, AdamW, Optimizer
 
-from trainer.augment import VIEWS, augment
+from trainer.augment import VIEWS
+from trainer.basis import fit_basis, settle
 from trainer.checkpoint import Learner, load_checkpoint, require_replaceable, save_checkpoint, save_model
 from trainer.config import TrainSettings
-from trainer.data import Frames, GoodParts, Pictures, Plan, Turns, find_good_parts, seeded
-from trainer.encoder import Encoder, load_backbone, normalise
-from trainer.loss import draw_partners, masked_contrastive_loss
+from trainer.data import GoodParts, Pictures, Plan, find_good_parts, seeded
+from trainer.encoder import Encoder, load_backbone
 from trainer.monitor import Monitor, stop_signals
+from trainer.objective import Batch, frame_losses, local_losses
 from trainer.rotations import measure_rotations
+from trainer.worth import measure_worth
 from worker.contract.errors import ConfigError, QuarterturnError
 from worker.contract.views import ROTATIONS
 
@@ -28,6 +30,8 @@ log = logging.getLogger(__name__)
 
 _AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _LAST_RATE = 5e-4  # of the peak: where the cosine ends in the method's published code
+_LARGEST_GRADIENT = 2.0  # norm to which gradients are cut for AdamW
+_BASIS_PICTURES, _BASIS_BATCH = 128, 16  # good pictures that a basis is fitted to, and how many at once
 
 
 def train(settings: TrainSettings, progress: bool = True) -> Path:
@@ -46,6 +50,7 @@ def train(settings: TrainSettings, progress: bool = True) -> Path:
         QuarterturnError: stopped by a signal (a checkpoint is left), or the loss is no number any more.
     """
     require_replaceable(settings.out)
+    settings = settings.model_copy(update={"precision": _precision(settings)})
     parts = find_good_parts(settings.data)
     recipe = {**settings.recipe(), "pictures": parts.fingerprint}
     learner = _new_learner(settings)
@@ -53,21 +58,48 @@ def train(settings: TrainSettings, progress: bool = True) -> Path:
 
     last_loss = _learn(learner, parts, settings, recipe, first=first, progress=progress)
 
-    rotations = measure_rotations(learner.encoder, parts, settings.data)
+    encoder = learner.encoder
+    worth: dict[str, float] = {}
+    if settings.architecture.local:
+        encoder, worth = _worthier(encoder, parts, settings)
+    rotations = measure_rotations(encoder, parts, settings.data)
     for report in rotations.values():
         log.info("%s", report.sentence)
     save_model(
         settings.out,
-        learner.encoder.cpu(),
-        side=settings.data.side,
+        encoder.cpu(),
+        framing=settings.data.framing,
         products=parts.products,
         views=max(report.views for report in rotations.values()),
         holdout=settings.data.holdout,
         rotations=rotations,
-        training={**recipe, "last_loss": last_loss},
+        training={**recipe, "last_loss": last_loss, **worth},
     )
     settings.checkpoint.unlink(missing_ok=True)
     return settings.out
+
+
+def _worthier(encoder: Encoder, parts: GoodParts, settings: TrainSettings) -> tuple[Encoder, dict[str, float]]:
+    """The local encoder ready to serve, or an untrained one where that finds more of the pasted defects.
+
+    Also returns what both are worth; the trained one is compared only if it was trained.
+    """
+    untrained = _new_learner(settings.model_copy(update={"resume": False})).encoder  # with the `init` weights
+    paths, _ = parts.to_learn
+    with Pictures(paths[:: 1 + len(paths) // _BASIS_PICTURES], settings.data) as pictures:
+        settle(untrained, pictures.batches(_BASIS_BATCH))
+        fit_basis(untrained, pictures.batches(_BASIS_BATCH))
+        if settings.epochs == 0:
+            return untrained, {}
+        fit_basis(encoder, pictures.batches(_BASIS_BATCH))
+    values = [measure_worth(one, parts, settings.data.framing, settings.data.region) for one in (encoder, untrained)]
+    worth = {"worth.trained": round(values[0], 4), "worth.untrained": round(values[1], 4)}
+    log.info(
+        "of defects pasted into held-out good pictures the trained encoder finds %.3f, an untrained one %.3f (AUROC)%s",
+        *values,
+        "" if values[0] > values[1] else "; training did not help, so the untrained one is kept",
+    )
+    return (encoder if values[0] > values[1] else untrained), worth
 
 
 def _learn(
@@ -83,18 +115,19 @@ def _learn(
     paths, products = parts.to_learn
     plan = Plan(len(paths), min(settings.batch, len(paths)), settings.epochs, settings.seed)
     steps = range(first, plan.steps)
+    device = next(learner.encoder.parameters()).device
     learner.encoder.train()
     with (
         Pictures(paths, settings.data, settings.data.cache_gib) as pictures,
         Monitor(first, plan.steps, VIEWS * ROTATIONS * plan.batch, settings.tensorboard, progress) as monitor,
         stop_signals() as stopping,
     ):
-        for step, (indices, frames) in zip(steps, pictures.stream(map(plan.indices, steps)), strict=True):
+        for step, (indices, frames) in zip(steps, pictures.stream(map(plan.pictures_of, steps)), strict=True):
             rate = learning_rate(step, plan, settings)
             for group in learner.optimiser.param_groups:
                 group["lr"] = rate
-            turns = Turns.of_pictures(products[indices], len(parts.products))
-            losses = _step(learner, frames, turns, settings, seeded(settings.seed, 1, step))
+            batch = Batch.of(frames, products[indices], len(parts.products), device)
+            losses = _step(learner, batch, settings, seeded(settings.seed, 1, step))
             monitor.step(step, losses, rate)
             stopped = stopping()
             if stopped or (step + 1) % (plan.epoch_steps * settings.checkpoint_every) == 0:
@@ -107,36 +140,27 @@ def _learn(
     return monitor.loss
 
 
-def _step(
-    learner: Learner, frames: Frames, turns: Turns, settings: TrainSettings, generator: torch.Generator
-) -> dict[str, Tensor]:
-    """Learn from one batch of (B, S, S, 3) frames. Returns the losses, of which 'loss' was minimised."""
-    device, precision = next(learner.encoder.parameters()).device, _AUTOCAST[settings.precision]
-    pictures = torch.from_numpy(frames).to(device).permute(0, 3, 1, 2)
-    views = augment(pictures, settings.augment, generator).flatten(0, 1)
+def _step(learner: Learner, batch: Batch, settings: TrainSettings, generator: torch.Generator) -> dict[str, Tensor]:
+    """Learn from one batch. Returns the losses, of which 'loss' was minimised."""
+    device, precision = batch.pictures.device, _AUTOCAST[settings.precision]
+    losses_of = local_losses if settings.architecture.local else frame_losses
     with torch.autocast(device.type, precision, enabled=precision is not None):
-        projections = learner.encoder(normalise(views).contiguous(memory_format=torch.channels_last))
-    ccm, spa = masked_contrastive_loss(
-        projections.unflatten(0, (VIEWS, -1)),
-        turns.labels.to(device),
-        turns.products.to(device),
-        draw_partners(turns.labels, generator).to(device),
-        alpha=settings.loss.alpha,
-        beta=settings.loss.beta,
-        tau=settings.loss.tau,
-    )
-    loss = ccm + settings.loss.spa * spa
+        losses = losses_of(learner.encoder, batch, settings, generator)
 
     learner.optimiser.zero_grad()
-    torch.autograd.backward(learner.scaler.scale(loss))
+    torch.autograd.backward(learner.scaler.scale(losses["loss"]))
+    if settings.optimiser == "adamw":
+        learner.scaler.unscale_(learner.optimiser)
+        nn.utils.clip_grad_norm_(learner.encoder.parameters(), _LARGEST_GRADIENT)
     learner.scaler.step(learner.optimiser)
     learner.scaler.update()
-    return {"loss": loss, "ccm": ccm, "spa": spa}
+    return losses
 
 
 def learning_rate(step: int, plan: Plan, settings: TrainSettings) -> float:
     """The rate of `step`: a linear rise, then half a cosine (Loshchilov and Hutter, arXiv 1608.03983, eq. 5)."""
-    peak = settings.learning_rate * plan.batch * ROTATIONS / 256
+    scale = plan.batch * ROTATIONS / 256 if settings.optimiser == "sgd" else 1.0
+    peak = settings.learning_rate * scale
     rising = settings.warmup * plan.steps
     if step < rising:
         return peak * (step + 1) / (rising + 1)
@@ -145,9 +169,7 @@ def learning_rate(step: int, plan: Plan, settings: TrainSettings) -> float:
 
 
 def _new_learner(settings: TrainSettings) -> Learner:
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device: 'cuda' is set, but torch finds no NVIDIA GPU it can use; set 'device: cpu'")
-    name = settings.device if settings.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    name = _device(settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         encoder = Encoder(settings.architecture)
@@ -155,11 +177,41 @@ def _new_learner(settings: TrainSettings) -> Learner:
         load_backbone(encoder, settings.init)
     torch.backends.cudnn.deterministic = True  # on a GPU, its convolutions repeat themselves too
     encoder = encoder.to(name, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = SGD(
-        encoder.parameters(),
-        lr=settings.learning_rate,
-        momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
-        nesterov=True,
-    )
-    return Learner(encoder, optimiser, GradScaler(name, enabled=settings.precision == "float16"))
+    return Learner(encoder, _optimiser(encoder, settings), GradScaler(name, enabled=settings.precision == "float16"))
+
+
+def _optimiser(encoder: Encoder, settings: TrainSettings) -> Optimizer:
+    parameters = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
+    if settings.optimiser == "sgd":
+        return SGD(
+            parameters,
+            lr=settings.learning_rate,
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            nesterov=True,
+        )
+    groups = [
+        {"params": [one for one in parameters if one.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [one for one in parameters if one.ndim <= 1], "weight_decay": 0.0},  # norms and biases keep theirs
+    ]
+    return AdamW(groups, lr=settings.learning_rate)
+
+
+def _device(settings: TrainSettings) -> str:
+    """The device that `settings` mean.
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device: 'cuda' is set, but torch finds no NVIDIA GPU it can use; set 'device: cpu'")
+    return settings.device if settings.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _precision(settings: TrainSettings) -> str:
+    """The precision that `settings` mean: bfloat16 takes ten times as long where a CPU has to imitate it."""
+    if settings.precision != "auto":
+        return settings.precision
+    if _device(settings) == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    return "bfloat16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32"

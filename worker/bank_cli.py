@@ -161,16 +161,20 @@ def _print_bank(bank: Bank, overkill: float, fixed: Mapping[str, float]) -> None
     manifest = bank.manifest
     _say(
         f"bank {bank.version[:_SHORT]}, made {manifest.created_at} by engine {manifest.engine[:_SHORT]} "
-        f"({manifest.target}); {manifest.scoring.method}, {manifest.scoring.aggregate} over {manifest.spec.views} views"
+        f"({manifest.target}); {' + '.join(manifest.detectors)}, {manifest.scoring.aggregate} over "
+        f"{manifest.spec.views} views"
     )
-    numbers = (Column(name, justify="right") for name in ("normal", "calibration", "threshold"))
+    if manifest.choice:
+        found = sorted(manifest.choice.items(), key=lambda item: -item[1])
+        _say("defects pasted into good pictures found (AUROC): " + ", ".join(f"{n} {v:.3f}" for n, v in found))
+    numbers = (Column(name, justify="right") for name in ("neighbours", "calibration", "threshold"))
     table = Table("product", *numbers, "turned", box=SIMPLE_HEAD, pad_edge=False)
-    for product, embeddings, calibration, threshold, limit in zip(
-        bank.products, bank.embeddings, bank.calibration, judge.thresholds, judge.turn_limits, strict=True
+    for product, normal, calibration, threshold, limit in zip(
+        bank.products, bank.normals, bank.calibration, judge.thresholds, judge.turn_limits, strict=True
     ):
         table.add_row(
             product,
-            str(len(embeddings)),
+            str(normal.neighbours.shape[1]),
             str(len(calibration.scores)),
             f"{threshold:.4g}{' (fixed)' if product in fixed else ''}",
             "looks the same" if limit is None else "is told apart",

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.contract.errors import DataError
-from worker.contract.preprocess import Picture, decode
+from worker.contract.framing import Picture
+from worker.contract.preprocess import decode
 from worker.figures import auroc
 
 Grey = npt.NDArray[np.uint8]

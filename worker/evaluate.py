@@ -7,28 +7,30 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Column, Table
 
-from worker import probe
+from worker import localisation, probe
 from worker.bankstore.versions import require_active
 from worker.config import CameraSettings, WorkerSettings
 from worker.contract.bank import Bank
 from worker.contract.calibration import promise
 from worker.contract.errors import ConfigError, DataError
-from worker.contract.pictures import GOOD, TestPicture, test_pictures
-from worker.contract.preprocess import Region
+from worker.contract.pictures import GOOD, TestPicture, mask_path, test_pictures
+from worker.contract.preprocess import Region, read_picture
 from worker.engine.base import Engine
 from worker.events import Frame, Outcome, Position, Verdict
-from worker.figures import OVERKILLS, Evaluation, Figures, Inspected, Swapped, Unreadable
+from worker.figures import OVERKILLS, Evaluation, Figures, Inspected, Localisation, Swapped, Unreadable
 from worker.fit import read_bank_file
 from worker.inspector import Inspector
+from worker.localisation import Mask, read_mask
 from worker.options import add_config, read_config
 from worker.report import write_report
 
@@ -69,6 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
             bank,
             pictures,
             settings.overkill,
+            data=arguments.data,
             thresholds=settings.thresholds,
             region=_region(settings, arguments.camera),
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
@@ -93,6 +96,7 @@ def evaluate(
     pictures: Sequence[TestPicture],
     overkill: float,
     *,
+    data: Path | None = None,
     thresholds: Mapping[str, float] | None = None,
     region: Region | None = None,
     on_progress: OnProgress | None = None,
@@ -107,12 +111,13 @@ def evaluate(
         bank: the bank to judge by.
         pictures: the labelled pictures.
         overkill: the share of good parts that may be rejected; sets the thresholds.
+        data: the folder that the pictures are from; the heat maps are compared with the masks it holds.
         thresholds: fixed thresholds by product, instead of the calibrated ones.
         region: the part of each picture to look at.
         on_progress: called with how many frames are done and how many there are in all.
 
     Raises:
-        DataError: a picture's file cannot be read, or the bank cannot promise `overkill`.
+        DataError: a picture's file or mask cannot be read, or the bank cannot promise `overkill`.
         MismatchError: the bank was made by another engine.
     """
     honest = [(one.path, one.product if one.product in bank.products else None) for one in pictures]
@@ -122,19 +127,22 @@ def evaluate(
         inspector.use(bank)
         outcomes = _inspect(inspector, honest + swapped, on_progress)
     judged = list(zip(pictures, outcomes, strict=False))  # the honest ones
+    verdicts = [(picture, outcome) for picture, outcome in judged if isinstance(outcome, Verdict)]
     return Evaluation(
         engine=engine.hash,
         target=engine.target,
         bank=bank.version,
         overkill=overkill,
         promises=promises(bank, overkill, thresholds or {}),
-        inspected=[_inspected(picture, outcome) for picture, outcome in judged if isinstance(outcome, Verdict)],
+        inspected=[_inspected(picture, verdict) for picture, verdict in verdicts],
         unreadable=[
             Unreadable(picture.path, outcome.data.message)
             for picture, outcome in judged
             if not isinstance(outcome, Verdict)
         ],
         swapped=_swapped_figures(outcomes[len(pictures) :]),
+        localisation=_localisation(data, verdicts, region) if data else None,
+        region=region,
     )
 
 
@@ -154,8 +162,14 @@ def table(evaluation: Evaluation) -> Table:
 
 
 def sentences(evaluation: Evaluation) -> list[str]:
-    """What the table leaves out: the promises, wrong products, unreadable pictures."""
+    """What the table leaves out: the promises, where the defects are, wrong products, unreadable pictures."""
     said = [f"{product}: {sentence}" for product, sentence in evaluation.promises.items()]
+    if (found := evaluation.localisation) is not None:
+        said.append(
+            f"where: in {_percent(found.peak_in_mask)} of {found.masks} bad pictures with masks, the heat map's peak "
+            f"lies in the mask; pixel AUROC {_figure(found.pixel_auroc)}, "
+            f"AUPRO up to {localisation.LIMIT:.0%} false positives {_figure(found.aupro)}"
+        )
     swapped, identified = evaluation.swapped, evaluation.identified
     if swapped and identified is not None:
         said.append(
@@ -188,9 +202,10 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
             {"product": product, "defect": defect, **asdict(figures)}
             for (product, defect), figures in evaluation.by_defect.items()
         ],
+        "localisation": asdict(evaluation.localisation) if evaluation.localisation else None,
         "identified": evaluation.identified,
         "swapped": asdict(evaluation.swapped) if evaluation.swapped else None,
-        "pictures": [{**asdict(one), "path": str(one.path)} for one in evaluation.inspected],
+        "pictures": [_picture_json(one) for one in evaluation.inspected],
         "unreadable": [{"path": str(one.path), "reason": one.reason} for one in evaluation.unreadable],
     }
 
@@ -250,7 +265,73 @@ def _inspected(picture: TestPicture, verdict: Verdict) -> Inspected:
         threshold=data.threshold,
         alert=data.alert,
         nearest=data.predicted_product,
+        heat=verdict.heat if verdict.heat.size > 1 else None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _MaskFile:
+    """The mask of a picture (height, width) of which `region` was looked at; no `path`: an empty one."""
+
+    path: Path | None
+    height: int
+    width: int
+    region: Region | None
+
+    def read(self) -> Mask:
+        size = (self.height, self.width)
+        mask = read_mask(self.path, *size) if self.path else np.zeros(size, np.bool_)
+        seen = self.region or Region(x=0, y=0, width=self.width, height=self.height)
+        return mask[seen.y : seen.y + seen.height, seen.x : seen.x + seen.width]
+
+
+class _Masks(Sequence[Mask]):
+    """Masks that are read whenever one is asked for: together they may be too large for the memory."""
+
+    def __init__(self, files: Sequence[_MaskFile]) -> None:
+        self._files = files
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> Mask:  # type: ignore[override]  # nobody takes slices
+        return self._files[index].read()
+
+
+def _localisation(
+    data: Path, verdicts: Sequence[tuple[TestPicture, Verdict]], region: Region | None
+) -> Localisation | None:
+    known = [
+        (verdict.heat, file)
+        for picture, verdict in verdicts
+        if verdict.heat.size > 1 and (file := _mask_file(data, picture, region)) is not None
+    ]
+    marked = sum(file.path is not None for _, file in known)
+    if not marked:
+        return None
+    maps, masks = [heat for heat, _ in known], _Masks([file for _, file in known])
+    return Localisation(
+        masks=marked,
+        good=len(known) - marked,
+        pixel_auroc=localisation.pixel_auroc(maps, masks),
+        aupro=localisation.aupro(maps, masks),
+        peak_in_mask=localisation.peak_in_mask(maps, masks),
+    )
+
+
+def _mask_file(data: Path, picture: TestPicture, region: Region | None) -> _MaskFile | None:
+    """An empty mask for a good part; None for a bad one without a mask or with nothing in it: it may be anywhere."""
+    path = None if picture.defect == GOOD else mask_path(data, picture)
+    if path is None and picture.defect != GOOD:
+        return None
+    height, width, _ = read_picture(picture.path).shape
+    file = _MaskFile(path, height, width, region)
+    return file if path is None or file.read().any() else None
+
+
+def _picture_json(one: Inspected) -> dict[str, Any]:
+    everything = {field.name: getattr(one, field.name) for field in fields(one) if field.name != "heat"}
+    return {**everything, "path": str(one.path)}
 
 
 def _swapped_figures(outcomes: Sequence[Outcome]) -> Swapped | None:
@@ -267,6 +348,14 @@ def _cells(figures: Figures) -> list[str]:
     return [
         str(figures.good),
         str(figures.bad),
-        *("–" if value is None else f"{value:.3f}" for value in ranking),
-        *("–" if value is None else f"{value:.1%}" for value in shares),
+        *(_figure(value) for value in ranking),
+        *(_percent(value) for value in shares),
     ]
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"

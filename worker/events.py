@@ -7,11 +7,13 @@ are published in docs/schemas/ and made by `json_schemas`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Literal
 from urllib.parse import quote
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
@@ -138,7 +140,8 @@ class ResultData(_Data):
     """The data of a verdict and of an alert.
 
     `alert` is null for a part within its threshold. `score` is the distance to `predictedProduct` (or to the declared
-    product, `productId`), `viewDistances` that distance for each view, in the order of the views.
+    product, `productId`), in units of −log₁₀ of the share of good parts beyond it; `pValue` is that share as counted
+    among the bank's calibration pictures. `viewDistances` are the distances by the bank's first detector in each view.
     """
 
     result_id: str
@@ -156,8 +159,13 @@ class ResultData(_Data):
     alert: AlertKind | None = None
     score: float = Field(ge=0)
     threshold: float = Field(ge=0)
+    p_value: float = Field(gt=0, le=1, description="of a good part's scoring as high, from calibration")
     predicted_product: str
     view_distances: list[float]
+    heat_map: str | None = Field(
+        default=None,
+        description="where: a greyscale PNG in base64, 64 grey levels to a threshold; null for whole-frame embeddings",
+    )
     frame: FramePosition
     processing_times: ProcessingTimes
 
@@ -177,11 +185,15 @@ class DeadLetterData(_Data):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The result for one frame; it is also an alert where `data.alert` says so."""
+    """The result for one frame; it is also an alert where `data.alert` says so.
+
+    `heat` (h, w) float32 is the map behind `data.heat_map` before it was rounded; it is not published.
+    """
 
     position: Position
     key: bytes | None
     data: ResultData
+    heat: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((1, 1), np.float32), compare=False)
 
     @property
     def is_alert(self) -> bool:

@@ -7,14 +7,17 @@ worse. A figure that needs a kind of part of which there is none is None.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from worker.contract import fitting
 from worker.contract.pictures import GOOD
+from worker.contract.preprocess import Region
 from worker.events import AlertKind
+from worker.heatmap import Heat
 
 Scores = npt.NDArray[np.float64]
 
@@ -24,7 +27,11 @@ _TINY = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """The verdict on one labelled picture. `defect` is "good" for a good part, `nearest` the product it fits best."""
+    """The verdict on one labelled picture.
+
+    `defect` is "good" for a good part, `nearest` the product it fits best. `heat` (h, w) float32 says in thresholds
+    where it deviates; None for whole-frame embeddings.
+    """
 
     path: Path
     product: str
@@ -33,6 +40,7 @@ class Inspected:
     threshold: float
     alert: AlertKind | None
     nearest: str
+    heat: Heat | None = field(default=None, repr=False, compare=False)
 
     @property
     def is_good(self) -> bool:
@@ -80,6 +88,21 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
+class Localisation:
+    """How well the heat maps find the defects themselves; the figures are those of `worker.localisation`.
+
+    `masks` counts the bad pictures that have a mask, `good` the good ones, which count with an empty mask.
+    `peak_in_mask` is a share of the `masks`.
+    """
+
+    masks: int
+    good: int
+    pixel_auroc: float | None
+    aupro: float | None
+    peak_in_mask: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Swapped:
     """Good parts that were declared as another product of the bank: how many, and which share of them was found out.
 
@@ -103,7 +126,9 @@ class Unreadable:
 class Evaluation:
     """The verdicts on a labelled folder, by one engine (its hash) and one bank (its version).
 
-    `promises` holds the calibration's guarantee for each product in words. `swapped` is None for a bank of one product.
+    `promises` holds the calibration's guarantee for each product in words. `swapped` is None for a bank of one product,
+    `localisation` where there are no masks or no heat maps. `region` is the part of each picture that was looked at,
+    and that its heat map covers; None for the whole.
     """
 
     engine: str
@@ -114,6 +139,8 @@ class Evaluation:
     inspected: Sequence[Inspected]
     unreadable: Sequence[Unreadable]
     swapped: Swapped | None
+    localisation: Localisation | None = None
+    region: Region | None = None
 
     @property
     def total(self) -> Figures:
@@ -165,12 +192,7 @@ def split_ratios(inspected: Sequence[Inspected]) -> tuple[Scores, Scores]:
 
 def auroc(good: Scores, bad: Scores) -> float | None:
     """The probability that a bad part scores higher than a good one, a tie counting half (Mann-Whitney)."""
-    if not len(good) or not len(bad):
-        return None
-    ordered = np.sort(good)
-    below = np.searchsorted(ordered, bad, side="left")
-    not_above = np.searchsorted(ordered, bad, side="right")
-    return float((below + not_above).sum() / (2 * len(good) * len(bad)))
+    return fitting.auroc(good, bad) if len(good) and len(bad) else None
 
 
 def average_precision(good: Scores, bad: Scores) -> float | None:

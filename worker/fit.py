@@ -1,33 +1,33 @@
-"""Fits a bank: good pictures through the engine that will serve, their Gaussians, and the scores of held-out ones."""
+"""Fits a bank: good pictures through the engine that will serve, in three parts that share no picture.
+
+The first part becomes what good parts look like. By the second, and by defects pasted into it, the detectors are
+chosen and brought to one scale. The third gives the scores from which thresholds are made.
+"""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from worker.config import EngineSettings, Overkill
-from worker.contract.bank import Array, Bank, BankManifest, Calibration, ScoringSettings, fit_gaussians, read_bank
+from worker.contract.bank import Bank, BankManifest, Calibration, ScoringSettings, read_bank
 from worker.contract.calibration import conformal_threshold
-from worker.contract.errors import DataError
-from worker.contract.pictures import good_pictures, hold_out
-from worker.contract.preprocess import Region, read_frame
-from worker.contract.scoring import distances, scores, turn_ratios
+from worker.contract.detectors import DETECTORS, Array, Detector, Normal
+from worker.contract.embedder import SPOILED, Embedder, OnProgress
+from worker.contract.errors import ConfigError, DataError
+from worker.contract.fitting import choose_detectors
+from worker.contract.framing import Layout
+from worker.contract.pictures import good_pictures, hold_out, split_held_out
+from worker.contract.preprocess import Region
+from worker.contract.scoring import fit_scale, frame_scores, read_frames, turn_ratios
 from worker.contract.settings import Settings
 from worker.engine.base import Engine
 from worker.events import now
 
-Pictures = Mapping[str, Sequence[Path]]
-OnProgress = Callable[[int], object]
-
-_BATCH = 16  # frames in one call of the engine, and in one piece of the scoring
-_AHEAD = 2  # batches decoded while the engine is at work
+Paths = Mapping[str, Sequence[Path]]
 
 
 class FitSettings(Settings):
@@ -44,38 +44,48 @@ class FitSettings(Settings):
 
 @dataclass(frozen=True)
 class Split:
-    """Good pictures by product: those that become the bank, and those that calibrate it. No picture is in both."""
+    """Good pictures by product: to learn from, to choose detectors by, to calibrate with. No picture is in two."""
 
-    normal: Pictures
-    calibration: Pictures
+    normal: Paths
+    choice: Paths
+    calibration: Paths
 
     @property
     def total(self) -> int:
-        """How many pictures there are in all."""
-        return sum(len(paths) for part in (self.normal, self.calibration) for paths in part.values())
+        """How many pictures pass through the engine in all."""
+        return sum(
+            len(paths) * copies
+            for part, copies in ((self.normal, 1), (self.choice, 1 + SPOILED), (self.calibration, 1))
+            for paths in part.values()
+        )
 
 
 def split_pictures(data: Path, calibration: Path | None, holdout: float) -> Split:
     """Choose the pictures for a bank.
 
-    Without a `calibration` folder, the share `holdout` that training held out calibrates (the same pictures, see
-    `worker.contract.pictures.hold_out`), and the others become the bank.
+    Without a `calibration` folder, the share `holdout` that training held out (the same pictures, see
+    `worker.contract.pictures.hold_out`) serves for choice and calibration, and the others become the bank.
 
     Raises:
         DataError: a folder is empty, its products differ from the other's, or no picture is left to calibrate with.
     """
     pictures = good_pictures(data)
     if calibration is not None:
-        return Split(pictures, _pictures_like(pictures, data, calibration))
-    if holdout == 0:
+        normal, held_out = pictures, _pictures_like(pictures, data, calibration)
+    elif holdout == 0:
         raise DataError(
             f"{data}: training held out no picture (holdout: 0), so none is left to calibrate with; "
             "name another folder of good pictures with 'calibration', or train with a holdout"
         )
-    parts = {product: hold_out(paths, holdout) for product, paths in pictures.items()}
+    else:
+        parts = {product: hold_out(paths, holdout) for product, paths in pictures.items()}
+        normal = {product: learned for product, (learned, _) in parts.items()}
+        held_out = {product: unseen for product, (_, unseen) in parts.items()}
+    halves = {product: split_held_out(paths) for product, paths in held_out.items()}
     return Split(
-        {product: normal for product, (normal, _) in parts.items()},
-        {product: held_out for product, (_, held_out) in parts.items()},
+        normal,
+        {product: choice for product, (choice, _) in halves.items()},
+        {product: rest for product, (_, rest) in halves.items()},
     )
 
 
@@ -100,56 +110,60 @@ def fit_bank(
 
     Raises:
         DataError: a picture cannot be read, or a product has too few for `overkill`.
+        ConfigError: a detector is asked for that this engine does not support.
     """
     products = tuple(split.normal)
     _require_enough(split, overkill)
-    embeddings = tuple(embed_pictures(engine, split.normal[p], region, on_progress=on_progress) for p in products)
+    embedder = Embedder(engine.spec, engine.embed, region, on_progress)
+    normals = tuple(embedder.fit(split.normal[product], scoring.coreset) for product in products)
+    available = _available(engine, normals)
+    unsupported = [] if scoring.detectors == "auto" else sorted(set(scoring.detectors) - set(available))
+    if unsupported:
+        raise ConfigError(
+            f"scoring.detectors: this engine and framing offer {', '.join(available)}, not {unsupported[0]}; "
+            "take it out, or build an engine of a model that has it"
+        )
+    clean = [
+        embedder.distances(embedder.read(split.choice[product]), normal, scoring, available)
+        for product, normal in zip(products, normals, strict=True)
+    ]
+    table: dict[str, float] = {}
+    if scoring.detectors == "auto":
+        spoiled = [
+            embedder.distances(embedder.spoiled(split.choice[product]), normal, scoring, available)
+            for product, normal in zip(products, normals, strict=True)
+        ]
+        chosen, table = choose_detectors(available, clean, spoiled)
+    else:
+        chosen = tuple(detector for detector in available if detector in scoring.detectors)
+    places = [available.index(detector) for detector in chosen]
     manifest = BankManifest(
         spec=engine.spec,
         engine=engine.hash,
         target=engine.target,
         products=products,
         scoring=scoring,
+        detectors=chosen,
+        choice=table,
         created_at=now(),
-        trained_holdout=True,
     )
-    uncalibrated = Bank(manifest, embeddings, fit_gaussians(embeddings), calibration=())
+    scales = np.stack([fit_scale(one[:, places]) for one in clean])
+    uncalibrated = Bank(manifest, normals, scales, calibration=())
     calibration = tuple(
-        calibrate(uncalibrated, c, embed_pictures(engine, split.calibration[product], region, on_progress=on_progress))
+        calibrate(uncalibrated, c, embedder.embed(embedder.read(split.calibration[product])))
         for c, product in enumerate(products)
     )
     return replace(uncalibrated, calibration=calibration)
 
 
-def calibrate(bank: Bank, product: int, embeddings: Array) -> Calibration:
-    """The calibration of `product` (its index) from the embeddings (n, V, P, D) of good pictures not in the bank."""
-    batches = [embeddings[start : start + _BATCH] for start in range(0, len(embeddings), _BATCH)]
-    own = [scores(distances(batch, bank)[:, product], bank.manifest.scoring) for batch in batches]
-    ratios = [turn_ratios(batch, bank, product) for batch in batches]
+def calibrate(bank: Bank, product: int, batches: Iterator[tuple[Array, list[Layout]]]) -> Calibration:
+    """The calibration of `product` (its index) from the embeddings of good pictures that are new to the bank."""
+    one = bank.of_product(product)
+    own, ratios = [], []
+    for embeddings, layouts in batches:
+        own.append(frame_scores(read_frames(embeddings, layouts, one), one)[:, 0])
+        ratios.append(turn_ratios(embeddings, layouts, one, 0))
     return Calibration(np.concatenate(own), np.concatenate(ratios))
-
-
-def embed_pictures(
-    engine: Engine,
-    paths: Sequence[Path],
-    region: Region | None = None,
-    batch: int = _BATCH,
-    on_progress: OnProgress | None = None,
-) -> Array:
-    """The embeddings (N, V, P, D) of picture files; the next batches are decoded while the engine is at work.
-
-    Raises:
-        DataError: a file cannot be read or is no picture.
-    """
-    spec = engine.spec
-    result = np.empty((len(paths), spec.views, spec.positions, spec.dimensions), np.float32)
-    done = 0
-    for frames in _decoded(paths, spec.side, region, batch):
-        result[done : done + len(frames)] = engine.embed(frames)
-        done += len(frames)
-        if on_progress:
-            on_progress(len(frames))
-    return result
 
 
 def write_bank_file(path: Path, bank: Bank) -> None:
@@ -182,22 +196,13 @@ def read_bank_file(path: Path) -> Bank:
     return read_bank(blob, str(path))
 
 
-def _decoded(paths: Sequence[Path], side: int, region: Region | None, batch: int) -> Iterator[npt.NDArray[np.uint8]]:
-    """Batches of frames (B, S, S, 3), in order; at most `_AHEAD` are decoded in advance."""
-
-    def decode(start: int) -> npt.NDArray[np.uint8]:
-        return np.stack([read_frame(path, side, region) for path in paths[start : start + batch]])
-
-    starts = iter(range(0, len(paths), batch))
-    with ThreadPoolExecutor(_AHEAD, thread_name_prefix="decode") as pool:
-        pending = deque(pool.submit(decode, start) for start in islice(starts, _AHEAD))
-        while pending:
-            frames = pending.popleft().result()
-            pending.extend(pool.submit(decode, start) for start in islice(starts, 1))
-            yield frames
+def _available(engine: Engine, normals: Sequence[Normal]) -> tuple[Detector, ...]:
+    """The detectors that the engine and all products support."""
+    supported = set(DETECTORS).intersection(*(normal.detectors for normal in normals))
+    return tuple(one for one in DETECTORS if one in supported or (one == "learned" and engine.spec.learned))
 
 
-def _pictures_like(pictures: Pictures, data: Path, calibration: Path) -> Pictures:
+def _pictures_like(pictures: Paths, data: Path, calibration: Path) -> Paths:
     """The pictures of the folder `calibration`, under the products' names of `data`."""
     found = good_pictures(calibration)
     if len(found) == len(pictures) == 1:  # a folder of one product need not be called like it

@@ -8,12 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from worker import heatmap
 from worker.config import CameraSettings
 from worker.contract.bank import Bank, require_same_engine
 from worker.contract.errors import ConfigError, FrameError
-from worker.contract.preprocess import Picture, decode, prepare
+from worker.contract.framing import Frames, Layout, cut
+from worker.contract.preprocess import crop, decode
 from worker.engine.base import Engine
 from worker.events import (
     DeadLetter,
@@ -35,10 +36,11 @@ _NO_CAMERA = CameraSettings()
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A decoded frame: `picture` is (S, S, 3), `products` are those that it may show (None: any)."""
+    """A decoded frame: its (T, S, S, 3) tiles and their layout; `products` are those that it may show (None: any)."""
 
     info: FrameInfo
-    picture: Picture
+    tiles: Frames
+    layout: Layout
     products: Sequence[str] | None
 
 
@@ -111,10 +113,10 @@ class Inspector:
             raise ConfigError("no bank is in service; push one with 'quarterturn bank push'")
         looks = [look for look in batch.looks if isinstance(look, Look)]
         started_s = time.perf_counter()
-        embeddings = self._engine.embed(_stack([look.picture for look in looks], self._engine.spec.side))
+        embeddings = self._engine.embed(_joined([look.tiles for look in looks], self._engine.spec.side))
         embed_ms = _ms_since(started_s)
         started_s = time.perf_counter()
-        judgements = iter(judge.judge(embeddings, [look.products for look in looks]))
+        judgements = iter(judge.judge(embeddings, [look.layout for look in looks], [look.products for look in looks]))
         times = ProcessingTimes(
             decode_ms=round(batch.decode_ms, 3),
             embed_ms=round(embed_ms, 3),
@@ -141,10 +143,11 @@ class Inspector:
         try:
             info = frame.info()
             camera = self._cameras.get(info.camera, _NO_CAMERA)
-            picture = prepare(decode(frame.data, info.raw), self._engine.spec.side, camera.region)
+            picture = crop(decode(frame.data, info.raw), camera.region)
+            tiles, layout = cut(picture, self._engine.spec.framing)
         except FrameError as error:
             return error
-        return Look(info, picture, (info.product,) if info.product else camera.products)
+        return Look(info, tiles, layout, (info.product,) if info.product else camera.products)
 
     def _verdict(
         self, frame: Frame, info: FrameInfo, judgement: Judgement, bank: str, times: ProcessingTimes
@@ -164,12 +167,14 @@ class Inspector:
             alert=judgement.alert,
             score=judgement.score,
             threshold=judgement.threshold,
+            p_value=judgement.p_value,
             predicted_product=judgement.nearest,
             view_distances=list(judgement.view_distances),
+            heat_map=heatmap.encode(judgement.heat) if judgement.heat.size > 1 else None,
             frame=_position(frame, info),
             processing_times=times,
         )
-        return Verdict(frame.position, frame.key, data)
+        return Verdict(frame.position, frame.key, data, judgement.heat)
 
     def _dead_letter(self, frame: Frame, info: FrameInfo | None, error: FrameError) -> DeadLetter:
         data = DeadLetterData(
@@ -191,8 +196,8 @@ def _position(frame: Frame, info: FrameInfo | None) -> FramePosition:
     return FramePosition(topic=place.topic, partition=place.partition, offset=place.offset, captured_at=captured_at)
 
 
-def _stack(pictures: Sequence[Picture], side: int) -> npt.NDArray[np.uint8]:
-    return np.stack(pictures) if pictures else np.empty((0, side, side, 3), np.uint8)
+def _joined(tiles: Sequence[Frames], side: int) -> Frames:
+    return np.concatenate(tiles) if tiles else np.empty((0, side, side, 3), np.uint8)
 
 
 def _ms_since(start_s: float) -> float:

@@ -1,6 +1,6 @@
 """From scores to a judgement: which product, beyond its threshold or not, and why. Pure arithmetic, no I/O.
 
-Shapes: B frames, C products, V views, P positions, D dimensions.
+Shapes: B frames, N tiles of all frames, C products, V views, P positions, D dimensions.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from worker.contract.bank import Array, Bank
-from worker.contract.calibration import conformal_threshold
+from worker.contract.bank import Bank
+from worker.contract.calibration import conformal_p_value, conformal_threshold
+from worker.contract.detectors import Array
 from worker.contract.errors import ConfigError, FrameError
-from worker.contract.scoring import distances, scores, turn_ratios
+from worker.contract.framing import Layout
+from worker.contract.scoring import Reading, by_orientation, frame_scores, heat_map, read_frames, turn_ratio
 from worker.events import AlertKind
 
 _TINY = np.float32(1e-12)  # a threshold of 0, of a product whose pictures are all the same, still orders the scores
+_NEARLY_GOOD = 2.0  # thresholds; turned parts may be overkill, too
 _ORIENTED_SHARE = 0.95
 """A product has an orientation only if at least this share of its calibration pictures fits best as it lies."""
 
@@ -25,8 +28,9 @@ _ORIENTED_SHARE = 0.95
 class Judgement:
     """What the bank says of one frame.
 
-    `product` is the admissible product that fits best, `nearest` the best of all; `score` and `threshold` are those of
-    `product`, and `view_distances` (V,) its distance in each view. `alert` is None within the threshold.
+    `product` is the admissible product that fits best, `nearest` the best of all; `score`, `threshold` and `p_value`
+    are those of `product`, and `view_distances` (V,) its distance in each view. `alert` is None within the threshold.
+    `heat` (h, w) is the evidence at each place, in thresholds.
     """
 
     alert: AlertKind | None
@@ -34,7 +38,9 @@ class Judgement:
     nearest: str
     score: float
     threshold: float
+    p_value: float
     view_distances: tuple[float, ...]
+    heat: Array
 
 
 @dataclass(frozen=True)
@@ -69,42 +75,52 @@ class Judge:
         turn_limits = tuple(_turn_limit(calibration.turn_ratios) for calibration in bank.calibration)
         return cls(bank, np.array(thresholds, np.float32), turn_limits)
 
-    def judge(self, embeddings: Array, admissible: Sequence[Sequence[str] | None]) -> list[Judgement | FrameError]:
-        """Judge a batch of embeddings (B, V, P, D).
+    def judge(
+        self, embeddings: Array, layouts: Sequence[Layout], admissible: Sequence[Sequence[str] | None]
+    ) -> list[Judgement | FrameError]:
+        """Judge the embeddings (N, V, P, D) of the tiles of B frames, which lie in each as its layout says.
 
         `admissible[b]` names the products that frame b may show; None admits all. A frame whose products the bank does
         not hold gets a FrameError (`unknown_product`) in its place.
         """
-        by_place = distances(embeddings, self.bank)
-        by_product = scores(by_place, self.bank.manifest.scoring)
-        by_view = by_place.max(axis=-1)
+        readings = read_frames(embeddings, layouts, self.bank)
         judgements: list[Judgement | FrameError] = []
-        for b, names in enumerate(admissible):
+        first = 0
+        for reading, score, layout, names in zip(
+            readings, frame_scores(readings, self.bank), layouts, admissible, strict=True
+        ):
+            tiles = embeddings[first : first + len(layout.corners)]
+            first += len(tiles)
             try:
-                judgements.append(self._judge_one(embeddings[b], by_product[b], by_view[b], names))
+                judgements.append(self._judge_one(tiles, layout, reading, score, names))
             except FrameError as error:
                 judgements.append(error)
         return judgements
 
-    def _judge_one(self, embedding: Array, score: Array, view: Array, names: Sequence[str] | None) -> Judgement:
-        """Judge one frame: embedding (V, P, D), score (C,), view (C, V)."""
+    def _judge_one(
+        self, tiles: Array, layout: Layout, reading: Reading, score: Array, names: Sequence[str] | None
+    ) -> Judgement:
+        """Judge one frame: tiles (T, V, P, D), score (C,)."""
         ratios = score / np.maximum(self.thresholds, _TINY)  # comparable between products; beyond 1 is an alert
         nearest = int(ratios.argmin())
         allowed = self._indices(names)
         best = min(allowed, key=lambda c: float(ratios[c]))
+        threshold = float(self.thresholds[best])
         alert: AlertKind | None = None
         if score[best] > self.thresholds[best]:
             if nearest not in allowed and ratios[nearest] <= 1:
                 alert = "wrong_product"
             else:
-                alert = "wrong_orientation" if self._is_turned(embedding, best) else "defect"
+                alert = "wrong_orientation" if self._is_turned(tiles, layout, best) else "defect"
         return Judgement(
             alert=alert,
             product=self.bank.products[best],
             nearest=self.bank.products[nearest],
             score=float(score[best]),
-            threshold=float(self.thresholds[best]),
-            view_distances=tuple(view[best].tolist()),
+            threshold=threshold,
+            p_value=conformal_p_value(self.bank.calibration[best].scores, float(score[best])),
+            view_distances=tuple(reading.views[best].tolist()),
+            heat=heat_map(reading, self.bank, best, threshold),
         )
 
     def _indices(self, names: Sequence[str] | None) -> Sequence[int]:
@@ -118,9 +134,16 @@ class Judge:
                 f"product {'/'.join(names)} is not in the bank ({', '.join(self.bank.products)}); fit a bank with it",
             ) from None
 
-    def _is_turned(self, embedding: Array, product: int) -> bool:
+    def _is_turned(self, tiles: Array, layout: Layout, product: int) -> bool:
+        """Whether another orientation explains the frame, better than one explains any good part, and about as well.
+
+        A small defect is as bad in every orientation; a good part that lies turned is good in the right one.
+        """
         limit = self.turn_limits[product]
-        return limit is not None and float(turn_ratios(embedding[None], self.bank, product)[0]) > limit
+        scores = None if limit is None else by_orientation(tiles, layout, self.bank, product)
+        if limit is None or scores is None:
+            return False
+        return turn_ratio(scores) > limit and bool(scores[1:].min() <= _NEARLY_GOOD * self.thresholds[product])
 
 
 def _turn_limit(ratios: Array) -> float | None:

@@ -1,4 +1,4 @@
-"""The evaluation as one self-contained HTML page: figures, curves, and the pictures that went wrong."""
+"""The evaluation as one self-contained HTML page: figures, curves, and the pictures that say most."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.contract.errors import DataError
-from worker.contract.preprocess import decode
+from worker.contract.framing import Picture, resize
+from worker.contract.preprocess import Region, crop, decode
 from worker.events import now
 from worker.figures import Evaluation, Inspected, roc, split_ratios
 from worker.findings import Finding
+from worker.heatmap import overlay
+from worker.localisation import LIMIT
 
 _WORST = 12  # pictures shown of each kind of mistake
+_BEST = 6  # and of the defects that were found
 _THUMBNAIL_PX = 320  # the longer side; twice its size on the page, for fine screens
 _FARTHEST = 3.0  # thresholds that the histogram shows; parts lying turned may score a hundred
 _BINS = 48
@@ -44,11 +48,12 @@ class Histogram:
 
 
 @dataclass(frozen=True)
-class Mistake:
-    """A picture that was judged wrongly, with a small copy of it as a data URI."""
+class Shown:
+    """A picture with a small copy of it as a data URI, and one under its heat map (None without)."""
 
     inspected: Inspected
     thumbnail: str
+    heated: str | None
     width: int
     height: int
 
@@ -84,6 +89,11 @@ def render(evaluation: Evaluation, findings: Sequence[Finding] = ()) -> str:
     environment.filters["figure"] = lambda value: "–" if value is None else f"{value:.3f}"
     overlooked = sorted((one for one in evaluation.inspected if _is_overlooked(one)), key=lambda one: one.ratio)
     rejected = sorted((one for one in evaluation.inspected if _is_rejected(one)), key=lambda one: -one.ratio)
+    found = sorted((one for one in evaluation.inspected if _is_found(one)), key=lambda one: -one.ratio)
+
+    def shown(some: Sequence[Inspected], most: int) -> list[Shown]:
+        return [_shown(one, evaluation.region) for one in some[:most]]
+
     return environment.get_template("report.html.j2").render(
         evaluation=evaluation,
         findings=findings,
@@ -92,10 +102,14 @@ def render(evaluation: Evaluation, findings: Sequence[Finding] = ()) -> str:
         promises=_products_by_promise(evaluation.promises),
         curve=roc_points(evaluation),
         histogram=histogram(evaluation),
-        overlooked=[_mistake(one) for one in overlooked[:_WORST]],
+        aupro_limit=LIMIT,
+        has_heat=any(one.heat is not None for one in evaluation.inspected),
+        overlooked=shown(overlooked, _WORST),
         overlooked_count=len(overlooked),
-        rejected=[_mistake(one) for one in rejected[:_WORST]],
+        rejected=shown(rejected, _WORST),
         rejected_count=len(rejected),
+        found=shown(found, _BEST),
+        found_count=len(found),
         made_at=now(),
     )
 
@@ -153,14 +167,23 @@ def _is_rejected(one: Inspected) -> bool:
     return one.is_good and one.alert is not None
 
 
-def _mistake(one: Inspected) -> Mistake:
+def _is_found(one: Inspected) -> bool:
+    return not one.is_good and one.alert is not None
+
+
+def _shown(one: Inspected, region: Region | None) -> Shown:
     try:
-        picture = decode(one.path.read_bytes())
+        picture = crop(decode(one.path.read_bytes()), region)
     except OSError as error:
         raise DataError(f"{one.path}: cannot be read any more ({error.strerror}); evaluate again") from error
     height, width = picture.shape[:2]
     scale = min(1.0, _THUMBNAIL_PX / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.cvtColor(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
-    jpeg = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 82])[1].tobytes()
-    return Mistake(one, f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}", *size)
+    small = resize(picture, max(1, round(height * scale)), max(1, round(width * scale)))
+    heated = None if one.heat is None else _data_uri(overlay(small, one.heat))
+    return Shown(one, _data_uri(small), heated, small.shape[1], small.shape[0])
+
+
+def _data_uri(picture: Picture) -> str:
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 82])[1].tobytes()
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"

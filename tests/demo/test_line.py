@@ -14,8 +14,9 @@ from worker.cli import main
 from worker.contract.pictures import GOOD, list_pictures, test_pictures
 
 SMALL = [
-    "train.data.side=32",
-    "train.architecture.width=4",
+    "train.data.side=64",
+    "train.crops={side: 64}",
+    "train.architecture.width=8",
     "train.architecture.hidden=16",
     "train.architecture.dimensions=8",
     "train.epochs=1",

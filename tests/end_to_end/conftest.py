@@ -39,8 +39,9 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> MadeLine:
         for n in range(80):
             (folder / f"{n:03}.png").write_bytes(png(good_part(rng, product)))
     train = {
-        "data": {"path": str(root / "parts"), "side": 32, "holdout": 0.5},
-        "architecture": {"width": 4, "hidden": 16, "dimensions": 8},
+        "data": {"path": str(root / "parts"), "side": 64, "holdout": 0.5},
+        "architecture": {"local": True, "network": "resnet10", "width": 8, "hidden": 16, "dimensions": 8},
+        "crops": {"side": 64},
         "epochs": 0,
         "out": str(root / "model"),
     }
@@ -55,7 +56,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> MadeLine:
             "engine": {"path": str(root / "engine")},
             "data": str(root / "parts"),
             "overkill": 0.05,
-            "scoring": {"method": "knn", "neighbours": neighbours},
+            "scoring": {"detectors": ["knn"], "neighbours": neighbours},
             "out": str(path),
         }
         (root / "bank.yaml").write_text(yaml.safe_dump(bank))

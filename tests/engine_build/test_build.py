@@ -15,11 +15,21 @@ import safetensors.numpy
 import engine_build.openvino
 from engine_build.build import build
 from engine_build.config import BuildSettings
-from tests.engine_build.models import SIDE, oracle, random_frames, save_random_model
+from engine_build.golden import smallest_cosine
+from tests.engine_build.models import (
+    LOCAL,
+    LOCAL_SIDE,
+    SIDE,
+    local_oracle,
+    oracle,
+    random_frames,
+    save_random_model,
+)
 from worker.contract.errors import ConfigError, DataError, MismatchError
-from worker.contract.manifest import EngineManifest, read_manifest
+from worker.contract.manifest import CONTRACT, EngineManifest, read_manifest
 from worker.contract.settings import load_settings
 from worker.engine.base import EngineFolder, open_folder
+from worker.engine.onnxruntime import OnnxRuntimeEngine
 from worker.engine.openvino import OpenVinoEngine
 
 BOTH = ("openvino", "onnxruntime")
@@ -58,7 +68,14 @@ def test_the_manifest_says_what_the_engine_was_made_from(model: Path, engine: Pa
     assert manifest.model == hashlib.sha256((model / "model.safetensors").read_bytes()).hexdigest()
     assert manifest.products == ("ring", "nut")
     assert manifest.holdout == 0.25
-    assert manifest.spec.model_dump() == {"contract": 1, "side": SIDE, "views": 2, "positions": 1, "dimensions": 12}
+    assert manifest.spec.model_dump() == {
+        "contract": CONTRACT,
+        "framing": {"side": SIDE, "fit": "stretch", "tiles": 1},
+        "views": 2,
+        "positions": 1,
+        "dimensions": 12,
+        "learned": False,
+    }
     assert {name: part.precision for name, part in manifest.targets.items()} == dict.fromkeys(BOTH, "float32")
     assert all(part.parity > 0.9999999 for part in manifest.targets.values())
     assert all(part.details.keys() == {name} for name, part in manifest.targets.items())
@@ -75,6 +92,49 @@ def test_golden_embeddings_are_the_definition_s(model: Path, engine: Path) -> No
     golden = safetensors.numpy.load_file(engine / "golden.safetensors")
     assert golden["frames"].shape == (8, SIDE, SIDE, 3)
     np.testing.assert_allclose(golden["embeddings"], oracle(model, golden["frames"], 2), atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def local_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_random_model(tmp_path_factory.mktemp("local") / "model", views=8, architecture=LOCAL)
+
+
+@pytest.mark.parametrize("views", [1, 8])
+def test_local_engines_agree_with_the_definition(local_model: Path, tmp_path: Path, views: int) -> None:
+    built = build(settings(local_model, tmp_path / "engine", views=views, golden_frames=3), progress=False)
+    manifest = manifest_of(built)
+    assert manifest.spec.model_dump() == {
+        "contract": CONTRACT,
+        "framing": {"side": LOCAL_SIDE, "fit": "stretch", "tiles": 1},
+        "views": views,
+        "positions": 64,
+        "dimensions": 12,
+        "learned": True,
+    }
+    assert all(part.parity >= 0.9999 for part in manifest.targets.values())
+    golden = safetensors.numpy.load_file(built / "golden.safetensors")
+    np.testing.assert_allclose(golden["embeddings"], local_oracle(local_model, golden["frames"], views), atol=1e-4)
+
+    frames = random_frames(3, seed=9, side=LOCAL_SIDE)
+    frames[1] = frames[1] // 4 + 100  # in other light
+    frames[2] = 30  # nothing to be seen
+    wanted = local_oracle(local_model, frames, views)
+    engines = (OpenVinoEngine(open_folder(built, "openvino")), OnnxRuntimeEngine(open_folder(built, "onnxruntime")))
+    for engine in engines:
+        found = engine.embed(frames)
+        assert found.shape == (3, views, 64, 12)
+        np.testing.assert_allclose(found, wanted, atol=1e-4)
+        assert smallest_cosine(found, wanted) >= 0.9999
+        assert smallest_cosine(found[:1], wanted[1:2]) < 0.9999, "the comparison tells frames apart"
+        engine.close()
+
+
+def test_a_local_engine_of_sixteen_bits_is_close_enough(local_model: Path, tmp_path: Path) -> None:
+    changes = {"targets": ["onnxruntime"], "precision": {"onnxruntime": "float16"}, "views": 4, "golden_frames": 3}
+    built = build(settings(local_model, tmp_path / "engine", **changes), progress=False)
+    part = manifest_of(built).targets["onnxruntime"]
+    assert part.precision == "float16"
+    assert 0.999 <= part.parity < 0.9999999, "close, and yet not computed in float32"
 
 
 def test_the_engine_needs_nothing_of_the_model_folder(engine: Path, tmp_path: Path) -> None:

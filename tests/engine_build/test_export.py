@@ -13,20 +13,81 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from engine_build.export import FrameGraph, GraphPrecision, to_onnx
-from tests.engine_build.models import SIDE, random_frames, views_of
+from tests.engine_build.models import (
+    GRID,
+    LOCAL,
+    LOCAL_SIDE,
+    SIDE,
+    random_encoder,
+    random_frames,
+    standardised,
+    turned_back,
+    views_of,
+)
 from trainer.encoder import Architecture, Encoder
 
+# Supported in docs/operators.md of github.com/onnx/onnx-tensorrt, there with Resize for `linear` and `half_pixel`.
+# It does not name Pad's modes; the slice layer that TensorRT pads with has the mode REFLECT.
+TENSORRT_READS = {
+    *("Cast", "Reshape", "Gather", "Transpose", "Mul", "Add", "Conv", "Relu", "MaxPool"),
+    *("ReduceMean", "Gemm", "ReduceL2", "Clip", "Div"),
+    *("Sub", "Pow", "Sqrt", "Pad", "AveragePool", "Resize", "Concat", "Unsqueeze"),
+}
 
-def graph_of(views: int, precision: GraphPrecision = "float32", encoder: nn.Module | None = None) -> onnx.ModelProto:
+
+class Smallest(nn.Module):
+    """In place of an encoder of whole frames."""
+
+    architecture = Architecture(dimensions=6)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Conv2d(3, 4, 3, stride=4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 6))
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        vectors: torch.Tensor = self.net(pictures)[:, None]
+        return vectors
+
+
+class Blocks(nn.Module):
+    """In place of a local encoder: the mean colour of 8 x 8 pixels, beside a number that tells where in the view."""
+
+    architecture = LOCAL.model_copy(update={"dimensions": 4})
+    pattern: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("pattern", torch.linspace(-1, 1, GRID**2).view(1, 1, GRID, GRID))
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        colours = nn.functional.avg_pool2d(pictures, LOCAL_SIDE // GRID)
+        pattern = self.pattern + torch.zeros_like(colours[:, :1])
+        return torch.cat([pattern, colours], dim=1).flatten(2).transpose(1, 2)
+
+
+def graph_of(views: int, precision: GraphPrecision = "float32", encoder: Any = None) -> onnx.ModelProto:
     torch.manual_seed(0)
-    smallest = nn.Sequential(nn.Conv2d(3, 4, 3, stride=4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 6))
-    return to_onnx(FrameGraph(encoder or smallest, SIDE, views, precision), SIDE)
+    encoder = encoder or Smallest()
+    side = LOCAL_SIDE if encoder.architecture.local else SIDE
+    return to_onnx(FrameGraph(encoder, side, views, precision), side)
 
 
 @pytest.fixture(scope="module", params=["float32", "float16"])
 def encoder_graph(request: pytest.FixtureRequest) -> onnx.ModelProto:
     encoder = Encoder(Architecture(width=4, hidden=16, dimensions=12)).eval()
     return onnx.shape_inference.infer_shapes(graph_of(4, request.param, encoder), strict_mode=True)
+
+
+@pytest.fixture(scope="module", params=["float32", "float16"])
+def local_graph(request: pytest.FixtureRequest) -> onnx.ModelProto:
+    graph = graph_of(4, request.param, random_encoder(LOCAL))
+    return onnx.shape_inference.infer_shapes(graph, strict_mode=True)
+
+
+@pytest.fixture(scope="module", params=["whole", "local"])
+def any_graph(request: pytest.FixtureRequest) -> onnx.ModelProto:
+    encoder = random_encoder(LOCAL) if request.param == "local" else Encoder(Architecture(width=8, hidden=16)).eval()
+    return onnx.shape_inference.infer_shapes(graph_of(8, "float16", encoder), strict_mode=True)
 
 
 def with_turned(model: onnx.ModelProto) -> Any:
@@ -39,12 +100,14 @@ def with_turned(model: onnx.ModelProto) -> Any:
 
 
 def by_onnxruntime(model: Any, frames: npt.NDArray[np.uint8]) -> Any:
-    return onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, {"frames": frames})[1]
+    """The graph's last output."""
+    return onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, {"frames": frames})[-1]
 
 
 def by_openvino(model: Any, frames: npt.NDArray[np.uint8]) -> Any:
     core = openvino.Core()
-    return core.compile_model(core.read_model(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([frames])[1]
+    compiled = core.compile_model(core.read_model(model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return compiled([frames])[len(compiled.outputs) - 1]
 
 
 @pytest.mark.parametrize(("views", "precision"), [(1, "float32"), (2, "float32"), (4, "float16"), (8, "float32")])
@@ -56,19 +119,57 @@ def test_the_graph_turns_frames_bit_for_bit_as_rot90(views: int, precision: Grap
         np.testing.assert_array_equal(run(model, frames), wanted)
 
 
-def test_only_the_cast_touches_uint8(encoder_graph: onnx.ModelProto) -> None:
-    (frames,) = encoder_graph.graph.input
+@pytest.mark.parametrize("views", [1, 2, 4, 8])
+def test_the_graph_turns_local_grids_back(views: int) -> None:
+    """What is seen in a view, and where in the view it is, comes at the place of the upright frame it belongs to."""
+    frames = random_frames(2, side=LOCAL_SIDE)
+    wanted = []
+    for frame in frames:
+        for view, turned in enumerate(views_of(frame, views)):
+            grid = np.empty((GRID, GRID, 4))
+            grid[..., 0] = np.linspace(-1, 1, GRID**2).reshape(GRID, GRID)
+            grid[..., 1:] = standardised(turned).reshape(GRID, 8, GRID, 8, 3).mean(axis=(1, 3))
+            grid /= np.linalg.norm(grid, axis=-1, keepdims=True)
+            wanted.append(turned_back(grid, view).reshape(GRID**2, 4))
+    model = graph_of(views, encoder=Blocks()).SerializeToString()
+    for run in (by_onnxruntime, by_openvino):
+        np.testing.assert_allclose(run(model, frames), np.reshape(wanted, (2, views, GRID**2, 4)), atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_each_frame_is_normalised_alone(precision: GraphPrecision) -> None:
+    """The frames beside it, brightness and gain do not matter; a flat frame is not blown up."""
+    model = graph_of(1, precision, Blocks()).SerializeToString()
+    frames = random_frames(4, side=LOCAL_SIDE)
+    frames[1] = frames[0] // 2 + 60
+    frames[2] = 255 - frames[3] // 128  # 254 or 255
+    close = 1e-5 if precision == "float32" else 2e-3
+    for run in (by_onnxruntime, by_openvino):
+        together = run(model, frames)
+        for n in range(4):
+            np.testing.assert_allclose(run(model, frames[n : n + 1])[0], together[n], atol=close)
+        np.testing.assert_allclose(together[1], together[0], atol=0.02)
+        flat = np.abs(together[2, 0, :, 1:]) / np.abs(together[2, 0, :, :1])
+        assert flat.max() < 10
+        assert np.isfinite(together).all()
+
+
+def test_only_the_cast_touches_uint8(any_graph: onnx.ModelProto) -> None:
+    (frames,) = any_graph.graph.input
     assert frames.type.tensor_type.elem_type == TensorProto.UINT8
-    assert [node.op_type for node in encoder_graph.graph.node if "frames" in node.input] == ["Cast"]
-    assert TensorProto.UINT8 not in types_between(encoder_graph).values()
+    assert [node.op_type for node in any_graph.graph.node if "frames" in node.input] == ["Cast"]
+    assert TensorProto.UINT8 not in types_between(any_graph).values()
 
 
-def test_graphs_stay_within_what_tensorrt_reads(encoder_graph: onnx.ModelProto) -> None:
-    assert [(entry.domain, entry.version) for entry in encoder_graph.opset_import] == [("", 18)]
-    assert {node.op_type for node in encoder_graph.graph.node} <= {
-        *("Cast", "Reshape", "Gather", "Transpose", "Mul", "Add", "Conv", "Relu", "MaxPool"),
-        *("ReduceMean", "Gemm", "ReduceL2", "Clip", "Div"),
-    }
+def test_graphs_stay_within_what_tensorrt_reads(any_graph: onnx.ModelProto) -> None:
+    assert [(entry.domain, entry.version) for entry in any_graph.opset_import] == [("", 18)]
+    assert {node.op_type for node in any_graph.graph.node} <= TENSORRT_READS
+    for node in any_graph.graph.node:
+        attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+        if node.op_type == "Resize":
+            assert (attributes["mode"], attributes["coordinate_transformation_mode"]) == (b"linear", b"half_pixel")
+        if node.op_type == "Pad":
+            assert attributes["mode"] == b"reflect"
 
 
 def test_the_batch_is_free(encoder_graph: onnx.ModelProto) -> None:
@@ -92,6 +193,51 @@ def test_a_float16_graph_is_float16_between_cast_and_final_normalisation(encoder
             wanted = {TensorProto.FLOAT} if place >= last_cast else {TensorProto.FLOAT16, TensorProto.INT64}
             assert types[name] in wanted, f"{node.op_type} {name}"
     assert model.graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT
+
+
+def test_a_local_graph_has_a_grid_for_each_view_of_any_number_of_frames(local_graph: onnx.ModelProto) -> None:
+    (found,) = local_graph.graph.output
+    batch, *others = found.type.tensor_type.shape.dim
+    assert batch.dim_value == 0
+    assert [size.dim_value for size in others] == [4, 64, 12]
+    assert found.type.tensor_type.elem_type == TensorProto.FLOAT
+    for count in (1, 3):
+        frames = random_frames(count, side=LOCAL_SIDE)
+        found = by_onnxruntime(local_graph.SerializeToString(), frames)
+        assert found.shape == (count, 4, 64, 12)
+        np.testing.assert_allclose(np.linalg.norm(found, axis=-1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("local_graph", ["float16"], indirect=True)
+def test_a_local_float16_graph_takes_statistics_and_lengths_in_float32(local_graph: onnx.ModelProto) -> None:
+    model, types = local_graph, types_between(local_graph)
+    weights = {tensor.name: tensor.data_type for tensor in model.graph.initializer if tensor.name.startswith("encoder")}
+    assert set(weights.values()) == {TensorProto.FLOAT16}
+
+    nodes = list(model.graph.node)
+    down = next(n for n, node in enumerate(nodes) if types.get(node.output[0]) == TensorProto.FLOAT16)
+    up = [n for n, node in enumerate(nodes) if n > down and node.op_type == "Cast"]
+    assert [node.op_type for node in nodes[: down + 1]] == [
+        *("Cast", "ReduceMean", "Sub", "Pow", "ReduceMean", "Sqrt", "Clip", "Div", "Cast"),
+    ]
+    assert len(up) == 2, "the logit and the vector"
+    assert {nodes[n].input[0] for n in up} <= {node.output[0] for node in nodes if node.op_type == "Conv"}
+
+    wide = {nodes[n].output[0] for n in up}  # what comes of them, in float32 to the end
+    for n, node in enumerate(nodes):
+        if n < down or wide & {*node.output, *node.input}:
+            expected = TensorProto.FLOAT
+            wide |= set(node.output) if n > down else set()
+        else:
+            expected = TensorProto.INT64 if not set(node.input) & types.keys() and n != down else TensorProto.FLOAT16
+        found = {types[name] for name in node.output if name in types}
+        assert found <= {expected}, f"{node.op_type} {node.output[0]}"
+    assert [node.op_type for node in nodes if node.output[0] in wide] == [
+        *("Cast", "Div", "Cast", "ReduceL2", "Clip", "Div", "Concat", "Reshape", "Transpose"),
+        *("ReduceL2", "Clip", "Div", "Reshape", "Gather", "Reshape"),
+    ]
+    of_stages = {"Conv", "Relu", "MaxPool", "AveragePool", "Resize", "Pad", "Add"}
+    assert {types[node.output[0]] for node in nodes if node.op_type in of_stages} == {TensorProto.FLOAT16}
 
 
 def test_a_graph_is_reproducible_and_names_no_file_of_this_machine() -> None:

@@ -34,6 +34,24 @@ def parts_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+LOCAL: dict[str, Any] = {
+    "data.side": 64,
+    "crops": {"side": 64},
+    "paste": {"rounds": 1},
+    "architecture": {
+        "network": "resnet10",
+        "width": 8,
+        "hidden": 16,
+        "dimensions": 12,
+        "local": True,
+        "padding": "reflect",
+    },
+    "optimiser": "adamw",
+    "learning_rate": 0.003,
+}
+"""What makes a run one of local embeddings, still of seconds: `make_settings(**LOCAL)`."""
+
+
 @pytest.fixture
 def make_settings(parts_folder: Path, tmp_path: Path) -> MakeSettings:
     """`make_settings(epochs=3, **{"data.side": 32})`: a run of seconds that writes to `tmp_path / "model"`."""

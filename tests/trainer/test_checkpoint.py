@@ -2,20 +2,24 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch.amp import GradScaler
-from torch.optim import SGD
+from torch.optim import SGD, AdamW, Optimizer
 
 from trainer.checkpoint import Learner, load_checkpoint, load_model, save_checkpoint, save_model
 from trainer.encoder import Architecture, Encoder
 from worker.contract.errors import DataError, MismatchError
+from worker.contract.framing import Framing
 from worker.contract.manifest import ModelManifest, RotationReport
 
 SMALL = Architecture(width=4, hidden=8, dimensions=4, stem="cifar")
+LOCAL = Architecture(network="resnet10", width=8, hidden=8, dimensions=6, local=True, padding="reflect")
+FRAMING = Framing(side=32, fit="tiles", tiles=2)
 RECIPE = {"architecture.width": 4, "loss.tau": 0.2}
 
 
@@ -23,7 +27,7 @@ def write_model(folder: Path, encoder: Encoder | None = None) -> ModelManifest:
     return save_model(
         folder,
         encoder or Encoder(SMALL),
-        side=32,
+        framing=FRAMING,
         products=("ring",),
         views=4,
         holdout=0.3,
@@ -32,18 +36,33 @@ def write_model(folder: Path, encoder: Encoder | None = None) -> ModelManifest:
     )
 
 
-def trained_learner(seed: int, steps: int = 2, architecture: Architecture = SMALL, scaling: bool = False) -> Learner:
+def sgd(encoder: Encoder) -> Optimizer:
+    return SGD(encoder.parameters(), lr=0.1, momentum=0.9, nesterov=True)
+
+
+def adamw(encoder: Encoder) -> Optimizer:
+    return AdamW([parameter for parameter in encoder.parameters() if parameter.requires_grad], lr=0.1)
+
+
+def trained_learner(
+    seed: int,
+    steps: int = 2,
+    architecture: Architecture = SMALL,
+    scaling: bool = False,
+    optimiser_of: Callable[[Encoder], Optimizer] = sgd,
+) -> Learner:
     torch.manual_seed(seed)
     encoder = Encoder(architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = SGD(encoder.parameters(), lr=0.1, momentum=0.9, nesterov=True)
+    optimiser = optimiser_of(encoder)
     for _ in range(steps):
-        torch.autograd.backward(encoder(torch.randn(4, 3, 16, 16)).square().mean())
+        torch.autograd.backward(encoder(torch.randn(4, 3, 32, 32)).square().mean())
         optimiser.step()
     return Learner(encoder, optimiser, GradScaler("cpu", init_scale=8.0 + seed, enabled=scaling))
 
 
-def momentum(learner: Learner) -> list[torch.Tensor]:
-    return [learner.optimiser.state[p]["momentum_buffer"] for p in learner.encoder.parameters()]
+def memory(learner: Learner) -> dict[str, dict[str, torch.Tensor]]:
+    """What the optimiser remembers of each parameter."""
+    return {name: dict(learner.optimiser.state[p]) for name, p in learner.encoder.named_parameters() if p.requires_grad}
 
 
 def test_a_model_comes_back(tmp_path: Path) -> None:
@@ -52,6 +71,7 @@ def test_a_model_comes_back(tmp_path: Path) -> None:
     found, manifest = load_model(tmp_path / "runs" / "model")
     assert manifest == written
     assert found.architecture == SMALL
+    assert manifest.framing == FRAMING
     assert not found.training
     assert all(torch.equal(value, encoder.state_dict()[name]) for name, value in found.state_dict().items())
 
@@ -109,16 +129,38 @@ def test_a_manifest_of_another_architecture_is_refused(
 
 
 @pytest.mark.parametrize("steps", [0, 2])
-def test_a_checkpoint_restores_weights_momentum_and_scale(tmp_path: Path, steps: int) -> None:
-    saved, other = trained_learner(0, steps, scaling=True), trained_learner(1, 0, scaling=True)
+@pytest.mark.parametrize(
+    ("optimiser_of", "architecture", "kinds"),
+    [
+        (sgd, SMALL, {"momentum_buffer"}),
+        (adamw, SMALL, {"step", "exp_avg", "exp_avg_sq"}),
+        (adamw, LOCAL, {"step", "exp_avg", "exp_avg_sq"}),
+    ],
+    ids=["sgd", "adamw", "adamw local"],
+)
+def test_a_checkpoint_restores_weights_memory_and_scale(
+    tmp_path: Path,
+    steps: int,
+    optimiser_of: Callable[[Encoder], Optimizer],
+    architecture: Architecture,
+    kinds: set[str],
+) -> None:
+    saved = trained_learner(0, steps, architecture, scaling=True, optimiser_of=optimiser_of)
+    other = trained_learner(1, 0, architecture, scaling=True, optimiser_of=optimiser_of)
     save_checkpoint(tmp_path / "model.checkpoint", saved, 7, RECIPE)
     assert load_checkpoint(tmp_path / "model.checkpoint", other, RECIPE) == 7
     assert all(torch.equal(v, saved.encoder.state_dict()[n]) for n, v in other.encoder.state_dict().items())
     assert other.scaler.get_scale() == 8
     if steps:
-        assert all(torch.equal(a, b) for a, b in zip(momentum(saved), momentum(other), strict=True))
-        convolution = next(p for p in other.encoder.parameters() if p.dim() == 4)
-        assert other.optimiser.state[convolution]["momentum_buffer"].stride() == convolution.stride()
+        before, after = memory(saved), memory(other)
+        learned = {name for name in before if not (architecture.local and name.startswith("projection."))}
+        assert {name for name, state in before.items() if state} == learned
+        for name in learned:
+            assert after[name].keys() == kinds
+            assert all(torch.equal(before[name][kind], after[name][kind]) for kind in kinds)
+        convolution = dict(other.encoder.named_parameters())["layer2.0.conv1.weight"]
+        for kind in kinds - {"step"}:
+            assert other.optimiser.state[convolution][kind].stride() == convolution.stride()
     assert [path.name for path in tmp_path.iterdir()] == ["model.checkpoint"]
 
 

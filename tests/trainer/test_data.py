@@ -4,15 +4,18 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+import torch
 
 from tests.parts import good_part, png
 from tests.trainer.conftest import SIDE
 from trainer.config import DataSettings
 from trainer.data import Pictures, Plan, Turns, find_good_parts, seeded
 from worker.contract.errors import DataError
-from worker.contract.preprocess import Region, read_frame
+from worker.contract.framing import Framing
+from worker.contract.preprocess import Region, read_frames
 from worker.contract.views import product_of, rotation_of
 
 
@@ -41,6 +44,22 @@ def test_labels_tell_product_and_rotation_for_any_number_of_products(products: i
     assert [(product_of(n, products), rotation_of(n, products)) for n in labels] == [
         (int(c), r) for c in order for r in range(4)
     ]
+
+
+@pytest.mark.parametrize("products", [1, 2, 6])
+def test_turns_with_a_defect_are_products_of_their_own(products: int) -> None:
+    order = np.repeat(np.random.default_rng(0).permutation(products), 2)
+    pasted = torch.tensor([n % 8 >= 4 for n in range(8 * products)])  # all turns of the second picture of each
+    pasted[1], pasted[5] = True, False
+    turns = Turns.of_pictures(order, products, pasted)
+    wanted = []
+    for n, spoiled in enumerate(pasted.tolist()):
+        product = int(order[n // 4]) + (products if spoiled else 0)
+        wanted.append((product, n % 4))
+    assert turns.products.tolist() == [product for product, _ in wanted]
+    labels = turns.labels.tolist()
+    assert [(product_of(one, 2 * products), rotation_of(one, 2 * products)) for one in labels] == wanted
+    assert len(set(labels)) == 8 * products
 
 
 def test_good_parts_are_split_by_product(parts_folder: Path) -> None:
@@ -84,16 +103,40 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
 def test_frames_are_the_workers_cached_or_not(tmp_path: Path, cached: int) -> None:
     paths = write_parts(tmp_path / "ring", 8)
     region = Region(x=2, y=0, width=12, height=16)
-    plan = [np.array([7, 0]), np.array([2, 3, 2]), np.array([5])]
+    plan = [(0, np.array([7, 0])), (1, np.array([2, 3, 2])), (2, np.array([5]))]
     with Pictures(paths, settings(tmp_path, region=region), cached * 3 * SIDE**2 / 2**30) as pictures:
         for path in paths[:cached]:
             path.unlink()  # what is cached is not read again
         streamed = list(pictures.stream(plan))
     assert len(pictures) == 8
     write_again = write_parts(tmp_path / "again", 8)
-    for (indices, frames), expected in zip(streamed, plan, strict=True):
+    for (indices, frames), (_, expected) in zip(streamed, plan, strict=True):
         assert np.array_equal(indices, expected)
-        assert np.array_equal(frames, [read_frame(write_again[i], SIDE, region) for i in expected])
+        assert np.array_equal(frames, [read_frames(write_again[i], Framing(side=SIDE), region)[0] for i in expected])
+
+
+def write_strips(folder: Path, count: int) -> list[Path]:
+    """Pictures 32 high and 88 wide, whose three tiles of 32 begin at 0, 28 and 56."""
+    folder.mkdir()
+    rng = np.random.default_rng(2)
+    paths = [folder / f"{n:03}.png" for n in range(count)]
+    for path in paths:
+        path.write_bytes(png(rng.integers(0, 256, (SIDE, 88, 3), dtype=np.uint8)))
+    return paths
+
+
+@pytest.mark.parametrize("cached", [0, 9, 18], ids=["none", "some", "all"])
+def test_every_epoch_shows_another_tile_of_a_picture(tmp_path: Path, cached: int) -> None:
+    paths = write_strips(tmp_path / "strips", 5)
+    indices = np.array([4, 0, 2])
+    whole = [cv2.imread(str(path))[..., ::-1] for path in paths]
+    with Pictures(paths, settings(tmp_path, fit="tiles"), cached * 3 * SIDE**2 / 2**30) as pictures:
+        streamed = list(pictures.stream([(epoch, indices) for epoch in range(4)]))
+        batches = list(pictures.batches(2))
+    for (_, frames), left in zip(streamed, [0, 28, 56, 0], strict=True):
+        assert np.array_equal(frames, [whole[i][:, left : left + SIDE] for i in indices])
+    assert [len(frames) for frames in batches] == [2, 2, 1]
+    assert np.array_equal(np.concatenate(batches), [picture[:, :SIDE] for picture in whole])
 
 
 @pytest.mark.parametrize("cache_gib", [0.0, 1.0], ids=["while training", "at the start"])
@@ -104,17 +147,18 @@ def test_an_unreadable_picture_is_named(tmp_path: Path, cache_gib: float) -> Non
         pytest.raises(DataError, match=r"001.png: 10 bytes are no JPEG, .*; replace or remove the file"),
         Pictures(paths, settings(tmp_path), cache_gib) as pictures,
     ):
-        list(pictures.stream([np.array([0]), np.array([1])]))
+        list(pictures.stream([(0, np.array([0])), (0, np.array([1]))]))
 
 
 def test_an_epoch_shows_every_picture_once_in_an_order_of_its_own() -> None:
     plan = Plan(pictures=12, batch=4, epochs=3, seed=0)
     assert (plan.epoch_steps, plan.steps) == (3, 9)
-    orders = [np.concatenate([plan.indices(3 * epoch + n) for n in range(3)]).tolist() for epoch in range(3)]
+    orders = [np.concatenate([plan.pictures_of(3 * epoch + n)[1] for n in range(3)]).tolist() for epoch in range(3)]
+    assert [plan.pictures_of(step)[0] for step in range(9)] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert all(sorted(order) == list(range(12)) for order in orders)
     assert len({tuple(order) for order in orders}) == 3
-    assert plan.indices(4).tolist() == orders[1][4:8]
-    assert Plan(12, 4, 3, seed=1).indices(0).tolist() != orders[0][:4]
+    assert plan.pictures_of(4)[1].tolist() == orders[1][4:8]
+    assert Plan(12, 4, 3, seed=1).pictures_of(0)[1].tolist() != orders[0][:4]
 
 
 def test_a_part_batch_is_left_out() -> None:

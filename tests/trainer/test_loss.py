@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.loss import draw_partners, masked_contrastive_loss
+from trainer.loss import draw_partners, masked_contrastive_loss, pasted_loss
 
 Label = tuple[int, int]  # (product, rotation)
 
@@ -126,3 +126,51 @@ def test_partners_are_others_of_the_same_label_drawn_evenly() -> None:
     assert set(draws[:, 1].tolist()) == {5}
     assert set(draws[:, 0].tolist()) == {2, 3}
     assert (draws[:, 0] == 2).double().mean().item() == pytest.approx(0.5, abs=0.05)
+
+
+def pasted_oracle(logits: np.ndarray, targets: np.ndarray, positive: float) -> float:
+    """Weighted mean of -log of the probability that each counted position was given its target."""
+    total = weights = 0.0
+    for logit, target in zip(logits.ravel().tolist(), targets.ravel().tolist(), strict=True):
+        if target == -1:
+            continue
+        likelihood = 1 / (1 + math.exp(-logit)) if target == 1 else 1 / (1 + math.exp(logit))
+        weight = positive if target == 1 else 1.0
+        total -= weight * math.log(likelihood)
+        weights += weight
+    return total / max(weights, 1.0)
+
+
+@pytest.mark.parametrize("positive", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize("kinds", [(-1, 0, 1), (0, 1), (-1, 1), (0,), (1,)], ids=str)
+def test_pasted_loss_is_the_weighted_cross_entropy_of_what_counts(kinds: tuple[int, ...], positive: float) -> None:
+    rng = np.random.default_rng(0)
+    logits, targets = rng.normal(0, 3, (5, 4, 4)), rng.choice(kinds, (5, 4, 4))
+    found = pasted_loss(torch.from_numpy(logits), torch.from_numpy(targets).float(), positive)
+    assert found.item() == pytest.approx(pasted_oracle(logits, targets, positive), abs=1e-6)
+
+
+def test_positions_that_do_not_count_give_neither_loss_nor_gradient() -> None:
+    logits = torch.randn(3, 4, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    targets = torch.full((3, 4, 4), -1.0)
+    loss = pasted_loss(logits, targets, 3.0)
+    loss.backward()
+    assert loss.item() == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()
+
+    targets[1, 2, 3] = 1
+    logits.grad = None
+    pasted_loss(logits, targets, 3.0).backward()
+    assert logits.grad.nonzero().tolist() == [[1, 2, 3]]
+    assert logits.grad[1, 2, 3].item() == pytest.approx(-1 / (1 + math.exp(logits[1, 2, 3].item())), abs=1e-6)
+
+
+def test_pasted_loss_is_computed_in_float32_under_autocast() -> None:
+    rng = np.random.default_rng(0)
+    logits = torch.from_numpy(rng.normal(0, 3, (5, 4, 4))).bfloat16()
+    targets = rng.choice([-1, 0, 1], (5, 4, 4))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = pasted_loss(logits, torch.from_numpy(targets).float(), 3.0)
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(pasted_oracle(logits.double().numpy(), targets, 3.0), abs=1e-6)

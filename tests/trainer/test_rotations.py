@@ -12,9 +12,11 @@ from trainer.config import DataSettings
 from trainer.data import find_good_parts
 from trainer.encoder import Architecture, Encoder, normalise
 from trainer.rotations import embed_turns, measure_rotations, nearest_turns, report
-from worker.contract.bank import fit_gaussians
-from worker.contract.preprocess import read_frame
-from worker.contract.views import turn
+from worker.contract.detectors import Moments
+from worker.contract.framing import Framing
+from worker.contract.preprocess import read_frames
+
+LOCAL_ARCHITECTURE = Architecture(network="resnet10", width=8, hidden=8, dimensions=12, local=True)
 
 UPRIGHT = np.tile(np.arange(4), (50, 1))  # every turn of fifty pictures recognised
 
@@ -48,14 +50,32 @@ def test_embeddings_are_those_of_the_turned_frames(tmp_path: Path) -> None:
     folder = photographs(tmp_path / "arrow", "arrow", 5)
     net, paths = encoder(), sorted(folder.iterdir())
     found = embed_turns(net, paths, DataSettings(path=folder, side=SIDE))
-    assert found.shape == (5, 4, 1, 8)
+    assert found.shape == (5, 4, 8)
     assert found.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(found, axis=-1), 1, atol=1e-6)
     for n, path in enumerate(paths):
-        views = np.stack([turn(read_frame(path, SIDE), v) for v in range(4)])
+        (frame,) = read_frames(path, Framing(side=SIDE))
+        views = np.stack([np.rot90(frame, v) for v in range(4)])
         with torch.inference_mode():
-            raw = net.eval()(normalise(torch.from_numpy(views).permute(0, 3, 1, 2))).numpy()
-        np.testing.assert_allclose(found[n, :, 0], raw / np.linalg.norm(raw, axis=1, keepdims=True), atol=1e-5)
+            raw = net.eval()(normalise(torch.from_numpy(views).permute(0, 3, 1, 2))).numpy()[:, 0]
+        np.testing.assert_allclose(found[n], raw / np.linalg.norm(raw, axis=1, keepdims=True), atol=1e-5)
+
+
+def test_local_embeddings_count_as_their_mean(tmp_path: Path) -> None:
+    folder = photographs(tmp_path / "arrow", "arrow", 3)
+    torch.manual_seed(0)
+    net, paths = Encoder(LOCAL_ARCHITECTURE).eval(), sorted(folder.iterdir())
+    found = embed_turns(net, paths, DataSettings(path=folder, side=64))
+    assert found.shape == (3, 4, 12)
+    for n, path in enumerate(paths):
+        (frame,) = read_frames(path, Framing(side=64))
+        for r in range(4):
+            view = np.rot90(frame, r).astype(np.float32)
+            view = (view - view.mean()) / view.std()
+            with torch.inference_mode():
+                raw = net(torch.from_numpy(view.transpose(2, 0, 1)[None].copy())).numpy()[0]
+            mean = (raw / np.linalg.norm(raw, axis=1, keepdims=True)).mean(axis=0)
+            np.testing.assert_allclose(found[n, r], mean / np.linalg.norm(mean), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -76,14 +96,16 @@ def test_what_a_part_looks_like_turned_is_found(tmp_path: Path, kind: str, views
 
 def test_nearest_turn_is_that_of_the_smallest_mahalanobis_distance() -> None:
     rng = np.random.default_rng(0)
-    normal = rng.normal(size=(40, 4, 1, 3)) * [0.1, 1, 0.3] + rng.normal(size=(4, 1, 3))
-    queries = rng.normal(size=(6, 4, 1, 3)).astype(np.float32)
-    gaussians = fit_gaussians((normal.astype(np.float32),))
-    found = nearest_turns(queries, gaussians.mean[0, :, 0], gaussians.whitening[0, :, 0])
+    normal = rng.normal(size=(40, 4, 3)) * [0.1, 1, 0.3] + rng.normal(size=(4, 3))
+    queries = rng.normal(size=(6, 4, 3)).astype(np.float32)
+    moments = Moments(4, dimensions=3)
+    moments.add(normal.astype(np.float32))
+    gaussians = moments.gaussian()
+    found = nearest_turns(queries, gaussians)
     for n in range(6):
         for v in range(4):
-            away = queries[n, v, 0] - gaussians.mean[0, :, 0]
-            precision = [w.T @ w for w in gaussians.whitening[0, :, 0]]
+            away = queries[n, v] - gaussians.mean
+            precision = [w.T @ w for w in gaussians.whitening]
             assert found[n, v] == np.argmin([d @ p @ d for d, p in zip(away, precision, strict=True)])
 
 

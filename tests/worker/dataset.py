@@ -7,13 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tests.parts import good_part, png
-
-
-def scratched(rng: np.random.Generator, product: str) -> npt.NDArray[np.uint8]:
-    picture = good_part(rng, product)
-    picture[6:14, 8:14] = 250
-    return picture
+from tests.parts import good_part, png, scratched_part
 
 
 def barely_worn(rng: np.random.Generator, product: str) -> npt.NDArray[np.uint8]:
@@ -27,7 +21,7 @@ def write_product(root: Path, product: str = "ring", *, train: int = 60, good: i
     for folder, count, make in (
         ("train/good", train, good_part),
         ("test/good", good, good_part),
-        ("test/scratch", bad, scratched),
+        ("test/scratch", bad, scratched_part),
         ("test/wear", bad, barely_worn),
     ):
         (root / folder).mkdir(parents=True)

@@ -23,7 +23,7 @@ def engine(tmp_path: Path) -> NumpyEngine:
         spec=engine.spec,
         model="m",
         products=("ring",),
-        holdout=0.3,
+        holdout=0.4,
         targets={"openvino": TargetManifest(precision="float32", files=(), parity=1.0)},
         files={},
         created_at="2026-01-01T00:00:00Z",
@@ -76,9 +76,14 @@ def test_from_pictures_to_a_bank_in_service_and_back(
     worker = ("--config", configs / "worker.yaml")
     run("fit", "--config", configs / "bank.yaml")
     printed = capsys.readouterr().out
-    assert re.search(r"ring +42 +18 +[\d.]+ +is told apart", printed)
+    assert re.search(r"ring +36 +18 +[\d.]+ +is told apart", printed)
     assert "ring: at most 6.00% of good parts are rejected on average, guaranteed from 18 held-out good" in printed
     first = read_bank_file(configs / "bank.safetensors")
+    assert sorted(first.manifest.choice) == ["knn", "mahalanobis", "mahalanobis+knn"]
+    found = sorted(first.manifest.choice.values(), reverse=True)
+    said = re.search(r"defects pasted into good pictures found \(AUROC\): (.*)", printed)
+    assert said
+    assert [float(part.split()[-1]) for part in said[1].split(", ")] == pytest.approx(found, abs=6e-4)
     assert f"wrote {configs}/bank.safetensors" in printed
 
     run("push", configs / "bank.safetensors", *worker)
@@ -87,7 +92,7 @@ def test_from_pictures_to_a_bank_in_service_and_back(
         "--config",
         configs / "bank.yaml",
         "--set",
-        "scoring.method=knn",
+        "scoring.detectors=[knn, mahalanobis]",
         "--set",
         f"out={configs}/knn.safetensors",
     )
@@ -101,9 +106,13 @@ def test_from_pictures_to_a_bank_in_service_and_back(
     assert [first.version[:12] in rows[1], "active" in rows[1]] == [True, False]
 
     run("show", *worker)
-    assert "knn, harmonic over 4 views" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "mahalanobis + knn, harmonic over 4 views" in shown
+    assert "defects pasted" not in shown  # nothing was chosen
     run("show", first.version[:8], *worker)
-    assert "mahalanobis, harmonic over 4 views" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"{' + '.join(first.manifest.detectors)}, harmonic over 4 views" in shown
+    assert "defects pasted into good pictures found (AUROC): " in shown
 
     run("rollback", *worker)
     assert f"bank {first.version[:12]}" in capsys.readouterr().out
@@ -124,7 +133,7 @@ def test_push_refuses_what_the_worker_would_refuse(configs: Path, store: FileBan
     with pytest.raises(MismatchError, match=f"was made by engine other .* the engine here is {engine.hash[:12]}"):
         run("push", configs / "other.safetensors", *worker)
     write_bank_file(configs / "small.safetensors", bank_of(engine, count=15))
-    with pytest.raises(DataError, match=r"product 'ring': an overkill of 6.000% needs 16 held-out good pictures"):
+    with pytest.raises(DataError, match=r"product 'ring': an overkill of 6.000% needs 16 calibration pictures"):
         run("push", configs / "small.safetensors", *worker)
     assert store.versions("line-1") == []
 
@@ -136,6 +145,18 @@ def test_push_from_a_machine_without_the_engine(
     run("push", configs / "bank.safetensors", "--config", configs / "worker.yaml", "--set", "engine.path=/nowhere")
     assert "not checked whether the bank fits the engine, the workers will: /nowhere" in capsys.readouterr().out
     assert len(store.versions("line-1")) == 1
+
+
+def test_a_fixed_threshold_is_shown_as_such(
+    configs: Path, engine: NumpyEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worker = ("--config", configs / "worker.yaml", "--set", "thresholds={ring: 1.25}")
+    write_bank_file(configs / "bank.safetensors", bank_of(engine))
+    run("push", configs / "bank.safetensors", *worker)
+    run("show", *worker)
+    shown = capsys.readouterr().out
+    assert re.search(r"ring +120 +120 +1\.25 \(fixed\) +is told apart", shown)
+    assert "at most" not in shown  # no promise
 
 
 def test_an_empty_line_is_said_so(configs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,25 +1,28 @@
 from __future__ import annotations
 
 import argparse
+import html
 import json
 import re
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_auc_score, roc_curve
 
-from tests.parts import NumpyEngine, bank_of
+from tests.parts import NumpyEngine, NumpyLocalEngine, bank_of, embedded
 from tests.worker.dataset import write_product
 from worker import assemble, evaluate
 from worker.bankstore.file import FileBankStore
 from worker.contract.bank import Bank
 from worker.contract.errors import ConfigError, DataError, MismatchError
 from worker.contract.pictures import test_pictures as labelled_pictures
-from worker.contract.preprocess import Region, read_frame
-from worker.contract.scoring import distances, scores
+from worker.contract.preprocess import Region, read_picture
+from worker.contract.scoring import frame_scores, read_frames
 from worker.figures import Evaluation
 from worker.fit import write_bank_file
+from worker.probe import probe
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +51,10 @@ def evaluation(engine: NumpyEngine, bank: Bank, plant: Path) -> Evaluation:
 def test_every_picture_is_scored_as_on_the_line(evaluation: Evaluation, engine: NumpyEngine, bank: Bank) -> None:
     assert len(evaluation.inspected) == 2 * (12 + 8 + 8)
     for one in evaluation.inspected:
-        embedding = engine.embed(read_frame(one.path, engine.spec.side)[None])
-        own = scores(distances(embedding, bank)[:, bank.products.index(one.product)], bank.manifest.scoring)
-        assert one.score == pytest.approx(own[0], rel=1e-4)
+        readings = read_frames(*embedded(engine, [read_picture(one.path)]), bank)
+        own = frame_scores(readings, bank)[0, bank.products.index(one.product)]
+        assert one.score == pytest.approx(own, rel=1e-4)
+        assert one.heat is None
         assert one.nearest == one.product
 
 
@@ -119,6 +123,88 @@ def test_progress_ends_at_its_total(engine: NumpyEngine, bank: Bank, plant: Path
     assert seen == sorted(seen)
 
 
+def enlarged(heat: np.ndarray, side: int) -> np.ndarray:
+    """Bilinear, with the centres of cells where those of their pixels are."""
+    centres = (np.arange(side) + 0.5) * len(heat) / side - 0.5
+    rows = np.array([np.interp(centres, np.arange(len(heat)), row) for row in heat])
+    return np.array([np.interp(centres, np.arange(len(heat)), column) for column in rows.T]).T
+
+
+@pytest.fixture(scope="module")
+def masked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of eight scratches, one has no mask and one a black one; of eight worn parts, which show nothing, one has one."""
+    root = tmp_path_factory.mktemp("masked") / "ring"
+    write_product(root, train=1)
+    mask = np.zeros((32, 32), np.uint8)
+    mask[12:28, 16:28] = 255  # where tests.parts.scratched_part puts it
+    for kind, names in (("scratch", [f"{n:03}" for n in range(1, 7)] + ["007_mask"]), ("wear", ["002"])):
+        (root / "ground_truth" / kind).mkdir(parents=True)
+        for name in names:
+            cv2.imwrite(str(root / "ground_truth" / kind / f"{name}.png"), mask * (name != "003"))
+    return root
+
+
+@pytest.fixture(scope="module")
+def local() -> tuple[NumpyLocalEngine, Bank]:
+    engine = NumpyLocalEngine()
+    return engine, bank_of(engine)
+
+
+def test_heat_maps_are_compared_with_masks(local: tuple[NumpyLocalEngine, Bank], masked: Path) -> None:
+    found = evaluate.evaluate(*local, labelled_pictures(masked), 0.02, data=masked)
+    assert found.localisation is not None
+    marked = {*(f"scratch/{n:03}" for n in (1, 2, 4, 5, 6, 7)), "wear/002"}
+    truth, heat, peaks = [], [], []
+    for one in found.inspected:
+        assert one.heat is not None
+        name = f"{one.defect}/{one.path.stem}"
+        if one.is_good or name in marked:
+            mask = np.zeros((32, 32), bool)
+            mask[12:28, 16:28] = name in marked
+            truth.append(mask.ravel())
+            heat.append(enlarged(one.heat, 32).ravel())
+        if name in marked:
+            row, column = divmod(int(one.heat.argmax()), 4)  # cells of 8 pixels; the mask begins amid a cell
+            peaks.append(1 <= row <= 3 and 2 <= column <= 3)
+    assert (found.localisation.masks, found.localisation.good) == (7, 12)
+    assert found.localisation.peak_in_mask == pytest.approx(np.mean(peaks))
+    assert 0.8 < np.mean(peaks) <= 1
+    labels, values = np.concatenate(truth), np.concatenate(heat).astype(np.float32)
+    assert found.localisation.pixel_auroc == pytest.approx(roc_auc_score(labels, values), abs=1e-4)
+    false, overlap, _ = roc_curve(labels, values, drop_intermediate=False)  # all regions are of one size
+    rates = np.linspace(0, 0.3, 30_001)
+    area = np.trapezoid(np.interp(rates, false, overlap), rates) / 0.3
+    assert found.localisation.aupro == pytest.approx(area, abs=1e-3)
+
+
+def test_only_what_the_region_shows_of_a_mask_counts(local: tuple[NumpyLocalEngine, Bank], masked: Path) -> None:
+    def localised(region: Region) -> int | None:
+        found = evaluate.evaluate(*local, labelled_pictures(masked), 0.02, data=masked, region=region).localisation
+        return found.masks if found else None
+
+    assert localised(Region(x=0, y=0, width=16, height=12)) is None  # ends right before the scratch
+    assert localised(Region(x=0, y=0, width=17, height=13)) == 7
+
+
+def test_without_masks_or_maps_nothing_is_localised(
+    local: tuple[NumpyLocalEngine, Bank], engine: NumpyEngine, masked: Path, plant: Path
+) -> None:
+    ring, other = labelled_pictures(plant / "ring"), labelled_pictures(masked)
+    assert evaluate.evaluate(*local, ring, 0.02, data=plant / "ring").localisation is None
+    assert (
+        evaluate.evaluate(engine, bank_of(engine), other, 0.02, data=masked).localisation is None
+    )  # whole-frame embeddings
+    assert evaluate.evaluate(*local, other, 0.02).localisation is None
+
+
+def test_a_mask_of_another_size_is_refused(local: tuple[NumpyLocalEngine, Bank], tmp_path: Path) -> None:
+    write_product(tmp_path / "ring", train=1)
+    (tmp_path / "ring" / "ground_truth" / "wear").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "ring" / "ground_truth" / "wear" / "000.png"), np.ones((16, 32), np.uint8))
+    with pytest.raises(DataError, match=r"wear/000\.png: the mask is 32x16, but its picture is 32x32"):
+        evaluate.evaluate(*local, labelled_pictures(tmp_path / "ring"), 0.02, data=tmp_path / "ring")
+
+
 @pytest.fixture
 def config(tmp_path: Path, engine: NumpyEngine, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(assemble, "open_engine", lambda _: engine)
@@ -153,11 +239,11 @@ def test_the_command_prints_a_table_and_writes_the_report(
     assert re.search(r"ring scratch +12 +8 +1\.000 +1\.000 +\d", printed)
     assert "ring: at most 2.00% of good parts are rejected on average, guaranteed from 120" in printed
     assert "of 24 good parts declared as another product, 100.0% raised an alert" in printed
-    said = "no trivial cue separates good from bad"
+    said = probe(plant).findings[0].sentence
     assert f"probe: {said}" in printed
     report = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert bank.version in report
-    assert said in report
+    assert html.escape(said) in report
 
 
 def test_the_command_prints_json(
@@ -174,6 +260,29 @@ def test_the_command_prints_json(
     assert document["swapped"]["parts"] == 24
     assert document["promises"]["ring"].startswith("at most 2.00% of good parts are rejected")
     assert [one["product"] for one in document["probe"]["products"]] == ["bracket", "ring"]
+    assert document["localisation"] is None
+    assert "heat" not in document["pictures"][0]
+
+
+@pytest.fixture
+def local_config(config: Path, local: tuple[NumpyLocalEngine, Bank], monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(assemble, "open_engine", lambda _: local[0])
+    write_bank_file(config.with_name("bank.safetensors"), local[1])
+    return config
+
+
+def test_the_command_says_how_well_defects_are_found(
+    local_config: Path, masked: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bank = local_config.with_name("bank.safetensors")
+    arguments = ("--config", local_config, "--data", masked, "--bank", bank, "--no-probe")
+    run(*arguments, "--json")
+    figures = json.loads(capsys.readouterr().out)["localisation"]
+    assert (figures["masks"], figures["good"]) == (7, 12)
+    run(*arguments)
+    said = capsys.readouterr().out
+    assert f"where: in {figures['peak_in_mask']:.1%} of 7 bad pictures with masks, the heat map's peak" in said
+    assert f"pixel AUROC {figures['pixel_auroc']:.3f}, AUPRO up to 30% false positives {figures['aupro']:.3f}" in said
 
 
 def test_the_probe_can_be_left_out(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from cloudevents.core.bindings.kafka import KafkaMessage, from_binary
 from cloudevents.core.formats.json import JSONFormat
@@ -24,6 +28,7 @@ SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 OUTCOMES = {
     "good": examples.verdict(examples.frame(7)),
     "alert": examples.verdict(examples.frame(8), "wrong_orientation"),
+    "alert with heat map": examples.verdict(examples.frame(10), "defect", heat_map=examples.HEAT_MAP),
     "dead letter": examples.dead_letter(examples.frame(9)),
 }
 
@@ -90,7 +95,33 @@ def test_opc_names_carry_the_result() -> None:
     assert data["internalConfigurationId"] == "b" * 64
     assert data["alert"] == "wrong_orientation"
     assert data["viewDistances"] == [0.5, 0.6, 0.7, 0.8]
+    assert data["pValue"] == 0.005
+    assert data["heatMap"] is None
     assert data["frame"] == {"topic": "frames", "partition": 0, "offset": 8, "capturedAt": None}
+
+
+def test_a_heat_map_travels_as_a_picture() -> None:
+    """A consumer needs no more than base64 and a PNG reader."""
+    data: dict[str, Any] = json.loads(events_of(OUTCOMES["alert with heat map"])[1].value)
+    levels = cv2.imdecode(np.frombuffer(base64.b64decode(data["heatMap"]), np.uint8), cv2.IMREAD_UNCHANGED)
+    assert levels.tolist() == [[0, 64], [128, 255]]
+
+
+@pytest.mark.parametrize("p_value", [0.0, -0.1, 1.5, None])
+def test_the_schema_knows_what_a_p_value_is(p_value: float | None) -> None:
+    data: dict[str, Any] = json.loads(events_of(OUTCOMES["good"])[0].value)
+    with pytest.raises(ValidationError):
+        validator("verdict").validate(data | {"pValue": p_value})
+    validator("verdict").validate(data | {"pValue": 1.0})
+
+
+def test_the_map_behind_a_heat_map_is_not_published_and_does_not_tell_verdicts_apart() -> None:
+    outcome = examples.verdict(examples.frame(7))
+    warmer = replace(outcome, heat=np.ones((4, 4), np.float32))
+    assert outcome.heat.tolist() == [[0]]
+    assert warmer.data is outcome.data
+    assert warmer == outcome
+    assert events_of(warmer) == events_of(outcome)
 
 
 positions = st.builds(Position, st.from_regex(r"[a-zA-Z0-9._-]{1,20}", fullmatch=True), st.integers(0), st.integers(0))

@@ -1,13 +1,21 @@
 from __future__ import annotations
 
+import base64
+import math
 from dataclasses import replace
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
+from scipy import stats
 
-from tests.parts import SIDE, NumpyEngine, bank_of, frame, good_part, png
+from tests.parts import SIDE, NumpyEngine, NumpyLocalEngine, bank_of, embedded, frame, good_part, png, scratched_part
+from worker import heatmap
 from worker.config import CameraSettings
+from worker.contract.bank import ScoringSettings
 from worker.contract.errors import ConfigError, DataError, MismatchError
+from worker.contract.framing import Framing
 from worker.contract.preprocess import Region
 from worker.contract.scoring import turn_ratios
 from worker.events import DeadLetter, Outcome, Verdict
@@ -22,10 +30,24 @@ def engine() -> NumpyEngine:
 
 
 @pytest.fixture(scope="module")
-def inspector(engine: NumpyEngine) -> Inspector:
+def local_engine() -> NumpyLocalEngine:
+    return NumpyLocalEngine()
+
+
+def inspector_of(engine: NumpyEngine | NumpyLocalEngine, scoring: ScoringSettings | None = None) -> Inspector:
     made = Inspector(engine, "line-1", overkill=0.02, cameras={"rings": CameraSettings(products=("ring",))})
-    made.use(bank_of(engine, ("ring", "bracket")))
+    made.use(bank_of(engine, ("ring", "bracket"), scoring=scoring))
     return made
+
+
+@pytest.fixture(scope="module")
+def inspector(engine: NumpyEngine) -> Inspector:
+    return inspector_of(engine)
+
+
+@pytest.fixture(scope="module")
+def local_inspector(local_engine: NumpyLocalEngine) -> Inspector:
+    return inspector_of(local_engine, ScoringSettings(detectors=("mahalanobis", "position", "knn")))
 
 
 def verdict(outcome: Outcome) -> Verdict:
@@ -33,10 +55,8 @@ def verdict(outcome: Outcome) -> Verdict:
     return outcome
 
 
-def scratched() -> np.ndarray:
-    picture = good_part(RNG)
-    picture[6:14, 8:14] = 250
-    return picture
+def scratched() -> npt.NDArray[np.uint8]:
+    return scratched_part(RNG)
 
 
 def test_good_parts_pass_and_say_what_they_were_judged_by(inspector: Inspector, engine: NumpyEngine) -> None:
@@ -45,41 +65,144 @@ def test_good_parts_pass_and_say_what_they_were_judged_by(inspector: Inspector, 
     assert [data.frame.offset for data in datas] == list(range(50))
     assert [data.part_id for data in datas] == [f"p{n}" for n in range(50)]
     assert sum(data.alert is not None for data in datas) <= 4  # 2 % promised
-    first = datas[0]
-    assert first.internal_recipe_id == engine.hash
-    assert first.internal_configuration_id == bank_of(engine, ("ring", "bracket")).version
-    assert first.predicted_product == "ring"
-    assert len(first.view_distances) == 4
-    harmonic = 4 / sum(1 / distance for distance in first.view_distances)
-    assert first.score == pytest.approx(harmonic, rel=1e-5)
+    bank = bank_of(engine, ("ring", "bracket"))
+    calibrated = bank.calibration[0].scores.tolist()
+    for data in datas:
+        assert data.internal_recipe_id == engine.hash
+        assert data.internal_configuration_id == bank.version
+        assert data.predicted_product == "ring"
+        assert len(data.view_distances) == 4
+        harmonic = 4 / sum(1 / distance for distance in data.view_distances)
+        assert data.score == pytest.approx(-stats.logistic.logsf(harmonic, *bank.scales[0, 0]) / math.log(10), rel=1e-3)
+        assert data.threshold == pytest.approx(sorted(calibrated)[118])  # rank 121 · 98 % of 120
+        beyond = sum(score >= data.score for score in calibrated)
+        assert data.p_value == pytest.approx((1 + beyond) / 121)
+        assert (data.alert is None) == (data.score <= data.threshold)
 
 
-def test_kinds_of_alerts(inspector: Inspector) -> None:
+def test_the_p_value_of_an_alert_is_small(inspector: Inspector) -> None:
+    (outcome,) = inspector.inspect([frame(png(scratched()), 0, product="ring")])
+    assert verdict(outcome).data.p_value == pytest.approx(1 / 121)
+
+
+def test_a_part_is_judged_by_the_product_declared_whatever_it_looks_like(engine: NumpyEngine) -> None:
+    """Score, threshold, p-value and heat are all of one product, the nearest one is only named."""
+    bank = bank_of(engine, ("ring", "bracket"))
+    fewer = replace(bank.calibration[1], scores=bank.calibration[1].scores[:60])
+    bank = replace(bank, calibration=(bank.calibration[0], fewer))
+    inspector = Inspector(engine, "line-1", overkill=0.02)
+    inspector.use(bank)
+    for shown, declared, count in (("bracket", "ring", 120), ("ring", "bracket", 60)):
+        (outcome,) = inspector.inspect([frame(png(good_part(RNG, shown)), product=declared)])
+        data = verdict(outcome).data
+        calibrated = bank.calibration[bank.products.index(declared)].scores
+        assert data.p_value == pytest.approx(1 / (count + 1))
+        assert data.threshold == pytest.approx(np.sort(calibrated)[math.ceil((count + 1) * 0.98) - 1])
+        assert (data.alert, data.predicted_product) == ("wrong_product", shown)
+        assert verdict(outcome).heat[0, 0] == pytest.approx(data.score / data.threshold, rel=1e-5)
+
+
+@pytest.mark.parametrize("fixture", ["inspector", "local_inspector"])
+def test_kinds_of_alerts(fixture: str, request: pytest.FixtureRequest) -> None:
+    ring, bracket = (good_part(np.random.default_rng(3), product) for product in ("ring", "bracket"))
     frames = [
         frame(png(scratched()), 0, product="ring"),
-        frame(png(good_part(RNG, "bracket")), 1, product="ring"),
-        frame(png(np.rot90(good_part(RNG), 1)), 2, product="ring"),
-        frame(png(good_part(RNG, "bracket")), 3, product="bracket"),
-        frame(png(good_part(RNG, "bracket")), 4),  # nothing declared: any product will do
-        frame(png(good_part(RNG, "bracket")), 5, camera="rings"),  # the camera's settings declare
+        frame(png(bracket), 1, product="ring"),
+        frame(png(np.rot90(ring, 1)), 2, product="ring"),
+        frame(png(bracket), 3, product="bracket"),
+        frame(png(bracket), 4),  # nothing declared: any product will do
+        frame(png(bracket), 5, camera="rings"),  # the camera's settings declare
     ]
-    alerts = [verdict(outcome).data.alert for outcome in inspector.inspect(frames)]
+    outcomes = request.getfixturevalue(fixture).inspect(frames)
+    alerts = [verdict(outcome).data.alert for outcome in outcomes]
     assert alerts == ["defect", "wrong_product", "wrong_orientation", None, None, "wrong_product"]
 
 
+@pytest.mark.parametrize("quarter_turns", [1, 2, 3])
+@pytest.mark.parametrize("fixture", ["inspector", "local_inspector"])
+def test_parts_that_lie_the_wrong_way_are_told_from_defects(
+    fixture: str, quarter_turns: int, request: pytest.FixtureRequest
+) -> None:
+    frames = [frame(png(np.rot90(good_part(RNG), quarter_turns)), n, product="ring") for n in range(10)]
+    frames += [frame(png(scratched()), 10 + n, product="ring") for n in range(10)]
+    outcomes = request.getfixturevalue(fixture).inspect(frames)
+    alerts = [verdict(outcome).data.alert for outcome in outcomes]
+    assert alerts == ["wrong_orientation"] * 10 + ["defect"] * 10
+
+
 def test_a_product_that_looks_the_same_turned_has_no_orientation_verdict(engine: NumpyEngine) -> None:
-    def symmetric(rng: np.random.Generator) -> np.ndarray:
+    def symmetric(rng: np.random.Generator) -> npt.NDArray[np.uint8]:
         return rng.integers(90, 110, (SIDE, SIDE, 3)).astype(np.uint8)
 
     bank = bank_of(engine)
     rng = np.random.default_rng(3)
     # The same bank, but calibrated on parts without a mark: they lie any way round.
-    unmarked = engine.embed(np.array([symmetric(rng) for _ in range(120)]))
-    calibration = replace(bank.calibration[0], turn_ratios=turn_ratios(unmarked, bank, 0))
+    unmarked = turn_ratios(*embedded(engine, [symmetric(rng) for _ in range(120)]), bank, 0)
+    assert len(unmarked) == 120
+    calibration = replace(bank.calibration[0], turn_ratios=unmarked)
     inspector = Inspector(engine, "line-1", overkill=0.02)
     inspector.use(replace(bank, calibration=(calibration,)))
     (outcome,) = inspector.inspect([frame(png(np.rot90(good_part(RNG), 1)))])
     assert verdict(outcome).data.alert == "defect"
+
+
+def test_a_bank_without_turn_ratios_has_no_orientation_verdict() -> None:
+    """One view, so none was calibrated."""
+    inspector = inspector_of(NumpyEngine(views=1))
+    (outcome,) = inspector.inspect([frame(png(np.rot90(good_part(RNG), 1)), product="ring")])
+    assert verdict(outcome).data.alert == "defect"
+
+
+def grey_levels(data: str) -> npt.NDArray[np.uint8]:
+    levels = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_UNCHANGED)
+    return levels.astype(np.uint8)
+
+
+def test_a_heat_map_says_where(local_inspector: Inspector) -> None:
+    """The scratch covers rows 12 to 28 and columns 16 to 28, of places of 8 by 8 pixels."""
+    bad, good = local_inspector.inspect(
+        [frame(png(scratched()), 0, product="ring"), frame(png(good_part(RNG)), 1, product="ring")]
+    )
+    heat = verdict(bad).heat
+    assert (heat.shape, heat.dtype) == ((4, 4), np.float32)
+    touched = np.zeros((4, 4), bool)
+    touched[1:4, 2:4] = True
+    assert heat[touched].min() > 1 > heat[~touched].max()
+    assert verdict(good).heat.max() < 1.5
+    for outcome in (bad, good):
+        published = verdict(outcome).data.heat_map
+        assert published is not None
+        levels = grey_levels(published)
+        np.testing.assert_allclose(levels, np.clip(verdict(outcome).heat * 64, 0, 255), atol=0.51)
+        assert heatmap.encode(verdict(outcome).heat) == published
+
+
+def test_a_heat_map_covers_all_tiles() -> None:
+    """Two parts in one picture, 32 units wide: a red stain on the right one is hot there, and nowhere else."""
+    engine = NumpyLocalEngine(views=1, framing=Framing(side=SIDE, fit="tiles"))
+    inspector = Inspector(engine, "line-1", overkill=0.02)
+    inspector.use(bank_of(engine, scoring=ScoringSettings(detectors=("mahalanobis", "knn"), relative=False)))
+    rng = np.random.default_rng(5)
+    clean = np.hstack([good_part(rng), good_part(rng)])
+    stained = clean.copy()
+    stained[16:24, 48:56] = (220, 20, 20)  # rows 8 to 12 and columns 24 to 28, in units
+    without, with_stain = (verdict(one) for one in inspector.inspect([frame(png(clean), 0), frame(png(stained), 1)]))
+    assert without.heat.shape == with_stain.heat.shape == (16, 32)
+    risen = with_stain.heat - without.heat
+    where = np.zeros((16, 32), bool)
+    where[8:12, 24:28] = True
+    assert risen[where].min() > 1
+    assert risen[:, :16].max() < 1e-3
+    assert np.unravel_index(with_stain.heat.argmax(), where.shape) in {tuple(place) for place in np.argwhere(where)}
+    assert with_stain.data.score > without.data.score + 1
+
+
+def test_embeddings_of_whole_frames_have_no_heat_map(inspector: Inspector) -> None:
+    (outcome,) = inspector.inspect([frame(png(scratched()), 0, product="ring")])
+    data = verdict(outcome).data
+    assert data.heat_map is None
+    assert verdict(outcome).heat.shape == (1, 1)
+    assert verdict(outcome).heat[0, 0] == pytest.approx(data.score / data.threshold, rel=1e-5)
 
 
 def test_every_bad_frame_becomes_one_dead_letter_in_its_place(inspector: Inspector) -> None:
@@ -90,7 +213,7 @@ def test_every_bad_frame_becomes_one_dead_letter_in_its_place(inspector: Inspect
         frame(good[: len(good) // 2], 2),
         frame(b"GIF89a not a picture", 3),
         frame(good, 4, product="washer"),
-        frame(good, 5, width="16", height="16", pixel_format="Mono8"),
+        frame(good, 5, width="32", height="32", pixel_format="Mono8"),
         frame(good, 6),
     ]
     outcomes = inspector.inspect(frames)
@@ -102,6 +225,40 @@ def test_every_bad_frame_becomes_one_dead_letter_in_its_place(inspector: Inspect
     assert "ring, bracket" in unknown.data.message
     assert unknown.data.camera == "top-01"
     assert unknown.data.size == len(good)
+
+
+def test_a_picture_that_takes_too_many_tiles_is_a_dead_letter() -> None:
+    engine = NumpyLocalEngine(views=1, framing=Framing(side=SIDE, fit="tiles"))
+    inspector = Inspector(engine, "line-1", overkill=0.02)
+    inspector.use(bank_of(engine, count=60))
+    strip = np.zeros((16, 2000, 3), np.uint8)
+    outcomes = inspector.inspect([frame(png(good_part(RNG)), 0), frame(png(strip), 1), frame(png(good_part(RNG)), 2)])
+    assert [isinstance(outcome, DeadLetter) for outcome in outcomes] == [False, True, False]
+    assert outcomes[1].data.reason == "too_elongated"  # type: ignore[union-attr]
+
+
+def test_frames_of_different_layouts_in_one_batch_are_judged_as_alone() -> None:
+    engine = NumpyLocalEngine(framing=Framing(side=SIDE, fit="tiles"))
+    inspector = Inspector(engine, "line-1", overkill=0.02)
+    inspector.use(bank_of(engine, count=60, scoring=ScoringSettings(detectors=("mahalanobis", "position"))))
+    pictures = [
+        good_part(RNG),
+        np.hstack([good_part(RNG), scratched()]),
+        np.vstack([scratched(), good_part(RNG), good_part(RNG)]),
+        np.rot90(good_part(RNG)),  # its tile is not the frame's number in the batch
+        scratched(),
+    ]
+    frames = [frame(png(picture), n, product="ring") for n, picture in enumerate(pictures)]
+    frames.insert(1, frame(b"broken", 9))
+    together = [outcome for outcome in inspector.inspect(frames) if isinstance(outcome, Verdict)]
+    assert [one.heat.shape for one in together] == [(4, 4), (16, 32), (48, 16), (4, 4), (4, 4)]
+    assert [one.data.alert for one in together[3:]] == ["wrong_orientation", "defect"]
+    for one in together:
+        (alone,) = inspector.inspect([each for each in frames if each.position == one.position])
+        assert verdict(alone).data.alert == one.data.alert
+        assert verdict(alone).data.score == pytest.approx(one.data.score, rel=1e-3)
+        assert verdict(alone).data.view_distances == pytest.approx(one.data.view_distances, rel=1e-3)
+        np.testing.assert_allclose(verdict(alone).heat, one.heat, rtol=1e-2, atol=1e-3)
 
 
 def test_a_batch_of_bad_frames_only(inspector: Inspector) -> None:
@@ -120,7 +277,7 @@ def test_raw_pixels_score_as_the_same_picture_encoded(inspector: Inspector) -> N
 
 def test_region_is_cut_before_resizing(engine: NumpyEngine) -> None:
     picture = good_part(RNG)
-    large = np.zeros((40, 50, 3), np.uint8)
+    large = np.zeros((60, 70, 3), np.uint8)
     large[10 : 10 + SIDE, 20 : 20 + SIDE] = picture
     region = Region(x=20, y=10, width=SIDE, height=SIDE)
     inspector = Inspector(engine, "line-1", overkill=0.02, cameras={"cut": CameraSettings(region=region)})
@@ -153,7 +310,7 @@ def test_banks_that_do_not_fit_are_refused_with_both_values(engine: NumpyEngine)
         inspector.use(bank_of(NumpyEngine(dimensions=6)))
     with pytest.raises(MismatchError, match=r"made by engine other-engine .* but the engine here is numpy-engine"):
         inspector.use(bank_of(NumpyEngine(name="other-engine")))
-    with pytest.raises(DataError, match="needs 9999 held-out good pictures, but there are 120; add 9879"):
+    with pytest.raises(DataError, match=r"needs 9999 calibration pictures .*, but there are 120; add 9879"):
         Inspector(engine, "line-1", overkill=0.0001).use(bank_of(engine))
 
 

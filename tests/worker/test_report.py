@@ -12,7 +12,8 @@ import pytest
 
 from tests.parts import good_part, png
 from worker.contract.errors import DataError
-from worker.figures import Evaluation, Inspected, Swapped, Unreadable
+from worker.contract.preprocess import Region
+from worker.figures import Evaluation, Inspected, Localisation, Swapped, Unreadable
 from worker.findings import Finding, Strength
 from worker.report import histogram, render, roc_points, write_report
 
@@ -84,18 +85,57 @@ def test_the_page_says_what_was_measured(evaluation: Evaluation) -> None:
 def test_the_worst_mistakes_come_first_with_their_picture(evaluation: Evaluation) -> None:
     page = Page(render(evaluation))
     factors = [float(found) for found in re.findall(r"([\d.]+) × threshold", page.text)]
-    overlooked, rejected = factors[:12], factors[12:]
+    overlooked, rejected, found = factors[:12], factors[12:15], factors[15:]
     assert overlooked == sorted(overlooked)
     assert overlooked[0] == 0.5
     assert rejected == sorted(rejected, reverse=True)
     assert rejected[0] == 1.05
-    assert len(rejected) == 3
+    assert found == sorted(found, reverse=True)
+    assert (len(found), found[0]) == (6, 1.2)
+    assert "None: " not in page.text
     for image in page.all("img"):
-        source = str(image["src"]).removeprefix("data:image/jpeg;base64,")
-        picture = cv2.imdecode(np.frombuffer(base64.b64decode(source), np.uint8), cv2.IMREAD_COLOR)
-        assert picture.shape == (320, 240, 3)  # 640x480, halved
+        assert pixels_of(image).shape == (320, 240, 3)  # 640x480, halved
         assert (image["height"], image["width"]) == ("320", "240")
         assert image["alt"] in ("ring, labelled <scratch>", "ring, labelled good")
+
+
+def pixels_of(image: dict[str, str | None]) -> np.ndarray:
+    source = str(image["src"]).removeprefix("data:image/jpeg;base64,")
+    bgr = cv2.imdecode(np.frombuffer(base64.b64decode(source), np.uint8), cv2.IMREAD_COLOR)
+    return bgr[..., ::-1].astype(int)
+
+
+def test_pictures_stand_beside_themselves_under_their_heat_map(evaluation: Evaluation) -> None:
+    heat = np.zeros((4, 3), np.float32)
+    heat[1, 2] = 4
+    page = Page(render(replace(evaluation, inspected=[replace(one, heat=heat) for one in evaluation.inspected])))
+    plain, heated = page.all("img")[::2], page.all("img")[1::2]
+    assert len(plain) == len(heated) == 12 + 3 + 6
+    assert {image["alt"] for image in heated} == {"the same under its heat map"}
+    for before, after in zip(plain, heated, strict=True):
+        change = pixels_of(after) - pixels_of(before)
+        assert change.shape == (320, 240, 3)
+        assert change[100:140, 180:220].mean(axis=(0, 1))[1:].max() < -30  # where it is hot: less green and blue
+        assert abs(change[200:]).mean() < 1
+        assert abs(change[:, :100]).mean() < 1
+    assert "beside each picture" in page.text.lower()
+    assert "beside each picture" not in Page(render(evaluation)).text.lower()
+
+
+def test_only_the_region_that_was_looked_at_is_shown(evaluation: Evaluation) -> None:
+    found = [replace(one, heat=np.zeros((2, 2), np.float32)) for one in evaluation.inspected]
+    page = Page(render(replace(evaluation, inspected=found, region=Region(x=0, y=0, width=120, height=60))))
+    assert {(image["width"], image["height"]) for image in page.all("img")} == {("120", "60")}
+
+
+def test_where_the_defects_are_is_told(evaluation: Evaluation) -> None:
+    found = [replace(one, heat=np.zeros((2, 2), np.float32)) for one in evaluation.inspected]
+    told = Page(
+        render(replace(evaluation, inspected=found, localisation=Localisation(20, 40, 0.9123, None, 0.75)))
+    ).text
+    assert "Peak in mask 75.0% of 20 bad pictures with masks" in told
+    assert "Pixel AUROC 0.912" in told
+    assert "AUPRO – share of a defect that is covered, over up to 30% false positives" in told
 
 
 def test_names_cannot_break_the_page(evaluation: Evaluation) -> None:

@@ -1,13 +1,13 @@
 """The bank: what good parts look like to one engine, per product and view. Immutable, versioned by its hash.
 
-Shapes: C products, V views, P positions, D dimensions (see `views` and DESIGN in docs/architecture.md).
+Shapes: C products, V views, P' positions of the coarse grid, D dimensions, M neighbours, K detectors.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -17,25 +17,31 @@ import safetensors.numpy
 from pydantic import Field
 from safetensors import SafetensorError
 
+from worker.contract.detectors import Array, Detector, Gaussian, Normal, coarse_side
 from worker.contract.errors import ConfigError, DataError, MismatchError
 from worker.contract.manifest import EmbeddingSpec, require_same_spec, sha256
 from worker.contract.settings import Settings, parse_settings
-
-Array = npt.NDArray[np.float32]
-
-_COVARIANCE_FLOOR = 1e-9  # as in the method's published code; keeps a constant embedding invertible
 
 
 class ScoringSettings(Settings):
     """How distances become a score; part of the bank, because its calibration scores depend on it."""
 
-    method: Literal["mahalanobis", "knn"] = "mahalanobis"
+    detectors: Literal["auto"] | tuple[Detector, ...] = Field(
+        default="auto", min_length=1, description="auto: those that find most of the defects pasted into good pictures"
+    )
     aggregate: Literal["harmonic", "mean", "min"] = "harmonic"
-    neighbours: int = Field(default=3, gt=0, description="k of method 'knn'")
+    worst: float = Field(default=0.01, gt=0, le=1, description="share of the places whose mean is a frame's distance")
+    relative: bool = Field(default=True, description="whether distances count from the frame's own median place")
+    neighbours: int = Field(default=1, gt=0, description="k of detector 'knn'")
+    coreset: int = Field(default=1000, gt=0, description="normal embeddings kept for each product and view")
 
 
 class BankManifest(Settings):
-    """What a bank says of itself, inside its blob. `engine` is the hash of the engine that made the embeddings."""
+    """What a bank says of itself, inside its blob. `engine` is the hash of the engine that made the embeddings.
+
+    `detectors` are the K in use. `choice` is how well each candidate found the defects pasted into good pictures
+    (AUROC), empty where the detectors were set by hand.
+    """
 
     kind: Literal["quarterturn-bank"] = "quarterturn-bank"
     spec: EmbeddingSpec
@@ -43,16 +49,9 @@ class BankManifest(Settings):
     target: str
     products: tuple[str, ...] = Field(min_length=1)
     scoring: ScoringSettings
+    detectors: tuple[Detector, ...] = Field(min_length=1)
+    choice: dict[str, float] = Field(default_factory=dict)
     created_at: str
-    trained_holdout: bool = Field(description="whether the calibration pictures were unseen by training")
-
-
-@dataclass(frozen=True)
-class Gaussians:
-    """One Gaussian per product, view and position: mean (C, V, P, D), whitening (C, V, P, D, D) with WᵀW = Σ⁻¹."""
-
-    mean: Array
-    whitening: Array
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class Calibration:
     """Scores of held-out good pictures of one product.
 
     `scores` (n,): the score against the own product. `turn_ratios` (n,): the score as it lies divided by the smallest
-    score of the other orientations (empty where V < 4); above 1 the picture looks turned.
+    score of the other orientations (empty where there are none to compare); above 1 the picture looks turned.
     """
 
     scores: Array
@@ -69,27 +68,23 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Bank:
-    """The normal embeddings, their Gaussians and the calibration of one engine and one set of products.
+    """What good parts look like to one engine, and the calibration from which thresholds are made.
 
-    `embeddings[c]`: (n, V, P, D) unit vectors; `calibration[c]`: the scores from which thresholds are made.
+    `normals[c]`: the good parts of product c. `scales` (C, K, 2): see `scoring.evidence`. `calibration[c]`: the scores
+    of held-out good pictures.
     """
 
     manifest: BankManifest
-    embeddings: tuple[Array, ...]
-    gaussians: Gaussians
+    normals: tuple[Normal, ...]
+    scales: Array
     calibration: tuple[Calibration, ...]
 
     @property
     def blob(self) -> bytes:
         """The bank as one safetensors file; made anew each time, because it is as large as the bank itself."""
-        tensors: dict[str, npt.NDArray[Any]] = {
-            "mean": self.gaussians.mean,
-            "whitening": self.gaussians.whitening,
-        }
-        for index, (embeddings, calibration) in enumerate(zip(self.embeddings, self.calibration, strict=True)):
-            tensors[f"embeddings.{index}"] = embeddings
-            tensors[f"calibration.{index}.scores"] = calibration.scores
-            tensors[f"calibration.{index}.turn_ratios"] = calibration.turn_ratios
+        tensors: dict[str, npt.NDArray[Any]] = {"scales": self.scales}
+        for index, (normal, calibration) in enumerate(zip(self.normals, self.calibration, strict=True)):
+            tensors |= {f"{index}.{name}": tensor for name, tensor in _tensors_of(normal, calibration).items()}
         contiguous = {name: np.ascontiguousarray(tensor, np.float32) for name, tensor in tensors.items()}
         # One metadata key: safetensors does not promise an order for several, and the hash must be reproducible.
         return safetensors.numpy.save(contiguous, {"manifest": self.manifest.model_dump_json()})
@@ -104,37 +99,17 @@ class Bank:
         """The products, in the order of the arrays' first axis."""
         return self.manifest.products
 
-
-def fit_gaussians(embeddings: tuple[Array, ...]) -> Gaussians:
-    """Fit one Gaussian per product, view and position to the normal embeddings, with shrinkage.
-
-    The covariance is shrunk towards a multiple of the identity by OAS (Chen, Wiesel, Eldar, Hero 2010,
-    IEEE TSP 58(10), eq. 23), which stays invertible with fewer pictures than dimensions. W is the inverse of the
-    Cholesky factor L of Σ = LLᵀ.
-    """
-    _, views, positions, dimensions = embeddings[0].shape
-    mean = np.empty((len(embeddings), views, positions, dimensions), np.float32)
-    whitening = np.empty((*mean.shape, dimensions), np.float32)
-    for c, product in enumerate(embeddings):
-        for v in range(views):
-            for p in range(positions):
-                samples = product[:, v, p].astype(np.float64)
-                mean[c, v, p] = samples.mean(axis=0)
-                whitening[c, v, p] = np.linalg.inv(np.linalg.cholesky(_oas_covariance(samples)))
-    return Gaussians(mean, whitening)
-
-
-def _oas_covariance(samples: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    count, dimensions = samples.shape
-    centred = samples - samples.mean(axis=0)
-    empirical = centred.T @ centred / count
-    scale = np.trace(empirical) / dimensions
-    mean_square = np.mean(empirical**2)
-    denominator = (count + 1) * (mean_square - scale**2 / dimensions)
-    shrinkage = 1.0 if denominator <= 0 else min(1.0, float((mean_square + scale**2) / denominator))
-    covariance: npt.NDArray[np.float64] = (1 - shrinkage) * empirical
-    covariance[np.diag_indices(dimensions)] += shrinkage * scale + _COVARIANCE_FLOOR
-    return covariance
+    def of_product(self, product: int) -> Bank:
+        """The same bank with one product alone."""
+        manifest = self.manifest.model_copy(update={"products": (self.products[product],)})
+        calibration = self.calibration[product : product + 1]
+        return replace(
+            self,
+            manifest=manifest,
+            normals=(self.normals[product],),
+            scales=self.scales[product : product + 1],
+            calibration=calibration,
+        )
 
 
 def read_bank(blob: bytes, where: str, version: str | None = None) -> Bank:
@@ -159,14 +134,15 @@ def read_bank(blob: bytes, where: str, version: str | None = None) -> Bank:
     except ConfigError as error:
         raise DataError(f"{error}; the bank is from another version, fit it again") from error
     _check_shapes(tensors, manifest, where)
+    parts = [
+        {name.partition(".")[2]: tensor for name, tensor in tensors.items() if name.startswith(f"{index}.")}
+        for index in range(len(manifest.products))
+    ]
     return Bank(
         manifest,
-        tuple(tensors[f"embeddings.{index}"] for index in range(len(manifest.products))),
-        Gaussians(tensors["mean"], tensors["whitening"]),
-        tuple(
-            Calibration(tensors[f"calibration.{index}.scores"], tensors[f"calibration.{index}.turn_ratios"])
-            for index in range(len(manifest.products))
-        ),
+        tuple(_normal_in(part) for part in parts),
+        tensors["scales"],
+        tuple(Calibration(part["calibration.scores"], part["calibration.turn_ratios"]) for part in parts),
     )
 
 
@@ -185,23 +161,53 @@ def require_same_engine(bank: Bank, spec: EmbeddingSpec, engine: str, target: st
         )
 
 
+def _tensors_of(normal: Normal, calibration: Calibration) -> dict[str, Array]:
+    tensors = {
+        "mean": normal.everywhere.mean,
+        "whitening": normal.everywhere.whitening,
+        "neighbours": normal.neighbours,
+        "calibration.scores": calibration.scores,
+        "calibration.turn_ratios": calibration.turn_ratios,
+    }
+    if normal.places is not None:
+        tensors |= {"places.mean": normal.places.mean, "places.whitening": normal.places.whitening}
+    return tensors
+
+
+def _normal_in(tensors: Mapping[str, Array]) -> Normal:
+    places = Gaussian(tensors["places.mean"], tensors["places.whitening"]) if "places.mean" in tensors else None
+    return Normal(Gaussian(tensors["mean"], tensors["whitening"]), places, tensors["neighbours"])
+
+
 def _metadata(blob: bytes) -> dict[str, str]:
     length = int.from_bytes(blob[:8], "little")
     metadata: dict[str, str] = json.loads(blob[8 : 8 + length])["__metadata__"]
     return metadata
 
 
+def _expected_shapes(manifest: BankManifest, found: Set[str]) -> dict[str, tuple[int | None, ...]]:
+    """The shapes of a bank's tensors, of which it has `found`: a product may lack Gaussians of each position."""
+    spec = manifest.spec
+    views, dimensions, places = spec.views, spec.dimensions, coarse_side(spec.positions) ** 2
+    expected: dict[str, tuple[int | None, ...]] = {"scales": (len(manifest.products), len(manifest.detectors), 2)}
+    for c in range(len(manifest.products)):
+        expected |= {
+            f"{c}.mean": (views, dimensions),
+            f"{c}.whitening": (views, dimensions, dimensions),
+            f"{c}.neighbours": (views, None, dimensions),
+            f"{c}.calibration.scores": (None,),
+            f"{c}.calibration.turn_ratios": (None,),
+        }
+        if "position" in manifest.detectors or not found.isdisjoint({f"{c}.places.mean", f"{c}.places.whitening"}):
+            expected |= {
+                f"{c}.places.mean": (views, places, dimensions),
+                f"{c}.places.whitening": (views, places, dimensions, dimensions),
+            }
+    return expected
+
+
 def _check_shapes(tensors: Mapping[str, npt.NDArray[Any]], manifest: BankManifest, where: str) -> None:
-    spec, products = manifest.spec, len(manifest.products)
-    per_view = (spec.views, spec.positions, spec.dimensions)
-    expected: dict[str, tuple[int | None, ...]] = {
-        "mean": (products, *per_view),
-        "whitening": (products, *per_view, spec.dimensions),
-    }
-    for index in range(products):
-        expected[f"embeddings.{index}"] = (None, *per_view)
-        expected[f"calibration.{index}.scores"] = (None,)
-        expected[f"calibration.{index}.turn_ratios"] = (None,)
+    expected = _expected_shapes(manifest, tensors.keys())
     if tensors.keys() != expected.keys():
         raise DataError(f"{where}: holds the tensors {sorted(tensors)}, not {sorted(expected)}; fit the bank again")
     for name, shape in expected.items():
@@ -211,5 +217,9 @@ def _check_shapes(tensors: Mapping[str, npt.NDArray[Any]], manifest: BankManifes
             raise DataError(
                 f"{where}: tensor {name} is {tensor.dtype}{list(tensor.shape)}, not float32{list(shape)}; fit it again"
             )
+        if tensor.size == 0 and name.endswith("neighbours"):
+            raise DataError(f"{where}: tensor {name} is empty; fit the bank again")
         if not np.isfinite(tensor).all():
             raise DataError(f"{where}: tensor {name} holds values that are no numbers; fit the bank again")
+        if name == "scales" and not (tensor[..., 1] > 0).all():
+            raise DataError(f"{where}: tensor scales holds a spread that is not above 0; fit the bank again")

@@ -32,10 +32,17 @@ def conformal_threshold(scores: npt.ArrayLike, overkill: float, what: str = "cal
         needed = pictures_needed(overkill)
         allowed = math.ceil(10_000 / (len(ordered) + 1)) / 10_000  # rounded up, so that the rate named does suffice
         raise DataError(
-            f"{what}: an overkill of {overkill:.3%} needs {needed} held-out good pictures, but there are "
-            f"{len(ordered)}; add {needed - len(ordered)} or allow an overkill of {allowed:.2%} or more"
+            f"{what}: an overkill of {overkill:.3%} needs {needed} calibration pictures (three quarters of those held "
+            f"out), but there are {len(ordered)}; add {needed - len(ordered)} or allow an overkill of {allowed:.2%} "
+            "or more"
         )
     return float(ordered[rank - 1])
+
+
+def conformal_p_value(scores: npt.ArrayLike, score: float) -> float:
+    """The share (1 + #{scores >= score}) / (n + 1): for a good part it is at most α with probability at most α."""
+    calibrated = np.asarray(scores)
+    return float((1 + np.count_nonzero(calibrated >= score)) / (calibrated.size + 1))
 
 
 def promise(scores: int, overkill: float) -> str:

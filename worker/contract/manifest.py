@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from worker.contract.errors import ConfigError, DataError, MismatchError
+from worker.contract.framing import UNITS, Framing
 from worker.contract.settings import Settings, parse_settings
 
-CONTRACT = 1
+CONTRACT = 2
 """Raised whenever pre-processing, views or scoring change in a way that makes old banks wrong."""
 
 MANIFEST = "manifest.json"
@@ -25,14 +27,28 @@ M = TypeVar("M", bound=Settings)
 class EmbeddingSpec(Settings):
     """What an engine's embeddings mean; engine and bank must agree in every field.
 
-    `side` is the frame's side in pixels, `views` V, `positions` P, `dimensions` D.
+    `framing` says how pictures become square frames; `views` is V, `positions` P, `dimensions` D. `learned` says that
+    the first number of an embedding holds what the encoder learned of pasted defects (`detectors.learned_logits`).
     """
 
     contract: int = CONTRACT
-    side: int = Field(gt=0)
+    framing: Framing
     views: Literal[1, 2, 4, 8]
     positions: int = Field(gt=0)
     dimensions: int = Field(gt=0)
+    learned: bool = False
+
+    @model_validator(mode="after")
+    def _positions_are_a_grid(self) -> EmbeddingSpec:
+        side = math.isqrt(self.positions)
+        if side**2 != self.positions or (UNITS % side and side % UNITS):
+            raise ValueError(f"positions = {self.positions} is no G x G grid with a G that divides 16 or is k times 16")
+        return self
+
+    @property
+    def side(self) -> int:
+        """The frame's side in pixels."""
+        return self.framing.side
 
 
 class RotationReport(Settings):
@@ -52,7 +68,7 @@ class ModelManifest(Settings):
 
     kind: Literal["quarterturn-model"] = "quarterturn-model"
     contract: int = CONTRACT
-    side: int = Field(gt=0)
+    framing: Framing
     products: tuple[str, ...]
     views: Literal[1, 2, 4, 8]
     architecture: dict[str, Any]

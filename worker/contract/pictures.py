@@ -95,15 +95,43 @@ def test_pictures(root: Path) -> list[TestPicture]:
 test_pictures.__test__ = False  # type: ignore[attr-defined]  # not a pytest function
 
 
+def mask_path(root: Path, picture: TestPicture) -> Path | None:
+    """Where MVTec's layouts keep the mask of a test picture of `root`'s; None where there is none.
+
+    That of `test/<type>/<name>.*` is `ground_truth/<type>/<name>.png` or `<name>_mask.png`, beside the product's test/.
+    """
+    for folder in (root, root / picture.product):
+        if picture.path.is_relative_to(folder / "test"):
+            beside = folder / "ground_truth" / picture.path.relative_to(folder / "test").parent
+            candidates = (beside / f"{picture.path.stem}{ending}.png" for ending in ("", "_mask"))
+            return next((path for path in candidates if path.is_file()), None)
+    return None
+
+
 def hold_out(pictures: Sequence[Path], share: float) -> tuple[list[Path], list[Path]]:
     """Split one product's pictures into (to learn from, held out), the same way every time.
 
     The order is that of the hash of the file names, so training and bank fitting agree without a list on disk, and
     neighbouring numbers fall on both sides. `ceil(share · n)` are held out, never all.
     """
-    ranked = sorted(pictures, key=lambda path: hashlib.sha256(path.name.encode()).digest())
+    ranked = _ranked(pictures)
     count = min(math.ceil(Fraction(str(share)) * len(ranked)), len(ranked) - 1)
     return sorted(ranked[count:]), sorted(ranked[:count])
+
+
+def split_held_out(pictures: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Split held-out pictures into (a quarter to choose by, the others to calibrate with), the same way every time.
+
+    What was chosen on a picture may not be calibrated on it, else the threshold would promise too much. At least one
+    picture is to choose by, and where there are two or more at least one to calibrate with.
+    """
+    ranked = _ranked(pictures)
+    count = max(1, len(ranked) // 4)
+    return sorted(ranked[:count]), sorted(ranked[count:])
+
+
+def _ranked(pictures: Sequence[Path]) -> list[Path]:
+    return sorted(pictures, key=lambda path: hashlib.sha256(path.name.encode()).digest())
 
 
 def _folders(root: Path) -> list[Path]:

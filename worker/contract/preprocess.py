@@ -1,4 +1,4 @@
-"""From the bytes of a picture to the square RGB frame that an engine takes; training and serving share it."""
+"""From the bytes of a picture to the square RGB frames that an engine takes; training and serving share it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
 from worker.contract.errors import DataError, FrameError
+from worker.contract.framing import Frames, Framing, Picture, cut
 from worker.contract.settings import Settings
 
 # What OpenCV has against a picture goes into the FrameError, not to stderr.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-
-Picture = npt.NDArray[np.uint8]
 
 # GenICam PFNC names -> (bytes a pixel, OpenCV conversion to RGB or None where the pixels are RGB already).
 # OpenCV names Bayer patterns by the first 2x2 block since 4.5.3 (BayerRGGB), as PFNC's BayerRG8 means it.
@@ -79,41 +77,49 @@ def decode(data: bytes, raw: RawFormat | None = None) -> Picture:
     return picture.astype(np.uint8, copy=False)
 
 
-def prepare(picture: Picture, side: int, region: Region | None = None) -> Picture:
-    """Crop `picture` (H, W, 3) to `region` and resize it to the (side, side, 3) frame of an engine.
-
-    Shrinks with area averaging, so that thin structures do not alias away, and enlarges bilinearly.
+def crop(picture: Picture, region: Region | None) -> Picture:
+    """The part of `picture` (H, W, 3) in `region`, a view into it; the whole picture where that is None.
 
     Raises:
         FrameError: `region_outside`.
     """
-    if region is not None:
-        height, width = picture.shape[:2]
-        if region.x + region.width > width or region.y + region.height > height:
-            raise FrameError(
-                "region_outside",
-                f"the region ends at ({region.x + region.width}, {region.y + region.height}), "
-                f"but the picture is {width}x{height}; correct the camera's region",
-            )
-        picture = picture[region.y : region.y + region.height, region.x : region.x + region.width]
+    if region is None:
+        return picture
     height, width = picture.shape[:2]
-    # In two steps: OpenCV averages areas only where both sides shrink, and a long thin picture would alias.
-    shrunk = cv2.resize(picture, (min(width, side), min(height, side)), interpolation=cv2.INTER_AREA)
-    return cv2.resize(shrunk, (side, side), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
+    if region.x + region.width > width or region.y + region.height > height:
+        raise FrameError(
+            "region_outside",
+            f"the region ends at ({region.x + region.width}, {region.y + region.height}), "
+            f"but the picture is {width}x{height}; correct the camera's region",
+        )
+    return picture[region.y : region.y + region.height, region.x : region.x + region.width]
 
 
-def read_frame(path: Path, side: int, region: Region | None = None) -> Picture:
-    """The picture file at `path` as the (side, side, 3) frame of an engine.
+def read_picture(path: Path, region: Region | None = None) -> Picture:
+    """The picture file at `path`, cropped to `region`, as (H, W, 3) uint8 RGB.
 
     Raises:
-        DataError: the file cannot be read or is no picture; the text names it.
+        DataError: the file cannot be read, is no picture, or is smaller than the region; the text names it.
     """
     try:
-        return prepare(decode(path.read_bytes()), side, region)
+        return crop(decode(path.read_bytes()), region)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except FrameError as error:
         raise DataError(f"{path}: {error}; replace or remove the file") from error
+
+
+def read_frames(path: Path, framing: Framing, region: Region | None = None) -> Frames:
+    """The picture file at `path` as the (T, side, side, 3) frames of an engine.
+
+    Raises:
+        DataError: the file cannot be read, is no picture, or does not fit region or framing; the text names it.
+    """
+    picture = read_picture(path, region)
+    try:
+        return cut(picture, framing)[0]
+    except FrameError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 def _decode_raw(data: bytes, raw: RawFormat) -> Picture:

@@ -1,48 +1,59 @@
-"""From embeddings to scores: distances to the bank, aggregated over views and positions.
+"""From embeddings to scores: distances, aggregated over views and positions, weighed as evidence, combined.
 
-Shapes: B frames, C products, V views, P positions, D dimensions.
+Shapes: B frames, N tiles of all frames, C products, K detectors, V views, P positions, D dimensions.
 """
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from worker.contract.bank import Array, Bank, ScoringSettings
+import numpy as np
+
+from worker.contract.bank import Bank, ScoringSettings
+from worker.contract.detectors import Array, Detector, Normal, distances
+from worker.contract.framing import Layout
 from worker.contract.views import compose, place_order
 
 _TINY = np.float32(1e-12)  # a distance of exactly 0 stays finite in the harmonic mean
+_LOG_9 = np.float32(np.log(9))  # the 90% quantile of the standard logistic distribution
+_LOG_10 = np.float32(np.log(10))
 
 
-def distances(embeddings: Array, bank: Bank) -> Array:
-    """(B, V, P, D) embeddings -> (B, C, V, P) distances of every view and position to every product's bank.
+@dataclass(frozen=True)
+class Reading:
+    """What the detectors say of one frame against every product, before it is weighed.
 
-    mahalanobis: ‖W(z − μ)‖₂ (arXiv 2105.08793, section 4.3, with the whitening W = L⁻¹ of the shrunk covariance).
-    knn: 1 − the mean cosine to the `neighbours` nearest normal embeddings.
+    `raw` (C, K): the frame's distance by each detector. `maps[k]` (C, h, w): the distance at each place, in the
+    unturned frame. `views` (C, V): the distance in each view alone, by the first detector.
     """
-    if bank.manifest.scoring.method == "mahalanobis":
-        return _mahalanobis(embeddings, bank)
-    return _knn(embeddings, bank)
+
+    raw: Array
+    maps: tuple[Array, ...]
+    views: Array
 
 
-def _mahalanobis(embeddings: Array, bank: Bank) -> Array:
-    gaussians = bank.gaussians
-    difference = embeddings[:, None] - gaussians.mean  # (B, C, V, P, D)
-    rows = difference.transpose(1, 2, 3, 0, 4)  # (C, V, P, B, D): one matrix product per Gaussian for the whole batch
-    whitened = rows @ gaussians.whitening.swapaxes(-1, -2)
-    return np.asarray(np.sqrt(np.square(whitened).sum(axis=-1)).transpose(3, 0, 1, 2), np.float32)
-
-
-def _knn(embeddings: Array, bank: Bank) -> Array:
-    batch, views, positions, _ = embeddings.shape
-    result = np.empty((batch, len(bank.products), views, positions), np.float32)
-    queries = embeddings.transpose(1, 2, 0, 3)  # (V, P, B, D)
-    for c, normal in enumerate(bank.embeddings):
-        cosines = queries @ normal.transpose(1, 2, 3, 0)  # (V, P, B, n)
-        k = min(bank.manifest.scoring.neighbours, len(normal))
-        nearest = np.partition(cosines, -k, axis=-1)[..., -k:]
-        result[:, c] = 1 - nearest.mean(axis=-1).transpose(2, 0, 1)
-    return np.maximum(result, 0)  # the cosine of a vector with itself may round to just above 1
+def read(
+    embeddings: Array,
+    layouts: Sequence[Layout],
+    normals: Sequence[Normal],
+    scoring: ScoringSettings,
+    detectors: Sequence[Detector],
+) -> list[Reading]:
+    """(N, V, P, D) embeddings of the tiles of B frames, in order -> one reading for each frame."""
+    tiles = np.cumsum([0, *(len(layout.corners) for layout in layouts)])
+    by_view = [
+        np.stack([distances(detector, embeddings, normal, scoring.neighbours) for normal in normals], axis=1)
+        for detector in detectors
+    ]  # K times (N, C, V, P')
+    by_place = [aggregate(values, scoring.aggregate, axis=2) for values in by_view]  # K times (N, C, P')
+    readings = []
+    for layout, first, last in zip(layouts, tiles, tiles[1:], strict=False):
+        maps = tuple(_whole(layout, values[first:last], scoring) for values in by_place)
+        raw = np.stack([over_places(one, scoring.worst) for one in maps], axis=-1)
+        views = over_places(_whole(layout, by_view[0][first:last], scoring), scoring.worst)
+        readings.append(Reading(raw, maps, views))
+    return readings
 
 
 def aggregate(values: Array, how: str, axis: int = -1) -> Array:
@@ -55,25 +66,103 @@ def aggregate(values: Array, how: str, axis: int = -1) -> Array:
     return np.asarray(values.min(axis=axis), np.float32)
 
 
-def scores(view_distances: Array, scoring: ScoringSettings) -> Array:
-    """(..., V, P) distances -> (...) scores: over the views at each position, then the worst position."""
-    return np.asarray(aggregate(view_distances, scoring.aggregate, axis=-2).max(axis=-1), np.float32)
+def over_places(maps: Array, worst: float) -> Array:
+    """(..., h, w) distances -> (...): the mean of the worst share of the places, of one at least."""
+    flat = maps.reshape(*maps.shape[:-2], -1)
+    count = max(1, round(worst * flat.shape[-1]))
+    return np.asarray(np.partition(flat, -count, axis=-1)[..., -count:].mean(axis=-1), np.float32)
 
 
-def turn_ratios(embeddings: Array, bank: Bank, product: int) -> npt.NDArray[np.float32]:
-    """(B, V, P, D) embeddings -> (B,): the score as the part lies, divided by the best score of all other orientations.
+def _whole(layout: Layout, values: Array, scoring: ScoringSettings) -> Array:
+    """(T, ..., P) distances of one frame's tiles -> (..., h, w), above the frame's own median place if `relative`.
 
-    If the part lies turned by g, its view v looks like view v∘g of a part that lies right. A ratio above 1 says that
-    some other orientation explains the frame better. Empty where V < 4 (turns were not told apart in training).
+    A part that is unlike the others everywhere has a high median; a small defect stands out above its own part. A
+    single place is taken as it is.
     """
-    _, views, positions, _ = embeddings.shape
-    if views < 4:
-        return np.empty(0, np.float32)
+    whole = layout.stitch(values)
+    if scoring.relative and whole.shape[-1] * whole.shape[-2] > 1:
+        whole = whole - np.median(whole, axis=(-2, -1), keepdims=True)
+    return whole
+
+
+def fit_scale(raw: Array) -> Array:
+    """(n, K) distances of good frames -> (K, 2): the median and spread of a logistic distribution for each detector.
+
+    The spread is such that the distribution's 90% quantile is that of the distances.
+    """
+    median, high = np.quantile(raw.astype(np.float64), (0.5, 0.9), axis=0)
+    spread = np.maximum((high - median) / _LOG_9, 1e-6 * np.maximum(1, np.abs(median)))
+    return np.stack([median, spread], axis=-1).astype(np.float32)
+
+
+def evidence(values: Array, scale: Array) -> Array:
+    """How rare a distance is among good frames: −log₁₀ of the share of good frames beyond it.
+
+    Under the logistic distribution of `scale` (..., 2) that share is 1 / (1 + exp((x − median) / spread)): near 0 for
+    most good frames, 2 for one in a hundred, and rising evenly beyond what was ever seen. It only puts detectors on
+    one scale; what is promised comes from calibration.
+    """
+    standard = (values - scale[..., 0]) / scale[..., 1]
+    return np.asarray(np.logaddexp(np.float32(0), standard) / _LOG_10, np.float32)
+
+
+def combine(raw: Array, scale: Array) -> Array:
+    """(..., K) distances, (..., K, 2) scales -> (...) scores: the mean evidence of the detectors.
+
+    Times K it is Fisher's combination of p-values (Fisher 1925, section 21.1), in units of log₁₀.
+    """
+    return np.asarray(evidence(raw, scale).mean(axis=-1), np.float32)
+
+
+def frame_scores(readings: Sequence[Reading], bank: Bank) -> Array:
+    """B readings -> (B, C) scores."""
+    raw = np.stack([reading.raw for reading in readings]) if readings else np.empty((0, *bank.scales.shape[:2]))
+    return combine(raw.astype(np.float32), bank.scales)
+
+
+def heat_map(reading: Reading, bank: Bank, product: int, threshold: float) -> Array:
+    """(h, w): the evidence at each place, in thresholds: a frame that looked like that everywhere would be an alert."""
+    finest = max(one.shape[-1] for one in reading.maps)
+    parts = []
+    for one, scale in zip(reading.maps, bank.scales[product], strict=True):
+        repeats = finest // one.shape[-1]
+        parts.append(evidence(one[product], scale).repeat(repeats, axis=0).repeat(repeats, axis=1))
+    return np.asarray(np.mean(parts, axis=0) / np.maximum(threshold, _TINY), np.float32)
+
+
+def read_frames(embeddings: Array, layouts: Sequence[Layout], bank: Bank) -> list[Reading]:
+    """The readings of frames by the detectors that the bank has chosen."""
+    return read(embeddings, layouts, bank.normals, bank.manifest.scoring, bank.manifest.detectors)
+
+
+def by_orientation(embeddings: Array, layout: Layout, bank: Bank, product: int) -> Array | None:
+    """(T, V, P, D) embeddings of one frame -> (V,): its score if the part lay turned by each of the views.
+
+    If the part lies turned by g, its view v looks like view v∘g of a part that lies right; the first score is that of
+    the part as it lies. None where V < 4 (turns were not told apart in training), or where a turned frame would be
+    laid out otherwise.
+    """
+    count, views, positions, _ = embeddings.shape
+    if views < 4 or count > 1 or layout.height != layout.width:
+        return None
     table, places = compose(views), place_order(views, positions)
-    by_orientation = []
+    orientations = np.concatenate([embeddings] * views)
     for g in range(views):
-        as_turned = np.empty_like(embeddings)
-        as_turned[:, table[:, g]] = embeddings[:, :, places[g]]
-        by_orientation.append(scores(distances(as_turned, bank)[:, product], bank.manifest.scoring))
-    others = np.min(by_orientation[1:], axis=0)
-    return np.asarray(by_orientation[0] / np.maximum(others, _TINY), np.float32)
+        orientations[g, table[:, g]] = embeddings[0][:, places[g]]
+    one = bank.of_product(product)
+    return frame_scores(read_frames(orientations, [layout] * views, one), one)[:, 0]
+
+
+def turn_ratio(scores: Array) -> float:
+    """(V,) scores by orientation -> that as the part lies, divided by the best other one: beyond 1 it looks turned."""
+    return float(scores[0] / np.maximum(scores[1:].min(), _TINY))
+
+
+def turn_ratios(embeddings: Array, layouts: Sequence[Layout], bank: Bank, product: int) -> Array:
+    """The turn ratios of those frames that have one."""
+    tiles = np.cumsum([0, *(len(layout.corners) for layout in layouts)])
+    found = [
+        by_orientation(embeddings[first:last], layout, bank, product)
+        for layout, first, last in zip(layouts, tiles, tiles[1:], strict=False)
+    ]
+    return np.array([turn_ratio(scores) for scores in found if scores is not None], np.float32)

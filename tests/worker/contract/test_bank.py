@@ -8,49 +8,67 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.covariance import OAS
 
-from worker.contract.bank import (
-    Bank,
-    BankManifest,
-    Calibration,
-    ScoringSettings,
-    fit_gaussians,
-    read_bank,
-    require_same_engine,
-)
+from worker.contract.bank import Bank, BankManifest, Calibration, ScoringSettings, read_bank, require_same_engine
+from worker.contract.detectors import Detector, Gaussian, Normal
 from worker.contract.errors import DataError, MismatchError
+from worker.contract.framing import Framing
 from worker.contract.manifest import EmbeddingSpec, sha256
 
 
-def unit(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    vectors = rng.normal(size=shape) + 2.0
-    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
-
-
 def make_bank(
-    *, seed: int = 0, products: int = 2, views: int = 4, positions: int = 1, dimensions: int = 3, count: int = 5
+    *,
+    seed: int = 0,
+    products: int = 2,
+    views: int = 4,
+    positions: int = 4,
+    dimensions: int = 3,
+    neighbours: int = 5,
+    with_places: int = 2,
+    detectors: tuple[Detector, ...] = ("mahalanobis", "knn"),
 ) -> Bank:
+    """A bank of random numbers; the first `with_places` products have Gaussians of each position."""
     rng = np.random.default_rng(seed)
-    embeddings = tuple(unit(rng, count + c, views, positions, dimensions) for c in range(products))
+
+    def numbers(*shape: int) -> npt.NDArray[np.float32]:
+        return rng.random(shape, np.float32)
+
+    def gaussians(*shape: int) -> Gaussian:
+        return Gaussian(numbers(*shape, dimensions), numbers(*shape, dimensions, dimensions))
+
+    normals = tuple(
+        Normal(
+            gaussians(views),
+            gaussians(views, positions) if c < with_places else None,
+            numbers(views, neighbours + c, dimensions),
+        )
+        for c in range(products)
+    )
     manifest = BankManifest(
-        spec=EmbeddingSpec(side=16, views=views, positions=positions, dimensions=dimensions),
+        spec=EmbeddingSpec(framing=Framing(side=32), views=views, positions=positions, dimensions=dimensions),
         engine="e" * 64,
         target="numpy",
         products=tuple(f"product {c}" for c in range(products)),
         scoring=ScoringSettings(aggregate="mean"),
+        detectors=detectors,
+        choice={"mahalanobis": 0.75, "knn": 0.5},
         created_at="2026-01-01T00:00:00.000Z",
-        trained_holdout=True,
     )
-    calibration = tuple(
-        Calibration(rng.random(7 + c, np.float32), rng.random(7 if views >= 4 else 0, np.float32))
-        for c in range(products)
-    )
-    return Bank(manifest, embeddings, fit_gaussians(embeddings), calibration)
+    calibration = tuple(Calibration(numbers(7 + c), numbers(7 if views >= 4 else 0)) for c in range(products))
+    return Bank(manifest, normals, numbers(products, len(detectors), 2) + np.float32(0.1), calibration)
+
+
+def assert_same(one: Gaussian | None, other: Gaussian | None) -> None:
+    if one is None or other is None:
+        assert one is other
+        return
+    np.testing.assert_array_equal(one.mean, other.mean)
+    np.testing.assert_array_equal(one.whitening, other.whitening)
 
 
 @settings(max_examples=40)
@@ -60,28 +78,57 @@ def make_bank(
     views=st.sampled_from([1, 2, 4, 8]),
     positions=st.sampled_from([1, 4]),
     dimensions=st.integers(1, 5),
-    count=st.integers(1, 6),
+    neighbours=st.integers(1, 6),
+    with_places=st.integers(0, 3),
+    detectors=st.sampled_from([("mahalanobis",), ("mahalanobis", "knn"), ("knn", "learned")]),
 )
 def test_a_bank_comes_back_as_it_was(**shape: Any) -> None:
     bank = make_bank(**shape)
     again = read_bank(bank.blob, "bank", bank.version)
     assert again.manifest == bank.manifest
     assert again.products == bank.products
-    np.testing.assert_array_equal(again.gaussians.mean, bank.gaussians.mean)
-    np.testing.assert_array_equal(again.gaussians.whitening, bank.gaussians.whitening)
-    for mine, theirs in zip(bank.embeddings, again.embeddings, strict=True):
-        np.testing.assert_array_equal(mine, theirs)
+    np.testing.assert_array_equal(again.scales, bank.scales)
+    for mine, theirs in zip(bank.normals, again.normals, strict=True):
+        assert_same(mine.everywhere, theirs.everywhere)
+        assert_same(mine.places, theirs.places)
+        np.testing.assert_array_equal(mine.neighbours, theirs.neighbours)
+        assert mine.detectors == theirs.detectors
     for before, after in zip(bank.calibration, again.calibration, strict=True):
         np.testing.assert_array_equal(before.scores, after.scores)
         np.testing.assert_array_equal(before.turn_ratios, after.turn_ratios)
     assert again.blob == bank.blob
 
 
+def test_more_than_ten_products_keep_apart() -> None:
+    """Product 1's tensors are not those of product 10."""
+    bank = make_bank(products=12, dimensions=1, with_places=0)
+    again = read_bank(bank.blob, "bank")
+    for c in range(12):
+        np.testing.assert_array_equal(again.normals[c].neighbours, bank.normals[c].neighbours)
+
+
+@pytest.mark.parametrize("product", [0, 1, 2])
+def test_the_bank_of_one_product(product: int) -> None:
+    bank = make_bank(products=3, with_places=1)
+    one = bank.of_product(product)
+    assert one.products == (f"product {product}",)
+    np.testing.assert_array_equal(one.scales, bank.scales[[product]])
+    assert one.normals == (bank.normals[product],)
+    assert one.calibration == (bank.calibration[product],)
+    again = read_bank(one.blob, "bank", one.version)
+    assert_same(again.normals[0].places, bank.normals[product].places)
+    assert again.manifest == one.manifest
+
+
 def test_the_version_is_the_hash_of_the_blob_and_reproducible() -> None:
     assert make_bank().version == make_bank().version == sha256(make_bank().blob)
     assert make_bank(seed=1).version != make_bank().version
-    turned = replace(make_bank(), embeddings=tuple(np.asfortranarray(e) for e in make_bank().embeddings))
-    assert turned.version == make_bank().version  # whatever the arrays' layout in memory
+    bank = make_bank()
+    turned = replace(
+        bank, normals=tuple(replace(one, neighbours=np.asfortranarray(one.neighbours)) for one in bank.normals)
+    )
+    assert not turned.normals[0].neighbours.flags.c_contiguous
+    assert turned.version == bank.version  # whatever the arrays' layout in memory
 
 
 def test_the_blob_is_no_pickle() -> None:
@@ -90,7 +137,7 @@ def test_the_blob_is_no_pickle() -> None:
 
 
 def test_every_flipped_bit_is_refused_by_the_version() -> None:
-    bank = make_bank(products=1, dimensions=1, count=1)
+    bank = make_bank(products=1, views=1, dimensions=1, neighbours=1)
     blob = bytearray(bank.blob)
     for place in range(len(blob)):
         blob[place] ^= 1 << (place % 8)
@@ -101,7 +148,7 @@ def test_every_flipped_bit_is_refused_by_the_version() -> None:
 
 
 def test_a_damaged_file_without_a_version_is_another_bank_or_one_sentence() -> None:
-    bank = make_bank(products=1, dimensions=1, count=1)
+    bank = make_bank(products=1, views=1, dimensions=1, neighbours=1)
     blob = bytearray(bank.blob)
     refusals: list[str] = []
     for place in range(len(blob)):
@@ -135,23 +182,38 @@ def changed(change: Callable[[dict[str, Any], dict[str, Any]], None]) -> bytes:
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        (lambda t, _: t.pop("mean"), r"holds the tensors \[.*\], not \[.*'mean'.*\]; fit the bank again"),
-        (lambda t, _: t.update(extra=t["mean"]), r"holds the tensors \[.*'extra'.*; fit the bank again"),
+        (lambda t, _: t.pop("1.mean"), r"holds the tensors \[.*\], not \[.*'1.mean'.*\]; fit the bank again"),
+        (lambda t, _: t.pop("scales"), r"holds the tensors \[.*\], not \[.*'scales'.*\]; fit the bank again"),
+        (lambda t, _: t.pop("0.places.mean"), r"holds the tensors \[.*\], not \[.*'0.places.mean'.*\]; fit the bank"),
+        (lambda t, _: t.update(extra=t["1.mean"]), r"holds the tensors \[.*'extra'.*; fit the bank again"),
         (
-            lambda t, _: t.update(mean=t["mean"][..., :2].copy()),
-            r"mean is float32\[2, 4, 1, 2\], not float32\[2, 4, 1, 3\]",
+            lambda t, _: t.update({"1.mean": t["1.mean"][..., :2].copy()}),
+            r"1\.mean is float32\[4, 2\], not float32\[4, 3\]",
         ),
-        (lambda t, _: t.update(mean=t["mean"].astype(np.float64)), r"mean is float64.*, not float32"),
         (
-            lambda t, _: t["embeddings.1"].__setitem__((0, 0, 0, 0), np.nan),
-            r"embeddings\.1 holds values that are no numbers",
+            lambda t, _: t.update({"0.places.mean": t["0.places.mean"][:, :1].copy()}),
+            r"0\.places\.mean is float32\[4, 1, 3\], not float32\[4, 4, 3\]",
         ),
+        (
+            lambda t, _: t.update(scales=t["scales"][:, :1].copy()),
+            r"scales is float32\[2, 1, 2\], not float32\[2, 2, 2\]",
+        ),
+        (lambda t, _: t.update({"1.mean": t["1.mean"].astype(np.float64)}), r"1\.mean is float64.*, not float32"),
+        (
+            lambda t, _: t["1.neighbours"].__setitem__((0, 0, 0), np.nan),
+            r"1\.neighbours holds values that are no numbers",
+        ),
+        (lambda t, _: t["scales"].__setitem__((1, 1, 1), 0), r"scales holds a spread that is not above 0"),
         (lambda _, m: m.update(products=["a"]), r"holds the tensors"),
+        (lambda _, m: m.update(detectors=["knn"]), r"scales is float32\[2, 2, 2\], not float32\[2, 1, 2\]"),
+        (lambda _, m: m.update(detectors=[]), r"detectors = \[\].*; the bank is from another version, fit it again"),
+        (lambda _, m: m.update(detectors=["knn", "svm"]), r"detectors\.1 = 'svm'"),
         (lambda _, m: m.update(products=[]), r"products = \[\].*; the bank is from another version, fit it again"),
         (lambda _, m: m.update(colour="red"), r"colour is unknown; .*; the bank is from another version, fit it again"),
         (lambda _, m: m.update(kind="quarterturn-engine"), r"kind = 'quarterturn-engine'"),
-        (lambda _, m: m["scoring"].update(method="svm"), r"scoring\.method = 'svm'"),
-        (lambda _, m: m["spec"].pop("side"), r"spec\.side is missing"),
+        (lambda _, m: m["scoring"].update(aggregate="max"), r"scoring\.aggregate = 'max'"),
+        (lambda _, m: m["scoring"].update(method="knn"), r"scoring\.method is unknown"),
+        (lambda _, m: m["spec"]["framing"].pop("side"), r"spec\.framing\.side is missing"),
     ],
 )
 def test_what_does_not_belong_in_a_bank_is_refused(
@@ -159,6 +221,14 @@ def test_what_does_not_belong_in_a_bank_is_refused(
 ) -> None:
     with pytest.raises(DataError, match=r"^bank\.safetensors: .*" + fault):
         read_bank(changed(change), "bank.safetensors")
+
+
+def test_a_bank_that_looks_at_each_position_has_gaussians_for_it_in_every_product() -> None:
+    bank = make_bank(detectors=("position", "knn"))
+    assert read_bank(bank.blob, "bank").manifest.detectors == ("position", "knn")
+    for with_places in (0, 1):
+        with pytest.raises(DataError, match=r"holds the tensors .*, not \[.*'1\.places\.mean'.*; fit the bank again"):
+            read_bank(make_bank(detectors=("position", "knn"), with_places=with_places).blob, "bank")
 
 
 @pytest.mark.parametrize("metadata", [None, {"other": "{}"}, {"manifest": "{"}, {"manifest": "[]"}])
@@ -177,37 +247,6 @@ def test_a_bank_belongs_to_its_engine() -> None:
         f"bank {bank.version[:12]} was made by engine eeeeeeeeeeee (numpy), but the engine here is ffffffffffff "
         "(openvino); fit the bank again through this engine"
     )
-    with pytest.raises(MismatchError, match=f"bank {bank.version[:12]} does not fit the engine: side 32 against 16"):
-        require_same_engine(bank, bank.manifest.spec.model_copy(update={"side": 32}), "e" * 64, "numpy")
-
-
-@pytest.mark.parametrize(("count", "dimensions"), [(200, 8), (12, 8), (5, 30), (2, 6)])
-def test_gaussians_agree_with_scikit_learn(count: int, dimensions: int) -> None:
-    rng = np.random.default_rng(count)
-    mixing = rng.normal(size=(dimensions, dimensions))
-    products = tuple(unit(rng, count + c, 2, 4, dimensions) @ mixing.astype(np.float32) for c in range(2))
-    gaussians = fit_gaussians(products)
-    assert gaussians.mean.dtype == gaussians.whitening.dtype == np.float32
-    for c, samples in enumerate(products):
-        for v in range(2):
-            for p in range(4):
-                oracle = OAS().fit(samples[:, v, p].astype(np.float64))
-                np.testing.assert_allclose(gaussians.mean[c, v, p], oracle.location_, rtol=1e-4, atol=1e-5)
-                whitening = gaussians.whitening[c, v, p].astype(np.float64)
-                whitened = whitening @ oracle.covariance_ @ whitening.T
-                np.testing.assert_allclose(whitened, np.eye(dimensions), atol=2e-3)
-
-
-def test_the_whitened_normals_have_unit_variance() -> None:
-    samples = unit(np.random.default_rng(3), 5000, 1, 1, 6)
-    gaussians = fit_gaussians((samples,))
-    whitened = (samples[:, 0, 0] - gaussians.mean[0, 0, 0]) @ gaussians.whitening[0, 0, 0].T
-    np.testing.assert_allclose(np.cov(whitened.T), np.eye(6), atol=0.05)
-
-
-def test_normals_that_do_not_vary_give_finite_gaussians() -> None:
-    one = unit(np.random.default_rng(4), 1, 1, 1, 4)
-    for samples in (one, np.repeat(one, 10, axis=0)):
-        gaussians = fit_gaussians((samples,))
-        assert np.isfinite(gaussians.whitening).all()
-        np.testing.assert_allclose(gaussians.mean[0, 0, 0], one[0, 0, 0], rtol=1e-6)
+    taller = bank.manifest.spec.model_copy(update={"framing": Framing(side=64)})
+    with pytest.raises(MismatchError, match=f"bank {bank.version[:12]} does not fit the engine: .*side=64.*side=32"):
+        require_same_engine(bank, taller, "e" * 64, "numpy")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.contract.calibration import conformal_threshold, pictures_needed, promise
+from worker.contract.calibration import conformal_p_value, conformal_threshold, pictures_needed, promise
 from worker.contract.errors import DataError
 
 RATES = [0.5, 0.25, 0.1, 0.05, 0.01, 0.005, 0.003, 0.001, 0.07, 1e-4]
@@ -53,7 +53,7 @@ def test_the_fewest_pictures_that_suffice(overkill: float) -> None:
     needed = pictures_needed(overkill)
     assert conformal_threshold(np.arange(needed), overkill) == needed - 1
     if needed > 1:
-        with pytest.raises(DataError, match=f"needs {needed} held-out good pictures.*add 1 or"):
+        with pytest.raises(DataError, match=rf"needs {needed} calibration pictures \(three quarters .*\), .*add 1 or"):
             conformal_threshold(np.arange(needed - 1), overkill)
 
 
@@ -69,11 +69,45 @@ def test_the_rate_that_the_error_names_does_suffice(count: int) -> None:
         conformal_threshold(np.zeros(count), 1e-5, "product 'ring'")
     text = str(caught.value)
     assert text.startswith(
-        f"product 'ring': an overkill of 0.001% needs 99999 held-out good pictures, but there are {count}"
+        "product 'ring': an overkill of 0.001% needs 99999 calibration pictures (three quarters of those held out), "
+        f"but there are {count}; add {99999 - count} or"
     )
     named = re.search(r"allow an overkill of ([\d.]+)% or more$", text)
     assert named
     conformal_threshold(np.zeros(count), round(float(named[1]) / 100, 6))
+
+
+@given(many, st.integers(-1, 31))
+def test_the_p_value_is_the_share_of_good_parts_at_least_as_high(scores: list[int], score: int) -> None:
+    """The part itself counted among them."""
+    among = [*scores, score]
+    expected = Fraction(sum(one >= score for one in among), len(among))
+    assert conformal_p_value(scores, score) == pytest.approx(float(expected), rel=1e-12)
+    assert 0 < conformal_p_value(np.array(scores, np.float32), float(score)) <= 1
+
+
+@given(many, rates)
+def test_a_part_beyond_the_threshold_is_one_whose_p_value_is_too_small(scores: list[int], overkill: float) -> None:
+    """Threshold and p-value say the same of every score there can be."""
+    try:
+        threshold = conformal_threshold(scores, overkill)
+    except DataError:
+        assert all(conformal_p_value(scores, score) > overkill for score in range(-1, 32))
+        return
+    for score in range(-1, 32):
+        rank = sum(one >= score for one in scores) + 1
+        assert conformal_p_value(scores, score) == pytest.approx(rank / (len(scores) + 1))
+        assert (score > threshold) == (Fraction(rank, len(scores) + 1) <= Fraction(str(overkill)))
+
+
+def test_p_values_of_good_parts_are_rarely_small() -> None:
+    """A p-value of at most α comes with probability of at most α: in a simulated plant, with ties."""
+    rng = np.random.default_rng(1)
+    drawn = np.round(rng.gamma(4.0, size=(4000, 60)), 1)
+    found = np.array([conformal_p_value(one[1:], one[0]) for one in drawn])
+    for overkill in (0.02, 0.05, 0.1, 0.5):
+        assert (found <= overkill).mean() <= overkill + 3 * math.sqrt(overkill * (1 - overkill) / len(found))
+    assert (found <= 0.1).mean() > 0.07
 
 
 def test_the_promise_in_words() -> None:

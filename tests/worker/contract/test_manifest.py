@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from worker.contract.errors import DataError, MismatchError
+from worker.contract.framing import Framing
 from worker.contract.manifest import (
     EmbeddingSpec,
     EngineManifest,
@@ -20,7 +21,7 @@ from worker.contract.manifest import (
     write_manifest,
 )
 
-SPEC = EmbeddingSpec(side=64, views=4, positions=1, dimensions=32)
+SPEC = EmbeddingSpec(framing=Framing(side=64), views=4, positions=1, dimensions=32)
 
 
 @pytest.fixture
@@ -93,7 +94,12 @@ def test_the_engine_hash_covers_what_the_embeddings_depend_on(manifest: EngineMa
     openvino = manifest.targets["openvino"]
     changes = {
         "another spec": {"spec": SPEC.model_copy(update={"dimensions": 16})},
-        "another contract": {"spec": SPEC.model_copy(update={"contract": 2})},
+        "another contract": {"spec": SPEC.model_copy(update={"contract": SPEC.contract + 1})},
+        "another side": {"spec": SPEC.model_copy(update={"framing": Framing(side=128)})},
+        "another fit": {"spec": SPEC.model_copy(update={"framing": Framing(side=64, fit="letterbox")})},
+        "tiles": {"spec": SPEC.model_copy(update={"framing": Framing(side=64, fit="tiles")})},
+        "more tiles": {"spec": SPEC.model_copy(update={"framing": Framing(side=64, fit="tiles", tiles=2)})},
+        "a learned detector": {"spec": SPEC.model_copy(update={"learned": True})},
         "another file": {"files": {**manifest.files, "model.bin": "d" * 64}},
         "another precision": {
             "targets": {**manifest.targets, "openvino": openvino.model_copy(update={"precision": "float16"})}
@@ -117,3 +123,15 @@ def test_two_specs_that_differ_are_refused_with_both_values() -> None:
     assert str(caught.value) == (
         "the bank does not fit the engine: views 4 against 8, dimensions 32 against 16; make both from one model"
     )
+    tiled = SPEC.model_copy(update={"framing": Framing(side=64, fit="tiles", tiles=2), "learned": True})
+    with pytest.raises(
+        MismatchError, match=r"framing side=64 fit='stretch'.* against .*tiles=2, learned False against"
+    ):
+        require_same_spec(SPEC, tiled, "the engine", "the bank")
+
+
+def test_the_side_of_a_spec_is_that_of_its_framing() -> None:
+    assert SPEC.side == 64
+    again = EmbeddingSpec.model_validate_json(SPEC.model_dump_json())
+    assert (again, again.side) == (SPEC, 64)
+    assert "side" not in json.loads(SPEC.model_dump_json())  # said once, by the framing

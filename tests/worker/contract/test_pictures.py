@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from worker.contract.errors import DataError
 from worker.contract.pictures import TestPicture as Labelled
-from worker.contract.pictures import good_pictures, hold_out, list_pictures
+from worker.contract.pictures import good_pictures, hold_out, list_pictures, mask_path, split_held_out
 from worker.contract.pictures import test_pictures as labelled_pictures
 
 
@@ -90,6 +90,54 @@ def test_test_pictures_never_count_as_good(tmp_path: Path) -> None:
     assert names(good_pictures(root), root) == {"screw": ["train/0.png"]}
 
 
+def masks(root: Path) -> dict[str, str | None]:
+    found = {picture.path: mask_path(root, picture) for picture in labelled_pictures(root)}
+    return {str(at.relative_to(root)): mask and str(mask.relative_to(root)) for at, mask in found.items()}
+
+
+def test_masks_lie_beside_the_test_folder_under_either_name(tmp_path: Path) -> None:
+    root = touch(
+        tmp_path / "screw",
+        "train/good/0.png",
+        "test/good/0.png",
+        "test/scratch/0.jpg",
+        "test/scratch/1.png",
+        "test/scratch/2.png",
+        "test/scratch/left/3.png",
+        "ground_truth/scratch/0.png",
+        "ground_truth/scratch/1_mask.png",
+        "ground_truth/scratch/left/3_mask.png",
+        "ground_truth/dent/2.png",
+    )
+    (root / "ground_truth/scratch/2_mask.png").mkdir()
+    assert masks(root) == {
+        "test/good/0.png": None,
+        "test/scratch/0.jpg": "ground_truth/scratch/0.png",
+        "test/scratch/1.png": "ground_truth/scratch/1_mask.png",
+        "test/scratch/2.png": None,
+        "test/scratch/left/3.png": "ground_truth/scratch/left/3_mask.png",
+    }
+
+
+def test_masks_of_several_products(tmp_path: Path) -> None:
+    root = touch(
+        tmp_path,
+        "nut/train/good/0.png",
+        "nut/test/bent/0.png",
+        "nut/ground_truth/bent/0_mask.png",
+        "bolt/train/good/0.png",
+        "bolt/test/bent/0.png",
+    )
+    assert masks(root) == {"nut/test/bent/0.png": "nut/ground_truth/bent/0_mask.png", "bolt/test/bent/0.png": None}
+
+
+def test_products_only_have_no_masks(tmp_path: Path) -> None:
+    root = touch(tmp_path, "train/a/0.png", "test/a/1.png")
+    assert masks(root) == {"test/a/1.png": None}
+    elsewhere = Labelled(tmp_path.parent / "test/a/1.png", "a", "dent")
+    assert mask_path(root, elsewhere) is None
+
+
 def test_folders_without_pictures(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -134,3 +182,31 @@ def test_neighbours_fall_on_both_sides() -> None:
 def test_a_larger_share_holds_out_the_same_and_more() -> None:
     pictures = [Path(f"{number:03}.png") for number in range(100)]
     assert set(hold_out(pictures, 0.1)[1]) < set(hold_out(pictures, 0.3)[1])
+
+
+@given(file_names, st.randoms())
+def test_held_out_pictures_are_split_to_choose_by_and_to_calibrate_with(pictures: list[Path], random: object) -> None:
+    choice, calibration = split_held_out(pictures)
+    assert sorted(choice + calibration) == sorted(pictures)  # none in both, none lost
+    assert choice == sorted(choice)
+    assert calibration == sorted(calibration)
+    assert len(choice) == min(len(pictures), max(1, len(pictures) // 4))
+    shuffled = list(pictures)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert split_held_out([Path("/elsewhere") / path for path in shuffled]) == (
+        [Path("/elsewhere") / path for path in choice],
+        [Path("/elsewhere") / path for path in calibration],
+    )
+
+
+@pytest.mark.parametrize(("count", "to_choose"), [(1, 1), (2, 1), (3, 1), (7, 1), (8, 2), (266, 66), (268, 67)])
+def test_a_quarter_is_to_choose_by(count: int, to_choose: int) -> None:
+    choice, calibration = split_held_out([Path(f"{number:03}.png") for number in range(count)])
+    assert (len(choice), len(calibration)) == (to_choose, count - to_choose)
+
+
+def test_both_parts_of_the_held_out_pictures_are_spread_over_them() -> None:
+    choice, _ = split_held_out([Path(f"{number:03}.png") for number in range(200)])
+    numbers = [int(path.stem) for path in choice]
+    for start in range(0, 200, 50):
+        assert 4 <= sum(start <= number < start + 50 for number in numbers) <= 22

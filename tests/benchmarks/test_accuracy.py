@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from benchmarks import accuracy
+from demo.config import DemoSettings
+from tests.parts import png
+from worker.contract.errors import DataError
+from worker.contract.pictures import test_pictures as labelled_pictures
+
+SMALL = (
+    "train.data.side=64",
+    "train.architecture.local=true",
+    "train.crops.side=64",
+    "train.architecture.width=4",
+    "train.architecture.hidden=16",
+    "train.architecture.dimensions=8",
+    "train.epochs=0",
+    "train.precision=float32",
+    "bank.overkill=0.2",
+)
+
+
+def row(**changes: Any) -> dict[str, Any]:
+    measured = dict.fromkeys(("average_precision", "recall_at_1", "overkill", "pixel_auroc", "aupro", "peak_in_mask"))
+    return {
+        "folder": "/sets/mvtec/screw",
+        "matched": True,
+        "settings": "a1",
+        "variant": "trained",
+        "seed": 0,
+        "overrides": ["train.epochs=9"],
+        "epochs": 9,
+        "target": "openvino",
+        "good": 4,
+        "bad": 5,
+        "masks": 0,
+        "auroc": 0.9,
+        "promised": 0.01,
+        "detectors": "knn",
+        "choice": 0.8,
+        "worth": {},
+        "training_cpu_s": 60.0,
+        **measured,
+        **changes,
+    }
+
+
+def lines_of(rows: list[dict[str, Any]], chosen_on: str = "screw") -> list[str]:
+    return accuracy.table(rows, [chosen_on]).splitlines()
+
+
+def test_the_table_says_means_and_ranges() -> None:
+    rows = [
+        row(auroc=0.90, aupro=0.5, overkill=0.01, detectors="knn", choice=0.7),
+        row(auroc=0.99, aupro=0.7, overkill=0.03, detectors="position+learned", choice=0.8, seed=1),
+        row(auroc=0.93, aupro=0.6, overkill=0.02, detectors="knn", choice=None, seed=2),
+        row(auroc=0.60, variant="untrained"),
+        {**row(variant="probe", seed=None), "finding": "brightness alone separates"},
+    ]
+    lines = lines_of(rows)
+    assert lines[0].startswith("Settings were chosen on screw")
+    trained, untrained = [line.split(" | ") for line in lines if line.startswith("| mvtec/screw")]
+    assert trained[:3] == ["| mvtec/screw\\*†", "trained", "0.940 (0.900–0.990)"]
+    assert trained[5:10] == ["2.0% (1.0%)", "–", "0.600", "–", "knn 2×, position+learned 1×"]
+    assert trained[10:] == ["0.750", "60 |"]
+    assert untrained[1:3] == ["untrained", "0.600 (0.600–0.600)"]
+    assert lines[-1].startswith("- mvtec/screw\\*†, settings a1; 4 good, 5 bad, 0 masks; 3 seeds; 9 epochs")
+    assert lines[-1].endswith("probe: brightness alone separates")
+    heads, rule = (next(line for line in lines if line.startswith(start)) for start in ("| set", "|---"))
+    assert heads.count("|") == rule.count("|") == " | ".join(trained).count("|")
+
+
+def test_other_settings_and_unmatched_copies_get_lines_of_their_own() -> None:
+    lines = lines_of([row(), row(settings="b2"), row(matched=False), row(folder="/sets/x/y")], chosen_on="tile")
+    assert [line.split(" | ")[0] for line in lines if line.startswith("| ") and " trained " in line] == [
+        "| mvtec/screw†",
+        "| mvtec/screw†",
+        "| mvtec/screw",
+        "| x/y†",
+    ]
+
+
+def test_discarded_trainings_are_counted() -> None:
+    rows = [row(worth={"trained": 0.8, "untrained": 0.9}), row(seed=1, worth={"trained": 0.9, "untrained": 0.8})]
+    assert "discarded, in 1 of them" in lines_of(rows)[-1]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A set whose pictures were all taken under another lamp; defects are dark spots, one has a mask."""
+    rng = np.random.default_rng(0)
+    root = tmp_path / "plant" / "ring"
+    for place, count in (("train/good", 24), ("test/good", 4), ("test/spot", 4)):
+        (root / place).mkdir(parents=True)
+        for number in range(count):
+            picture = rng.integers(60, 100, (48, 64, 3)).astype(np.float64)
+            if place == "test/spot":
+                picture[8:20, 8:24] = 5
+            lamp = rng.uniform(0.6, 1.6)
+            (root / place / f"{number}.png").write_bytes(png((picture * lamp).astype(np.uint8)))
+    (root / "ground_truth" / "spot").mkdir(parents=True)
+    mask = np.zeros((48, 64), np.uint8)
+    mask[8:20, 8:24] = 255
+    cv2.imwrite(str(root / "ground_truth" / "spot" / "1_mask.png"), mask)
+    return root
+
+
+def grey(path: Path) -> np.ndarray:
+    """Weights of ITU-R BT.601."""
+    picture = cv2.imread(str(path)).astype(float)[..., ::-1]
+    return picture @ [0.299, 0.587, 0.114]
+
+
+def test_brightness_is_matched_and_nothing_else_changes(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy" / "ring"
+    accuracy.match_brightness(folder, copy)
+    wanted = np.median([np.median(grey(path)) for path in (folder / "train").rglob("*.png")])
+    pictures = [*(folder / "train").rglob("*.png"), *(one.path for one in labelled_pictures(folder))]
+    assert len(pictures) == 32
+    for path in pictures:
+        before, after = grey(path), grey(copy / path.relative_to(folder))
+        assert np.median(after) == pytest.approx(wanted, abs=1)
+        np.testing.assert_allclose(after, before * wanted / np.median(before), atol=2)  # a gain: contrast goes with it
+    mask = Path("ground_truth/spot/1_mask.png")
+    assert (copy / mask).read_bytes() == (folder / mask).read_bytes()
+    assert {path.relative_to(folder) for path in folder.rglob("*.*")} == {
+        path.relative_to(copy) for path in copy.rglob("*.*")
+    }
+
+
+def test_a_run_takes_the_whole_way(folder: Path, tmp_path: Path) -> None:
+    arguments = accuracy.parse([str(folder), *(f"--set={one}" for one in SMALL)])
+    found = accuracy.run(accuracy.settings_for(arguments, folder, tmp_path / "run"))
+    assert (found["good"], found["bad"], found["masks"]) == (4, 4, 1)
+    assert (found["epochs"], found["promised"], found["target"]) == (0, 0.2, "openvino")
+    for name in ("auroc", "average_precision", "recall_at_1", "overkill", "pixel_auroc", "aupro", "choice"):
+        assert 0 <= found[name] <= 1, name
+    assert found["peak_in_mask"] in (0, 1)
+    assert set(found["detectors"].split("+")) <= {"mahalanobis", "position", "knn", "learned"}
+    assert found["training_cpu_s"] > 0
+    json.dumps(found)
+
+
+def test_runs_are_written_once(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken: list[tuple[int, int, str]] = []
+
+    def run(settings: DemoSettings) -> dict[str, Any]:
+        assert settings.build.model == settings.train.out
+        assert (settings.bank.data, settings.bank.engine.path) == (settings.train.data.path, settings.build.out)
+        taken.append((settings.train.epochs, settings.train.seed, settings.train.data.path.name))
+        if len(taken) == 3:
+            raise DataError("ring: is cut off")
+        return {name: value for name, value in row().items() if name not in (*accuracy.KEY, "overrides")}
+
+    monkeypatch.setattr(accuracy, "run", run)
+    arguments = [str(folder), "--out", str(tmp_path / "out"), "--seeds", "2", "--match-brightness"]
+    with pytest.raises(SystemExit, match="error: ring: is cut off"):
+        accuracy.main([*arguments, "--set=train.epochs=5"])
+    assert taken == [(5, 0, "ring"), (0, 0, "ring"), (5, 1, "ring")]
+    accuracy.main([*arguments, "--set=train.epochs=5"])
+    assert taken[3:] == [(5, 1, "ring"), (0, 1, "ring")]
+    accuracy.main([*arguments, "--set=train.epochs=5", "--set=train.seed=7"])  # the seeds are ours
+    assert len(taken) == 5
+    accuracy.main([*arguments, "--set=train.epochs=6"])
+    assert taken[5:] == [(6, 0, "ring"), (0, 0, "ring"), (6, 1, "ring"), (0, 1, "ring")]
+    capsys.readouterr()
+    accuracy.main(["--table", "--out", str(tmp_path / "out")])
+    printed = capsys.readouterr().out
+    assert printed == (tmp_path / "out" / "table.md").read_text()
+    assert printed.count("| plant/ring† |") == 4
+    assert printed.count("; probe: ") == 2
+
+
+def test_faults_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match=r"error: .*nowhere: there is no such folder; check the path"):
+        accuracy.main([str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit):
+        accuracy.main(["--out", str(tmp_path / "out")])
+    assert "name a folder to measure, or --table" in capsys.readouterr().err

@@ -1,0 +1,100 @@
+"""From picture files to embeddings and distances, for fitting a bank and for judging an encoder by the same means."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from worker.contract.bank import ScoringSettings
+from worker.contract.detectors import Array, Detector, Normal
+from worker.contract.fitting import NormalFit
+from worker.contract.framing import Frames, Layout, Picture, cut
+from worker.contract.manifest import EmbeddingSpec
+from worker.contract.preprocess import Region, read_picture
+from worker.contract.scoring import read
+from worker.contract.synthetic import spoil_all
+
+Embed = Callable[[Frames], Array]
+OnProgress = Callable[[int], object]
+
+SPOILED = 2
+"""Copies of each picture to choose by, each with another defect pasted in."""
+
+_BATCH = 16  # pictures embedded at once
+_AHEAD = 2  # batches read while the encoder is at work
+
+
+class Embedder:
+    """Sends pictures through an encoder, in batches; the next ones are read while it is at work.
+
+    Args:
+        spec: what the embeddings mean.
+        embed: (N, S, S, 3) uint8 frames -> (N, V, P, D) float32 of unit length.
+        region: the part of each picture to look at.
+        on_progress: called with the number of pictures that were just embedded.
+    """
+
+    def __init__(
+        self, spec: EmbeddingSpec, embed: Embed, region: Region | None = None, on_progress: OnProgress | None = None
+    ) -> None:
+        self._spec = spec
+        self._embed = embed
+        self._region = region
+        self._on_progress = on_progress or (lambda _: None)
+
+    def read(self, paths: Sequence[Path]) -> Iterator[list[Picture]]:
+        """The pictures of `paths`, cropped to the region, in batches.
+
+        Raises:
+            DataError: a file cannot be read or is no picture.
+        """
+
+        def decode(start: int) -> list[Picture]:
+            return [read_picture(path, self._region) for path in paths[start : start + _BATCH]]
+
+        starts = iter(range(0, len(paths), _BATCH))
+        with ThreadPoolExecutor(_AHEAD, thread_name_prefix="decode") as pool:
+            pending = deque(pool.submit(decode, start) for start in islice(starts, _AHEAD))
+            while pending:
+                pictures = pending.popleft().result()
+                pending.extend(pool.submit(decode, start) for start in islice(starts, 1))
+                yield pictures
+
+    def spoiled(self, paths: Sequence[Path]) -> Iterator[list[Picture]]:
+        """The pictures of `paths` with defects pasted in."""
+        for seed in range(SPOILED):
+            for batch in self.read(paths):
+                yield [picture for picture, _ in spoil_all(batch, seed)]
+
+    def embed(self, batches: Iterator[list[Picture]]) -> Iterator[tuple[Array, list[Layout]]]:
+        """The embeddings (N, V, P, D) of each batch's tiles, and the layout of each picture."""
+        for pictures in batches:
+            parts = [cut(picture, self._spec.framing) for picture in pictures]
+            yield self._embed(np.concatenate([frames for frames, _ in parts])), [layout for _, layout in parts]
+            self._on_progress(len(pictures))
+
+    def fit(self, paths: Sequence[Path], coreset: int) -> Normal:
+        """What the good parts of `paths`, one or more, look like."""
+        batches = self.embed(self.read(paths))
+        embeddings, layouts = next(batches)
+        fit = NormalFit(self._spec, len(paths) * len(embeddings) // len(layouts), coreset)
+        fit.add(embeddings, layouts)
+        for embeddings, layouts in batches:
+            fit.add(embeddings, layouts)
+        return fit.build()
+
+    def distances(
+        self, batches: Iterator[list[Picture]], normal: Normal, scoring: ScoringSettings, detectors: Sequence[Detector]
+    ) -> Array:
+        """(n, K) the distances of n pictures by each detector."""
+        raw = [
+            reading.raw[0]
+            for embeddings, layouts in self.embed(batches)
+            for reading in read(embeddings, layouts, [normal], scoring, detectors)
+        ]
+        return np.stack(raw)

@@ -1,0 +1,171 @@
+"""From a picture to the square frames that an engine takes, and from values per grid position back to the picture.
+
+Everything is laid on a lattice of units: a frame is 16 x 16 units, and a picture, scaled, is a whole number of units
+high and wide. So the grid cells of overlapping tiles coincide, and no value has to be interpolated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isqrt
+from typing import Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, model_validator
+
+from worker.contract.errors import FrameError
+from worker.contract.settings import Settings
+
+UNITS = 16  # a frame's side in units
+OVERLAP = 2  # what neighbouring tiles share at least, in units: a defect on a seam lies within one of them
+MAX_TILES = 64  # of one picture: they pass through the engine together
+
+Picture = npt.NDArray[np.uint8]  # (H, W, 3) RGB
+Frames = npt.NDArray[np.uint8]  # (T, side, side, 3) RGB
+
+
+class Framing(Settings):
+    """How a picture becomes square frames: squashed, whole with mirrored margins, or in overlapping tiles."""
+
+    side: int = Field(ge=32, multiple_of=UNITS, description="of a frame, in pixels")
+    fit: Literal["stretch", "letterbox", "tiles"] = "stretch"
+    tiles: int = Field(default=1, ge=1, le=isqrt(MAX_TILES), description="that span the picture's shorter side")
+
+    @model_validator(mode="after")
+    def _tiles_need_their_fit(self) -> Framing:
+        if self.fit != "tiles" and self.tiles != 1:
+            raise ValueError(f"tiles = {self.tiles} has no effect with fit '{self.fit}'; set fit to 'tiles'")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the tiles of one picture lie, in units of side/16 pixels of the scaled picture.
+
+    `height` and `width` are the picture's; `corners` are the (row, column) of each tile's upper left corner, in the
+    order of the frames, and negative where a letterbox has its margin.
+    """
+
+    height: int
+    width: int
+    corners: tuple[tuple[int, int], ...]
+
+    def stitch(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The values of all tiles as one map of the picture, overlaps averaged and margins cut off.
+
+        Args:
+            values: (T, ..., P), tile by tile the values at P = G·G positions, row by row; G divides 16 or is a
+                multiple of it.
+
+        Returns:
+            (..., height·r, width·r) with r = max(1, G/16) cells a unit, a copy; or (..., G, G), a view into `values`,
+            where one tile is the whole picture.
+
+        Raises:
+            ValueError: T is not the number of tiles, or P is no such square.
+        """
+        grid = isqrt(values.shape[-1])
+        if values.shape[0] != len(self.corners) or grid**2 != values.shape[-1] or (UNITS % grid and grid % UNITS):
+            raise ValueError(
+                f"values {values.shape} are not (T, ..., G·G) for T = {len(self.corners)} tiles "
+                f"and a G that divides {UNITS} or is a multiple of it"
+            )
+        cells = values.reshape(*values.shape[:-1], grid, grid)
+        if self == WHOLE:
+            return cells[0, ...]
+        if grid < UNITS:
+            cells = cells.repeat(UNITS // grid, axis=-2).repeat(UNITS // grid, axis=-1)
+        per_unit = max(1, grid // UNITS)
+        total = np.zeros((*values.shape[1:-1], self.height * per_unit, self.width * per_unit), np.float32)
+        times = np.zeros(total.shape[-2:], np.float32)
+        for tile, (row, column) in zip(cells, self.corners, strict=True):
+            rows, tile_rows = _common(row, self.height, per_unit)
+            columns, tile_columns = _common(column, self.width, per_unit)
+            total[..., rows, columns] += tile[..., tile_rows, tile_columns]
+            times[rows, columns] += 1
+        total /= times
+        return total
+
+
+WHOLE = Layout(UNITS, UNITS, ((0, 0),))
+"""The layout of a picture that is one frame."""
+
+
+def cut(picture: Picture, framing: Framing) -> tuple[Frames, Layout]:
+    """The frames (T, side, side, 3) uint8 of a picture (H, W, 3) uint8 RGB, a copy, and where they lie in it.
+
+    Raises:
+        FrameError: `too_elongated`, if the picture takes more than `MAX_TILES` tiles.
+    """
+    if framing.fit == "stretch":
+        return resize(picture, framing.side, framing.side)[np.newaxis], WHOLE
+    if framing.fit == "letterbox":
+        return _letterbox(picture, framing.side)
+    return _cut_tiles(picture, framing)
+
+
+def resize(picture: Picture, height: int, width: int) -> Picture:
+    """`picture` (H, W, 3) uint8 as (height, width, 3), a copy.
+
+    Shrinks with area averaging, so that thin structures do not alias away, and enlarges bilinearly.
+    """
+    # In two steps: OpenCV averages areas only where both sides shrink, and a long thin picture would alias.
+    smaller = (min(picture.shape[1], width), min(picture.shape[0], height))
+    shrunk = cv2.resize(picture, smaller, interpolation=cv2.INTER_AREA)
+    return cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
+
+
+def _letterbox(picture: Picture, side: int) -> tuple[Frames, Layout]:
+    """One frame with the whole picture in its middle; the margins mirror it, so that no edge is made up."""
+    longer = max(picture.shape[:2])
+    height, width = (max(1, round(UNITS * length / longer)) for length in picture.shape[:2])
+    top, left = (UNITS - height) // 2, (UNITS - width) // 2
+    bottom, right = UNITS - height - top, UNITS - width - left
+    unit = side // UNITS
+    scaled = resize(picture, height * unit, width * unit)
+    frame = cv2.copyMakeBorder(
+        scaled, top * unit, bottom * unit, left * unit, right * unit, borderType=cv2.BORDER_REFLECT_101
+    )
+    return frame.astype(np.uint8, copy=False)[np.newaxis], Layout(height, width, ((-top, -left),))
+
+
+def _cut_tiles(picture: Picture, framing: Framing) -> tuple[Frames, Layout]:
+    """Overlapping tiles in row-major order."""
+    shorter = min(picture.shape[:2])
+    spanned = framing.tiles * (UNITS - OVERLAP) + OVERLAP
+    height, width = (round(spanned * length / shorter) for length in picture.shape[:2])
+    needed = _tiles_along(height) * _tiles_along(width)
+    if needed > MAX_TILES:
+        raise FrameError(
+            "too_elongated",
+            f"the picture is {picture.shape[1]}x{picture.shape[0]} and takes {needed} tiles, more than {MAX_TILES}; "
+            "look at a less elongated region, or set fewer tiles",
+        )
+    layout = Layout(height, width, tuple((row, column) for row in _starts(height) for column in _starts(width)))
+    unit = framing.side // UNITS
+    scaled = resize(picture, height * unit, width * unit)
+    corners = ((row * unit, column * unit) for row, column in layout.corners)
+    frames = [scaled[y : y + framing.side, x : x + framing.side] for y, x in corners]
+    return np.stack(frames), layout
+
+
+def _tiles_along(length: int) -> int:
+    """How few tiles cover `length` >= 16 units and overlap by `OVERLAP` at least."""
+    return -((OVERLAP - length) // (UNITS - OVERLAP))
+
+
+def _starts(length: int) -> list[int]:
+    """The first unit of each tile along `length` units: evenly spread, the first at 0, the last flush at the end."""
+    gaps = _tiles_along(length) - 1
+    return [tile * (length - UNITS) // gaps for tile in range(gaps + 1)] if gaps else [0]
+
+
+def _common(start: int, length: int, per_unit: int) -> tuple[slice, slice]:
+    """What a tile that begins at `start` shares with `length` units, in cells of the picture and of the tile."""
+    first, end = max(start, 0), min(start + UNITS, length)
+    return (
+        slice(first * per_unit, end * per_unit),
+        slice((first - start) * per_unit, (end - start) * per_unit),
+    )
