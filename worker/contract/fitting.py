@@ -81,7 +81,8 @@ def choose_detectors(
 
     Real defects are of more kinds than pasted ones, so of all combinations that find nearly as many as the best one
     (an AUROC of 0.03 less at most), the one with most detectors is taken, and of several such the best. A detector
-    that does no better than chance alone (an AUROC below 0.52) is left out, unless all are.
+    that does no better than chance alone (an AUROC below 0.52) is left out, unless all are. `learned` was trained on
+    pasted defects, so they overrate it: it never judges alone.
 
     Args:
         detectors: the K to choose from.
@@ -102,8 +103,9 @@ def choose_detectors(
 
     everyone = range(len(detectors))
     table = {c: found(c) for size in range(1, len(detectors) + 1) for c in itertools.combinations(everyone, size)}
-    useful = {k for k in everyone if table[(k,)] >= _USEFUL} or set(everyone)
-    candidates = [places for places in table if useful.issuperset(places)]
+    together = [places for places in table if len(detectors) == 1 or [detectors[k] for k in places] != ["learned"]]
+    useful = {k for k in everyone if table[(k,)] >= _USEFUL}
+    candidates = [places for places in together if useful.issuperset(places)] or together
     best = max(table[places] for places in candidates)
     nearly = [places for places in candidates if table[places] >= best - _NEARLY]
     chosen = max(nearly, key=lambda places: (len(places), table[places]))

@@ -226,6 +226,18 @@ def test_the_most_detectors_that_find_nearly_as_many_are_taken_and_of_those_the_
     assert "+".join(chosen) == best
 
 
+@pytest.mark.parametrize(("second", "chosen"), [(1.0, ("knn", "learned")), (0.0, ("mahalanobis", "knn", "learned"))])
+def test_learned_never_judges_alone(second: float, chosen: tuple[Detector, ...]) -> None:
+    """It was trained on pasted defects; the best of the others joins it, be it as bad as chance."""
+    rng = np.random.default_rng(0)
+    three: tuple[Detector, ...] = ("mahalanobis", "knn", "learned")
+    found, table = choose_detectors(three, [drawn(rng, [CLEAN], 200)], [drawn(rng, [(0, second, 3)], 200)])
+    assert max(table, key=lambda name: table[name]) == "learned"
+    assert found == chosen
+    only, _ = choose_detectors(("learned",), [drawn(rng, [(0,)], 50)], [drawn(rng, [(3,)], 50)])
+    assert only == ("learned",)
+
+
 def test_every_product_counts_alike_however_many_pictures_it_has() -> None:
     """A thousand pictures of one product do not outvote two products of which there are few."""
     rng = np.random.default_rng(4)
