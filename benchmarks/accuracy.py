@@ -26,7 +26,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from demo.config import DemoSettings
+from demo.config import DemoSettings, settings_for
 from engine_build.build import build
 from trainer.train import train
 from worker.assemble import open_engine
@@ -34,7 +34,6 @@ from worker.contract.errors import QuarterturnError
 from worker.contract.manifest import ModelManifest, read_manifest
 from worker.contract.pictures import good_pictures, list_pictures, test_pictures
 from worker.contract.preprocess import read_picture
-from worker.contract.settings import load_settings
 from worker.evaluate import evaluate
 from worker.fit import fit_bank, split_pictures
 from worker.options import add_config
@@ -88,7 +87,7 @@ def measure(folder: Path, arguments: argparse.Namespace, results: Path) -> None:
     matched: bool = arguments.match_brightness
 
     def settings_of(data: Path, out: Path, *more: str) -> DemoSettings:
-        return settings_for(arguments, data, out, *more)
+        return settings_for(arguments.config, data, out, [*arguments.overrides, *more])
 
     fingerprint = fingerprint_of(settings_of(folder, results.parent))
 
@@ -144,20 +143,6 @@ def run(settings: DemoSettings) -> Row:
         "target": found.target,
         "unreadable": len(found.unreadable),
     }
-
-
-def settings_for(arguments: argparse.Namespace, data: Path, out: Path, *more: str) -> DemoSettings:
-    """The settings file with the folders of every step filled in, then what the user and `more` override."""
-    places = [
-        f"train.data.path={data}",
-        f"train.out={out / 'model'}",
-        f"build.model={out / 'model'}",
-        f"build.out={out / 'engine'}",
-        f"bank.data={data}",
-        f"bank.engine.path={out / 'engine'}",
-        f"bank.out={out / 'line.bank'}",
-    ]
-    return load_settings(arguments.config, DemoSettings, [*places, *arguments.overrides, *more])
 
 
 def fingerprint_of(settings: DemoSettings) -> str:

@@ -13,7 +13,7 @@ import yaml
 from rich.console import Console
 from rich.progress import track
 
-from demo.config import DemoSettings
+from demo.config import DemoSettings, settings_for
 from demo.render import render_line
 from demo.stream import Result, camera_of, lay_out, through_folder, through_kafka
 from demo.summary import print_summary, streamed_evaluation
@@ -23,7 +23,7 @@ from worker.assemble import open_engine, open_store
 from worker.config import WorkerSettings
 from worker.contract.bank import Bank
 from worker.contract.pictures import TestPicture, test_pictures
-from worker.contract.settings import load_settings, parse_settings
+from worker.contract.settings import parse_settings
 from worker.evaluate import evaluate
 from worker.figures import Evaluation
 from worker.fit import fit_bank, split_pictures, write_bank_file
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
     console = Console(highlight=False)
     out: Path = arguments.out
     data: Path = arguments.data or out / "parts"
-    settings = _settings(arguments, out, data)
+    settings = settings_for(arguments.config, data, out, arguments.overrides)
     if arguments.data is None:
         console.rule(f"1. Render parts into {data}")
         render_line(data, seed=settings.train.seed)
@@ -57,8 +57,8 @@ def run(arguments: argparse.Namespace) -> None:
     evaluation = streamed_evaluation(results, truth, bank, settings.bank.overkill)
     console.rule("6. Compare with an encoder that learned nothing")
     untrained = [
-        _evaluate(_settings(arguments, out / "untrained", data, "train.epochs=0", f"train.seed={seed}"), pictures)
-        for seed in range(settings.untrained)
+        _evaluate(settings_for(arguments.config, data, out / "untrained", [*arguments.overrides, *changes]), pictures)
+        for changes in (("train.epochs=0", f"train.seed={seed}") for seed in range(settings.untrained))
     ]
     console.rule("7. Report")
     write_report(evaluation, out / "report.html")
@@ -66,21 +66,6 @@ def run(arguments: argparse.Namespace) -> None:
     console.print(f"{len(results)} frames, {_frames_per_s(results):.0f} frames/s")
     for what, name in (("report", "report.html"), ("worker's settings", "worker.yaml"), ("worker's log", "worker.log")):
         console.print(f"{what}: {out / name}", soft_wrap=True)
-
-
-def _settings(arguments: argparse.Namespace, out: Path, data: Path, *more: str) -> DemoSettings:
-    """The settings file with the folders of every step filled in, then what the user and `more` override."""
-    model, engine, bank = out / "model", out / "engine", out / "line.bank"
-    places = [
-        f"train.data.path={data}",
-        f"train.out={model}",
-        f"build.model={model}",
-        f"build.out={engine}",
-        f"bank.data={data}",
-        f"bank.engine.path={engine}",
-        f"bank.out={bank}",
-    ]
-    return load_settings(arguments.config, DemoSettings, [*places, *arguments.overrides, *more])
 
 
 def _fit(settings: DemoSettings) -> Bank:

@@ -27,7 +27,7 @@ FLOORS: list[tuple[str, ...]] = [
         "worker.options",
         "worker.twins",
     ),
-    ("worker.engine", "worker.bankstore", "worker.transport", "worker.judge", "worker.cues", "trainer"),
+    ("worker.engine", "worker.bankstore", "worker.transport", "worker.judge", "worker.masks", "worker.cues", "trainer"),
     ("worker.inspector", "engine_build"),
     ("worker.service", "worker.fit", "worker.findings", "worker.probe", "worker.evaluate", "worker.report"),
     ("worker.assemble",),

@@ -7,11 +7,10 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import Progress
@@ -23,14 +22,14 @@ from worker.config import CameraSettings, WorkerSettings
 from worker.contract.bank import Bank
 from worker.contract.calibration import promise
 from worker.contract.errors import ConfigError, DataError
-from worker.contract.pictures import GOOD, TestPicture, mask_path, test_pictures
-from worker.contract.preprocess import Region, read_picture
+from worker.contract.pictures import GOOD, TestPicture, test_pictures
+from worker.contract.preprocess import Region
 from worker.engine.base import Engine
 from worker.events import Frame, Outcome, Position, Verdict
-from worker.figures import OVERKILLS, Evaluation, Figures, Inspected, Localisation, Swapped, Unreadable
+from worker.figures import OVERKILLS, Evaluation, Figures, Inspected, Swapped, Unreadable
 from worker.fit import read_bank_file
 from worker.inspector import Inspector
-from worker.localisation import Mask, read_mask
+from worker.masks import localise
 from worker.options import add_config, read_config
 from worker.report import write_report
 
@@ -141,7 +140,7 @@ def evaluate(
             if not isinstance(outcome, Verdict)
         ],
         swapped=_swapped_figures(outcomes[len(pictures) :]),
-        localisation=_localisation(data, verdicts, region) if data else None,
+        localisation=localise(data, [(one, v.heat) for one, v in verdicts], region) if data else None,
         region=region,
     )
 
@@ -267,66 +266,6 @@ def _inspected(picture: TestPicture, verdict: Verdict) -> Inspected:
         nearest=data.predicted_product,
         heat=verdict.heat if verdict.heat.size > 1 else None,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _MaskFile:
-    """The mask of a picture (height, width) of which `region` was looked at; no `path`: an empty one."""
-
-    path: Path | None
-    height: int
-    width: int
-    region: Region | None
-
-    def read(self) -> Mask:
-        size = (self.height, self.width)
-        mask = read_mask(self.path, *size) if self.path else np.zeros(size, np.bool_)
-        seen = self.region or Region(x=0, y=0, width=self.width, height=self.height)
-        return mask[seen.y : seen.y + seen.height, seen.x : seen.x + seen.width]
-
-
-class _Masks(Sequence[Mask]):
-    """Masks that are read whenever one is asked for: together they may be too large for the memory."""
-
-    def __init__(self, files: Sequence[_MaskFile]) -> None:
-        self._files = files
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def __getitem__(self, index: int) -> Mask:  # type: ignore[override]  # nobody takes slices
-        return self._files[index].read()
-
-
-def _localisation(
-    data: Path, verdicts: Sequence[tuple[TestPicture, Verdict]], region: Region | None
-) -> Localisation | None:
-    known = [
-        (verdict.heat, file)
-        for picture, verdict in verdicts
-        if verdict.heat.size > 1 and (file := _mask_file(data, picture, region)) is not None
-    ]
-    marked = sum(file.path is not None for _, file in known)
-    if not marked:
-        return None
-    maps, masks = [heat for heat, _ in known], _Masks([file for _, file in known])
-    return Localisation(
-        masks=marked,
-        good=len(known) - marked,
-        pixel_auroc=localisation.pixel_auroc(maps, masks),
-        aupro=localisation.aupro(maps, masks),
-        peak_in_mask=localisation.peak_in_mask(maps, masks),
-    )
-
-
-def _mask_file(data: Path, picture: TestPicture, region: Region | None) -> _MaskFile | None:
-    """An empty mask for a good part; None for a bad one without a mask or with nothing in it: it may be anywhere."""
-    path = None if picture.defect == GOOD else mask_path(data, picture)
-    if path is None and picture.defect != GOOD:
-        return None
-    height, width, _ = read_picture(picture.path).shape
-    file = _MaskFile(path, height, width, region)
-    return file if path is None or file.read().any() else None
 
 
 def _picture_json(one: Inspected) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import accuracy
-from demo.config import DemoSettings
+from demo.config import DemoSettings, settings_for
 from tests.parts import png
 from worker.contract.errors import DataError
 from worker.contract.pictures import test_pictures as labelled_pictures
@@ -137,7 +137,7 @@ def test_brightness_is_matched_and_nothing_else_changes(folder: Path, tmp_path: 
 
 def test_a_run_takes_the_whole_way(folder: Path, tmp_path: Path) -> None:
     arguments = accuracy.parse([str(folder), *(f"--set={one}" for one in SMALL)])
-    found = accuracy.run(accuracy.settings_for(arguments, folder, tmp_path / "run"))
+    found = accuracy.run(settings_for(arguments.config, folder, tmp_path / "run", arguments.overrides))
     assert (found["good"], found["bad"], found["masks"]) == (4, 4, 1)
     assert (found["epochs"], found["promised"], found["target"]) == (0, 0.2, "openvino")
     for name in ("auroc", "average_precision", "recall_at_1", "overkill", "pixel_auroc", "aupro", "choice"):
