@@ -56,8 +56,8 @@ class NumpyEngine:
 class NumpyLocalEngine:
     """Embeds 4x4 places of each view by a fixed random projection of block means: P = 16, all views' grids upright.
 
-    With `learned` the first number of an embedding says how far the place's brightest block is above 245, as an
-    encoder would that has learned to see glare.
+    With `learned` an embedding is (ℓ/4, 1, f) at unit length: its logit ℓ says how far the place's brightest block is
+    above 245, as an encoder would that has learned to see glare.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class NumpyLocalEngine:
         )
         self.hash = name
         self.target = "numpy"
-        self._projection = _projection(seed, _CELL**2 * 3, dimensions - learned)
+        self._projection = _projection(seed, _CELL**2 * 3, dimensions - 2 * learned)
 
     def embed(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         check_frames(frames, self.spec)
@@ -102,7 +102,7 @@ class NumpyLocalEngine:
         if not self.spec.learned:
             return looks
         glare = (cells.max(axis=-1, keepdims=True) - 245) / 10
-        return _unit(np.concatenate([glare, looks], axis=-1))
+        return _unit(np.concatenate([glare, np.ones_like(glare), looks], axis=-1))
 
 
 def good_part(rng: np.random.Generator, product: str = "ring") -> npt.NDArray[np.uint8]:

@@ -33,9 +33,10 @@ def settle(encoder: Encoder, batches: Iterable[Frames]) -> None:
 
 @torch.no_grad()
 def fit_basis(encoder: Encoder, batches: Iterable[Frames]) -> None:
-    """Set the basis of a local encoder from (N, S, S, 3) frames of good parts: standardise, then principal axes.
+    """Set the basis of a local encoder from (N, S, S, 3) frames of good parts.
 
-    Leaves `encoder` in evaluation mode.
+    Features are standardised, taken along their principal axes, and brought to a mean square length of 1. Leaves
+    `encoder` in evaluation mode.
     """
     encoder.eval()
     count, channels = 0, encoder.local.basis.in_channels
@@ -46,10 +47,11 @@ def fit_basis(encoder: Encoder, batches: Iterable[Frames]) -> None:
     mean = total / count
     covariance = squares / count - mean[:, None] * mean
     deviation = covariance.diagonal().clamp_min(_SMALLEST_DEVIATION**2).sqrt()
-    _, axes = torch.linalg.eigh(covariance / (deviation[:, None] * deviation))
-    kept = axes.flip(1)[:, : encoder.architecture.dimensions - 1]  # eigh sorts upwards
+    variances, axes = torch.linalg.eigh(covariance / (deviation[:, None] * deviation))  # sorted upwards
+    count = encoder.local.basis.out_channels
+    kept, length = axes.flip(1)[:, :count], variances.flip(0)[:count].sum().clamp_min(1e-12).sqrt()
     kept = kept * torch.where(kept.sum(dim=0) < 0, -1.0, 1.0)  # an axis has no sign; take the same one everywhere
-    weight = (kept / deviation[:, None]).T
+    weight = (kept / deviation[:, None]).T / length
     basis = encoder.local.basis
     basis.weight.copy_(weight[:, :, None, None])
     assert basis.bias is not None

@@ -54,8 +54,9 @@ class Architecture(Settings):
     def _fits_local(self) -> Architecture:
         if self.local and self.stem != "imagenet":
             raise ValueError("local embeddings need stem 'imagenet'")
-        if self.local and self.dimensions > 1 + 6 * self.width:
-            raise ValueError(f"local embeddings of width {self.width} have at most {1 + 6 * self.width} dimensions")
+        largest = 2 + 6 * self.width
+        if self.local and not 2 < self.dimensions <= largest:
+            raise ValueError(f"local embeddings of width {self.width} have 3 to {largest} dimensions")
         return self
 
     def positions(self, side: int) -> int:
@@ -66,8 +67,8 @@ class Architecture(Settings):
 class Encoder(nn.Module):
     """(N, 3, S, S) float, normalised -> (N, P, D) embeddings, not yet of unit length.
 
-    With `local`, the first number of an embedding holds the logit that something was pasted there, the others are the
-    features of the second and third stage along their principal axes (`local.basis`).
+    With `local`, an embedding is (ℓ/4, 1, f) brought to unit length: ℓ the logit that something was pasted there, f the
+    features of the second and third stage along their principal axes (`local.basis`). The 1 keeps f's length.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -130,16 +131,15 @@ class Local(nn.Module):
         self.squeeze = nn.Conv2d(7 * width, _SQUEEZED, 1, bias=False)
         self.norm = nn.BatchNorm2d(_SQUEEZED)
         self.logit = nn.Conv2d(_SQUEEZED, 1, 1)
-        self.basis = nn.Conv2d(6 * width, dimensions - 1, 1)
+        self.basis = nn.Conv2d(6 * width, dimensions - 2, 1)
         self.basis.requires_grad_(False)
 
     def forward(self, stages: tuple[Tensor, ...]) -> Tensor:
         """The features of each stage -> (N, G · G, D) float32, row by row; not of unit length."""
         logits = self.logits(stages).float() / _LOGIT_SCALE
-        vectors = self.basis(self.features(stages)).float()
-        # Not F.normalize, whose expand_as makes the exported graph ask for the shape of its uint8 frames.
-        directions = vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True).clamp_min(1e-12)
-        return torch.cat([logits, directions], dim=1).flatten(2).transpose(1, 2)
+        features = self.basis(self.features(stages)).float()
+        ones = 0 * logits + 1  # ones_like would make the exported graph ask for the shape of its uint8 frames
+        return torch.cat([logits, ones, features], dim=1).flatten(2).transpose(1, 2)
 
     def logits(self, stages: tuple[Tensor, ...]) -> Tensor:
         """The features of each stage -> (N, 1, G, G): how much each position looks pasted."""

@@ -90,34 +90,35 @@ def test_projected_features_are_the_principal_components_of_standardised_ones() 
     assert rows.shape == (8 * 64, CHANNELS)
     standard = (rows - rows.mean(axis=0)) / rows.std(axis=0)
     values, axes = np.linalg.eigh(standard.T @ standard / len(standard))
-    values, axes = values[::-1][:11], axes[:, ::-1][:, :11]
+    values, axes = values[::-1][:10], axes[:, ::-1][:, :10]
 
     weight, bias = (tensor.double().numpy() for tensor in (net.local.basis.weight.detach(), net.local.basis.bias))
     projected = rows @ weight[:, :, 0, 0].T + bias
     covariance = np.cov(projected.T, bias=True)
     assert (np.diff(covariance.diagonal()) < 0).all()
-    np.testing.assert_allclose(covariance, np.diag(values), atol=1e-3)
+    np.testing.assert_allclose(covariance, np.diag(values / values.sum()), atol=1e-4)
+    assert np.square(projected).sum(axis=1).mean() == pytest.approx(1, abs=1e-3)
     np.testing.assert_allclose(projected.mean(axis=0), 0, atol=1e-4)
     wanted = standard @ (axes * np.where(axes.sum(axis=0) < 0, -1, 1))
-    np.testing.assert_allclose(projected, wanted, atol=2e-3)
+    np.testing.assert_allclose(projected, wanted / np.sqrt(values.sum()), atol=2e-3)
 
 
 def test_the_basis_is_what_the_embeddings_show() -> None:
-    """The directions of the embeddings, times the lengths that were taken from them, are the components."""
+    """Beside the logit and the 1, the embeddings before they are brought to unit length are the components."""
     net, frames = encoder(), batches(6)
     settle(net, frames)
     fit_basis(net, frames)
     with torch.inference_mode():
-        found = net(prepared(frames[0]))[..., 1:].flatten(0, 1).numpy()
+        found = net(prepared(frames[0]))[..., 2:].flatten(0, 1).numpy()
     rows = features_of(net, frames)
     standard = (rows - rows.mean(axis=0)) / rows.std(axis=0)
     _, axes = np.linalg.eigh(standard.T @ standard)
-    axes = axes[:, ::-1][:, :11]
+    axes = axes[:, ::-1][:, :10]
     wanted = standard @ (axes * np.where(axes.sum(axis=0) < 0, -1, 1))
-    np.testing.assert_allclose(found, wanted / np.linalg.norm(wanted, axis=1, keepdims=True), atol=5e-3)
+    np.testing.assert_allclose(found, wanted / np.sqrt(np.square(wanted).sum(axis=1).mean()), atol=5e-3)
 
 
-@pytest.mark.parametrize("dimensions", [2, CHANNELS + 1])
+@pytest.mark.parametrize("dimensions", [3, CHANNELS + 2])
 def test_any_number_of_dimensions_is_fitted_even_with_a_dead_channel(dimensions: int) -> None:
     net, frames = encoder(dimensions=dimensions), batches(4)
     settle(net, frames)
@@ -126,7 +127,7 @@ def test_any_number_of_dimensions_is_fitted_even_with_a_dead_channel(dimensions:
         parameter.data[3] = 0
     fit_basis(net, frames)
     assert not features_of(net, frames)[:, 3].any()
-    assert net.local.basis.weight.shape == (dimensions - 1, CHANNELS, 1, 1)
+    assert net.local.basis.weight.shape == (dimensions - 2, CHANNELS, 1, 1)
     assert net.local.basis.weight.isfinite().all()
     assert net(prepared(frames[0])).isfinite().all()
 

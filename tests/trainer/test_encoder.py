@@ -139,7 +139,7 @@ def test_there_is_a_local_embedding_for_every_8x8_pixels(network: Any, side: int
     assert projections.shape == (2, 12)
 
 
-def test_a_local_embedding_is_the_logit_beside_a_direction() -> None:
+def test_a_local_embedding_is_the_logit_beside_features_with_their_length() -> None:
     encoder = used(LOCAL)
     frames = random_frames(3)
     pictures = torch.from_numpy(np.stack([standardised(frame) for frame in frames]))
@@ -156,9 +156,9 @@ def test_a_local_embedding_is_the_logit_beside_a_direction() -> None:
     for n in range(3):
         for place in range(64):
             vector = weight[:, :, 0, 0] @ features[n, :, place // 8, place % 8] + bias
-            direction = vector / np.linalg.norm(vector)
-            scale = np.sqrt(1 + (logits[n, 0, place // 8, place % 8] / 4) ** 2)
-            np.testing.assert_allclose(found[n, place, 1:] * scale, direction, atol=1e-5)
+            scale = np.sqrt(1 + (logits[n, 0, place // 8, place % 8] / 4) ** 2 + vector @ vector)
+            np.testing.assert_allclose(found[n, place, 1] * scale, 1, atol=1e-5)
+            np.testing.assert_allclose(found[n, place, 2:] * scale, vector, atol=1e-5)
 
 
 def test_local_features_are_two_stages_on_the_finer_grid() -> None:
@@ -283,7 +283,7 @@ def test_embed_views_of_whole_frames(views: int) -> None:
     ("document", "sentence"),
     [
         ({"local": True, "stem": "cifar"}, "local embeddings need stem 'imagenet'"),
-        ({"local": True, "width": 8, "dimensions": 50}, "local embeddings of width 8 have at most 49 dimensions"),
+        ({"local": True, "width": 8, "dimensions": 51}, "local embeddings of width 8 have 3 to 50 dimensions"),
         ({"padding": "mirror"}, "padding = 'mirror': input should be 'zeros' or 'reflect'"),
         ({"network": "resnet50"}, "network = 'resnet50': input should be 'resnet10', 'resnet18' or 'resnet34'"),
     ],
@@ -292,7 +292,7 @@ def test_an_architecture_that_does_not_go_together_is_one_sentence(document: dic
     with pytest.raises(ConfigError) as caught:
         parse_settings(document, Architecture, "here")
     assert str(caught.value) == f"here: {sentence}"
-    Architecture(local=True, width=8, dimensions=49)
+    Architecture(local=True, width=8, dimensions=50)
 
 
 @pytest.mark.parametrize("forget", [(), ("num_batches_tracked",)], ids=["new file", "file of before 2018"])

@@ -53,7 +53,7 @@ def test_an_encoder_that_sees_defects_is_worth_more_than_a_blind_one(settings: D
     encoder = seeing(settings)
     found = worth(encoder.train(), settings)
     assert not encoder.training
-    assert 0.8 < found <= 1
+    assert 0.6 < found <= 1
     assert worth(encoder, settings) == found
     torch.nn.init.zeros_(encoder.conv1.weight)  # every frame looks alike from here on
     assert worth(encoder, settings) == pytest.approx(0.5)

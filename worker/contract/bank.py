@@ -188,7 +188,7 @@ def _metadata(blob: bytes) -> dict[str, str]:
 def _expected_shapes(manifest: BankManifest, found: Set[str]) -> dict[str, tuple[int | None, ...]]:
     """The shapes of a bank's tensors, of which it has `found`: a product may lack Gaussians of each position."""
     spec = manifest.spec
-    views, dimensions, places = spec.views, spec.dimensions, coarse_side(spec.positions) ** 2
+    views, dimensions, places = spec.views, spec.features, coarse_side(spec.positions) ** 2
     expected: dict[str, tuple[int | None, ...]] = {"scales": (len(manifest.products), len(manifest.detectors), 2)}
     for c in range(len(manifest.products)):
         expected |= {

@@ -25,7 +25,7 @@ _COVARIANCE_FLOOR = 1e-9  # as in the method's published code; keeps a constant 
 _ROWS = 4096  # queries of one matrix product of the nearest-neighbour search: its result stays in the cache
 _LOGIT_SCALE = 4.0
 _LOGIT_OFFSET = 20.0  # a logit below −20 is as good as it gets; keeps distances above 0 for the harmonic mean
-_LARGEST_LEVER = 1 - 1e-6
+_SMALLEST_ONE = np.float32(1e-4)  # of a unit vector's part that was 1: features a thousand times as long as usual
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def coarsen(embeddings: Array) -> Array:
 
 
 def distances(detector: Detector, embeddings: Array, normal: Normal, neighbours: int = 1) -> Array:
-    """(N, V, P, D) embeddings -> (N, V, P') distances, never negative.
+    """(N, V, P, D) embeddings -> (N, V, P') distances, never negative; those by the bank from their features.
 
     - `mahalanobis`: ‖W(z − μ)‖₂ to the Gaussian of all positions (with P = 1 it is arXiv 2105.08793, section 4.3, with
       the whitening W = L⁻¹ of the shrunk covariance);
@@ -118,6 +118,8 @@ def distances(detector: Detector, embeddings: Array, normal: Normal, neighbours:
     """
     if detector == "learned":
         return np.asarray(np.maximum(learned_logits(embeddings) + _LOGIT_OFFSET, 0), np.float32)
+    if embeddings.shape[-1] != normal.everywhere.mean.shape[-1]:
+        embeddings = features_of(embeddings)
     coarse = coarsen(embeddings)
     if detector == "position":
         if normal.places is None:
@@ -130,10 +132,14 @@ def distances(detector: Detector, embeddings: Array, normal: Normal, neighbours:
 def learned_logits(embeddings: Array) -> Array:
     """(N, V, P, D) -> (N, V, P): the encoder's logit that a position shows something pasted.
 
-    An encoder with local embeddings writes z = (ℓ/4, u) / ‖(ℓ/4, u)‖ with a unit vector u, so ℓ = 4 z₀ / √(1 − z₀²).
+    An encoder with local embeddings writes z = (ℓ/4, 1, f) / ‖(ℓ/4, 1, f)‖, so ℓ = 4 z₀ / z₁.
     """
-    lever = np.clip(embeddings[..., 0], -_LARGEST_LEVER, _LARGEST_LEVER)
-    return np.asarray(_LOGIT_SCALE * lever / np.sqrt(1 - lever**2), np.float32)
+    return np.asarray(_LOGIT_SCALE * embeddings[..., 0] / np.maximum(embeddings[..., 1], _SMALLEST_ONE), np.float32)
+
+
+def features_of(embeddings: Array) -> Array:
+    """(N, V, P, D) -> (N, V, P, D − 2): the features f in local embeddings, with the length they had: z₂… / z₁."""
+    return np.asarray(embeddings[..., 2:] / np.maximum(embeddings[..., 1:2], _SMALLEST_ONE), np.float32)
 
 
 def greedy_coreset(samples: Array, size: int) -> npt.NDArray[np.intp]:

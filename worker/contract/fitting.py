@@ -11,7 +11,16 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from worker.contract.detectors import Array, Detector, Moments, Normal, coarse_side, coarsen, greedy_coreset
+from worker.contract.detectors import (
+    Array,
+    Detector,
+    Moments,
+    Normal,
+    coarse_side,
+    coarsen,
+    features_of,
+    greedy_coreset,
+)
 from worker.contract.framing import WHOLE, Layout
 from worker.contract.manifest import EmbeddingSpec
 from worker.contract.scoring import combine, fit_scale
@@ -34,8 +43,9 @@ class NormalFit:
 
     def __init__(self, spec: EmbeddingSpec, tiles: int, coreset: int) -> None:
         places = coarse_side(spec.positions) ** 2
-        self._everywhere = Moments(spec.views, dimensions=spec.dimensions)
-        self._places = Moments(spec.views, places, dimensions=spec.dimensions) if places > 1 else None
+        self._everywhere = Moments(spec.views, dimensions=spec.features)
+        self._places = Moments(spec.views, places, dimensions=spec.features) if places > 1 else None
+        self._learned = spec.learned
         self._coreset = coreset
         self._drawn = min(places, -(-_CANDIDATES // max(1, tiles)))
         self._candidates: list[Array] = []
@@ -43,7 +53,7 @@ class NormalFit:
 
     def add(self, embeddings: Array, layouts: Sequence[Layout]) -> None:
         """Add the embeddings (N, V, P, D) of the N tiles of some pictures."""
-        coarse = coarsen(embeddings)
+        coarse = coarsen(features_of(embeddings) if self._learned else embeddings)
         count, views, places, dimensions = coarse.shape
         self._everywhere.add(coarse.transpose(0, 2, 1, 3).reshape(count * places, views, dimensions))
         if any(layout != WHOLE for layout in layouts):

@@ -28,7 +28,7 @@ class EmbeddingSpec(Settings):
     """What an engine's embeddings mean; engine and bank must agree in every field.
 
     `framing` says how pictures become square frames; `views` is V, `positions` P, `dimensions` D. `learned` says that
-    the first number of an embedding holds what the encoder learned of pasted defects (`detectors.learned_logits`).
+    an embedding holds features and what the encoder learned of pasted defects, see `detectors.learned_logits`.
     """
 
     contract: int = CONTRACT
@@ -49,6 +49,11 @@ class EmbeddingSpec(Settings):
     def side(self) -> int:
         """The frame's side in pixels."""
         return self.framing.side
+
+    @property
+    def features(self) -> int:
+        """How many numbers of an embedding the bank's detectors compare."""
+        return self.dimensions - 2 if self.learned else self.dimensions
 
 
 class RotationReport(Settings):

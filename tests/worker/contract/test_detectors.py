@@ -18,6 +18,7 @@ from worker.contract.detectors import (
     coarse_side,
     coarsen,
     distances,
+    features_of,
     greedy_coreset,
     learned_logits,
 )
@@ -133,10 +134,9 @@ def test_knn_over_more_queries_than_one_matrix_product_takes() -> None:
 
 
 def encoded(logit: Doubles, rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """z = (ℓ/4, u) / ‖(ℓ/4, u)‖ with a random unit vector u, as an encoder writes it."""
-    direction = rng.normal(size=(*logit.shape, 5))
-    direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
-    joined = np.concatenate([logit[..., None] / 4, direction], axis=-1)
+    """z = (ℓ/4, 1, f) / ‖(ℓ/4, 1, f)‖ with random features f, as an encoder writes it."""
+    features = rng.normal(size=(*logit.shape, 5))
+    joined = np.concatenate([logit[..., None] / 4, np.ones((*logit.shape, 1)), features], axis=-1)
     return np.asarray(joined / np.sqrt((joined**2).sum(axis=-1, keepdims=True)), np.float32)
 
 
@@ -155,8 +155,20 @@ def test_a_logit_beyond_all_bounds_stays_finite() -> None:
     embeddings[0, 0, :, 0] = (1, -1, np.nextafter(np.float32(1), np.float32(2)), 0)
     embeddings[0, 0, 3, 1] = 1
     certain, normal, rounded, undecided = distances("learned", embeddings, NORMAL)[0, 0]
-    assert 1000 < certain == rounded < 1e5
+    assert certain == pytest.approx(rounded)
+    assert 1000 < certain < 1e5
     assert (normal, undecided) == (0, 20)
+
+
+def test_the_bank_compares_the_features_that_an_encoder_wrote_with_their_length() -> None:
+    rng = np.random.default_rng(0)
+    logits, features = rng.normal(size=(4, VIEWS, PLACES)) * 5, rng.normal(size=(4, VIEWS, PLACES, DIMENSIONS)) * 3
+    joined = np.concatenate([logits[..., None] / 4, np.ones((*logits.shape, 1)), features], axis=-1)
+    embeddings = (joined / np.linalg.norm(joined, axis=-1, keepdims=True)).astype(np.float32)
+    np.testing.assert_allclose(features_of(embeddings), features, rtol=1e-4, atol=1e-5)
+    for detector in ("mahalanobis", "position", "knn"):
+        plain = distances(detector, features.astype(np.float32), NORMAL)
+        np.testing.assert_allclose(distances(detector, embeddings, NORMAL), plain, rtol=1e-3)
 
 
 def test_learned_distances_keep_the_finest_grid() -> None:

@@ -195,8 +195,8 @@ def test_a_finer_detector_keeps_its_own_grid() -> None:
     (boxed,) = read(embeddings, [BOXED], [normal], scoring, ("mahalanobis", "learned"))
     assert [one.shape for one in whole.maps] == [(1, 16, 16), (1, 32, 32)]
     assert [one.shape for one in boxed.maps] == [(1, 16, 9), (1, 32, 18)]
-    z = embeddings[0, :, :, 0].astype(np.float64)
-    logits = (4 * z / np.sqrt(1 - z**2)).reshape(2, 32, 32)
+    z = embeddings[0].astype(np.float64)
+    logits = (4 * z[..., 0] / np.maximum(z[..., 1], 1e-4)).reshape(2, 32, 32)
     np.testing.assert_allclose(whole.maps[1][0], np.maximum(logits + 20, 0).mean(axis=0), rtol=1e-3)
     np.testing.assert_allclose(boxed.maps[1][0], whole.maps[1][0][:, 6:24], rtol=1e-5)
     np.testing.assert_allclose(boxed.maps[0][0], whole.maps[0][0][:, 3:12], rtol=1e-5)
