@@ -18,6 +18,7 @@ from worker import bank_cli, camera, evaluate, probe
 from worker.assemble import build
 from worker.config import WorkerSettings
 from worker.contract.errors import ConfigError, QuarterturnError
+from worker.doctor import cli as doctor
 from worker.options import add_config, read_config
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
     try:
-        arguments.run(arguments)
+        code: int | None = arguments.run(arguments)
     except QuarterturnError as error:
         print(f"quarterturn: {error}", file=sys.stderr)  # noqa: T201
         return 1
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    return 0
+    return code or 0
 
 
 def run_worker(arguments: argparse.Namespace) -> None:
@@ -98,6 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("run", help="inspect frames and publish verdicts and alerts")
     add_config(command, "configs/worker.yaml")
     command.set_defaults(run=run_worker)
+
+    command = commands.add_parser("doctor", help="say whether this machine can run the line, and what to mend")
+    doctor.add_arguments(command)
 
     command = commands.add_parser("camera", help="publish a folder of pictures or a video as frames")
     camera.add_arguments(command)
