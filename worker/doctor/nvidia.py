@@ -124,7 +124,7 @@ def _call(driver: Any, function: str, *arguments: Any) -> None:
 
 def _driver_fix(linux: Version | None) -> str:
     if linux is not None:
-        return "start the container with '--runtime nvidia', and '--group-add video' where it does not run as root"
+        return "start the container with '--runtime nvidia'; who is not root must be in the groups 'video' and 'render'"
     return "install NVIDIA's driver until 'nvidia-smi' works; start a container with '--gpus all'"
 
 

@@ -117,7 +117,7 @@ def test_a_jetpack_that_is_too_old(tmp_path: Path, release: str, known: str) -> 
 @pytest.mark.parametrize(
     ("release", "fix"),
     [
-        (ORIN, "start the container with '--runtime nvidia', and '--group-add video'"),
+        (ORIN, "'--runtime nvidia'; who is not root must be in the groups 'video' and 'render'"),
         (None, "until 'nvidia-smi' works"),
     ],
 )
