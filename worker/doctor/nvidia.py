@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib.metadata
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from worker.doctor.check import Check
 
 _DRIVER = "libcuda.so.1"
 _COMPUTE_MAJOR, _COMPUTE_MINOR = 75, 76  # CUdevice_attribute
-_TENSORRT = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12")  # the names it is installed under
+_TENSORRT = ("tensorrt-cu13", "tensorrt-cu12", "tensorrt")  # what it is installed as; the last is JetPack's
+_CUDA = 13  # of the packages that are advised where there is no driver to go by
 _OLDEST_TENSORRT = (10, 3)
 _JETPACKS = {35: "5", 36: "6", 38: "7", 39: "7"}  # by Jetson Linux
 _JETPACK6, _JETPACK7 = (36, 4), (38, 0)  # the first Jetson Linux with a TensorRT that the worker supports
@@ -61,6 +62,7 @@ def checks(
     linux = _jetson_linux(root)
     if linux is not None:
         yield _jetpack(linux)
+    cuda = _CUDA
     try:
         device = _read_device(load)
     except _DriverError as error:
@@ -71,7 +73,9 @@ def checks(
         compute = f"compute capability {_text(device.compute)}"
         yield Check("GPU", "ok", f"{device.name}, {compute}, {decimal(device.memory)}")
         yield _bindings(_version(installed, "cuda-bindings"), device.cuda)
-    yield _tensorrt(next(filter(None, (_version(installed, name) for name in _TENSORRT)), None), linux)
+        cuda = device.cuda[0]
+    versions = {name: version for name in _TENSORRT if (version := _version(installed, name))}
+    yield _tensorrt(versions, cuda, linux)
 
 
 def _jetson_linux(root: Path) -> Version | None:
@@ -138,16 +142,22 @@ def _bindings(version: str | None, cuda: Version) -> Check:
     return Check("CUDA bindings", "failure", found, f"install a newer driver, or run: {install}")
 
 
-def _tensorrt(version: str | None, linux: Version | None) -> Check:
-    old = linux is not None and linux < _JETPACK7
-    fix = _JETPACK6_TENSORRT if old else _install("tensorrt-cu13==10.16.*")
-    if version is None:
+def _tensorrt(versions: Mapping[str, str], cuda: int, linux: Version | None) -> Check:
+    bound = linux is not None and linux < _JETPACK7
+    fix = _JETPACK6_TENSORRT if bound else _install(f"tensorrt-cu{cuda}==10.16.*")
+    if not versions:
         return Check("TensorRT", "failure", "not installed for this Python", fix)
-    if old and _parse(version) != _OLDEST_TENSORRT:
-        return Check("TensorRT", "failure", f"{version} does not suit JetPack 6, which is bound to 10.3", fix)
-    if _parse(version) < _OLDEST_TENSORRT:
-        return Check("TensorRT", "failure", f"{version} is older than 10.3", fix)
-    return Check("TensorRT", "ok", version)
+    name, version = next(iter(versions.items()))
+    found = version
+    if bound and _parse(version) != _OLDEST_TENSORRT:
+        found += " does not suit JetPack 6, which is bound to 10.3"
+    elif _parse(version) < _OLDEST_TENSORRT:
+        found += " is older than 10.3"
+    elif name == "tensorrt-cu13" and cuda < 13:
+        found += f" is for CUDA 13, the driver for CUDA {cuda}"
+    else:
+        return Check("TensorRT", "ok", version)
+    return Check("TensorRT", "failure", found, fix)
 
 
 def _install(requirement: str) -> str:

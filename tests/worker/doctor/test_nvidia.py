@@ -175,5 +175,12 @@ def test_a_tensorrt_that_does_not_suit(tmp_path: Path, release: str | None, vers
     assert ("apt-get" in check.fix) == (release is not None)
 
 
+def test_a_tensorrt_for_a_newer_cuda_than_the_driver(tmp_path: Path) -> None:
+    packages = {"tensorrt": "10.16.1.11", "tensorrt-cu13": "10.16.1.11", "cuda-bindings": "12.9.10"}
+    check = run(tmp_path, FakeDriver(12080), None, packages)["TensorRT"]
+    assert (check.status, check.found) == ("failure", "10.16.1.11 is for CUDA 13, the driver for CUDA 12")
+    assert check.fix == "pip install 'tensorrt-cu12==10.16.*'"
+
+
 def test_a_release_file_that_says_something_else(tmp_path: Path) -> None:
     assert "JetPack" not in run(tmp_path, FakeDriver(), "not a release")
