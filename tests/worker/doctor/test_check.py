@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -70,3 +72,13 @@ def test_no_password_is_shown() -> None:
     assert masked(check) == Check("Redis", "failure", "rediss://***@plant:6379/0 and so on", "try redis://***@plant")
     plain = Check("Redis", "ok", "redis://plant:6379/0 answers; write to me@plant")
     assert masked(plain) == plain
+
+
+def test_the_process_ends_though_a_group_hangs() -> None:
+    script = """
+import time
+from worker.doctor.check import gather
+print(gather({"GPU": lambda: time.sleep(600)}, limit_s=0.1)[0].status)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "failure\n"
