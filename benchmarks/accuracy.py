@@ -36,6 +36,7 @@ from worker.contract.pictures import good_pictures, list_pictures, test_pictures
 from worker.contract.preprocess import read_picture
 from worker.evaluate import evaluate
 from worker.fit import fit_bank, split_pictures
+from worker.memory import keep_freed_memory
 from worker.options import add_config
 from worker.probe import probe
 
@@ -46,6 +47,7 @@ VARIANTS = {"trained": (), "untrained": ("train.epochs=0",)}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    keep_freed_memory()
     parsed = parse(arguments)
     results: Path = parsed.out / "results.jsonl"
     if not parsed.table:

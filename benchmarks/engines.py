@@ -39,6 +39,7 @@ from worker.contract.scoring import read
 from worker.engine.base import Engine, EngineFolder, open_folder
 from worker.engine.onnxruntime import OnnxRuntimeEngine
 from worker.engine.openvino import OpenVinoEngine
+from worker.memory import keep_freed_memory
 
 BATCHES = (1, 4, 8, 16)
 REFERENCE = "ONNX Runtime float32"
@@ -59,6 +60,7 @@ print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 
 
 def main() -> None:
+    keep_freed_memory()
     arguments = parse()
     with tempfile.TemporaryDirectory() as scratch:
         model, folder = Path(scratch, "model"), Path(scratch, "engine")

@@ -32,11 +32,13 @@ from worker.config import EngineSettings, Topics
 from worker.contract.bank import read_bank
 from worker.contract.pictures import list_pictures
 from worker.contract.preprocess import read_frames
+from worker.memory import keep_freed_memory
 
 CAMERAS = 2
 
 
 def main() -> None:
+    keep_freed_memory()
     arguments = parse()
     pictures = list_pictures(arguments.data)[: arguments.pictures]
     encoded = [path.read_bytes() for path in pictures]

@@ -24,6 +24,7 @@ FLOORS: list[tuple[str, ...]] = [
         "worker.health",
         "worker.heatmap",
         "worker.localisation",
+        "worker.memory",
         "worker.options",
         "worker.twins",
     ),

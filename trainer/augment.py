@@ -13,10 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer.config import AugmentSettings
+from trainer.config import VIEWS, AugmentSettings
 from worker.contract.views import ROTATIONS
-
-VIEWS = 2  # of each turned picture: the pair that the loss attracts
 
 _LOG_RATIO = math.log(4 / 3)  # a crop is at most 4:3 or 3:4
 _GREY = torch.tensor([0.299, 0.587, 0.114])  # BT.601 luma

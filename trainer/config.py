@@ -11,6 +11,9 @@ from trainer.encoder import CELL, Architecture
 from worker.contract.framing import Framing
 from worker.contract.preprocess import Region
 from worker.contract.settings import Settings
+from worker.contract.views import ROTATIONS
+
+VIEWS = 2  # of each turned picture: the pair that the contrastive loss attracts
 
 _WITHOUT_EFFECT = ("out", "resume", "tensorboard", "checkpoint_every", "device", "data.path", "data.cache_gib")
 
@@ -110,7 +113,7 @@ class TrainSettings(Settings):
     crops: CropSettings = CropSettings()
     paste: PasteSettings = PasteSettings()
     loss: LossSettings = LossSettings()
-    batch: int = Field(default=16, gt=0, description="pictures a step; each makes 4 turns x 2 views")
+    batch: int = Field(default=16, gt=0, description="pictures a step")
     epochs: int = Field(default=30, ge=0, description="0 saves the untrained encoder")
     optimiser: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = Field(
@@ -137,6 +140,11 @@ class TrainSettings(Settings):
         if self.architecture.local and self.crops.side > side:
             raise ValueError(f"crops.side = {self.crops.side} is larger than data.side = {side}; lower it")
         return self
+
+    @property
+    def views_of_each(self) -> int:
+        """How many views or crops a picture gives in a step: two of each turn for the contrastive loss, else one."""
+        return VIEWS * ROTATIONS if self.loss.contrast > 0 or not self.architecture.local else 1
 
     @property
     def checkpoint(self) -> Path:

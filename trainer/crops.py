@@ -5,11 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trainer.augment import VIEWS
 from trainer.config import CropSettings
 from trainer.encoder import normalise_each
 from trainer.paste import activity
-from worker.contract.views import ROTATIONS
 
 _CELLS = 16  # of the map by which crops are placed, along a side of the frame
 _MOST = 6.0  # times the mean activity: what counts as busy enough
@@ -20,42 +18,39 @@ _TILT = 0.3
 _NOISE = 0.04
 
 
-def draw_crops(frames: Tensor, settings: CropSettings, generator: torch.Generator) -> Tensor:
-    """Cut eight crops out of every frame, two for each quarter turn.
+def draw_crops(frames: Tensor, turns: Tensor, settings: CropSettings, generator: torch.Generator) -> Tensor:
+    """Cut K crops out of every frame.
 
     Args:
         frames: (B, 3, S, S) uint8, RGB.
+        turns: (B, K) by how many quarter turns each crop is turned, as `np.rot90` does.
         settings: how large, and where.
         generator: of the CPU; the only source of randomness.
 
     Returns:
-        (2, B · 4, 3, s, s) float32, each frame normalised as a whole; sample `4b + r` is cut out of frame b and turned
-        by r quarter turns as `np.rot90` does. A flip mirrors the crop before it is turned.
+        (B, K, 3, s, s) float32, each frame normalised as a whole. A flip mirrors a crop before it is turned.
     """
-    normalised = normalise_each(frames)
-    count, side = len(frames) * ROTATIONS * VIEWS, settings.side
-    tops, lefts = _corners(normalised, settings, generator)
-    flips = (torch.rand(count, generator=generator) < settings.flip).tolist()
+    normalised, side = normalise_each(frames), settings.side
+    corners = _corners(normalised, turns.shape[1], settings, generator).flatten(0, 1).tolist()
+    flips = (torch.rand(turns.numel(), generator=generator) < settings.flip).tolist()
     crops = []
-    for n in range(count):
-        sample, top, left = n % (len(frames) * ROTATIONS), int(tops[n]), int(lefts[n])
-        crop = normalised[sample // ROTATIONS, :, top : top + side, left : left + side]
-        crops.append(torch.rot90(crop.flip(-1) if flips[n] else crop, sample % ROTATIONS, dims=(-2, -1)))
-    return torch.stack(crops).view(VIEWS, len(frames) * ROTATIONS, *crops[0].shape)
+    for n, ((top, left), flip, turn) in enumerate(zip(corners, flips, turns.flatten().tolist(), strict=True)):
+        crop = normalised[n // turns.shape[1], :, top : top + side, left : left + side]
+        crops.append(torch.rot90(crop.flip(-1) if flip else crop, turn, dims=(-2, -1)))
+    return torch.stack(crops).view(*turns.shape, *crops[0].shape)
 
 
-def _corners(frames: Tensor, settings: CropSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The upper left corners of all crops, view by view and sample by sample: the cell drawn lies anywhere in them."""
+def _corners(frames: Tensor, count: int, settings: CropSettings, generator: torch.Generator) -> Tensor:
+    """(B, K, 2) top and left of `count` crops of each frame: the cell drawn lies anywhere in them."""
     side, room = frames.shape[-1], frames.shape[-1] - settings.side
-    busy = activity(frames, _CELLS).flatten(1).cpu()
+    busy = activity(frames.mean(dim=1, keepdim=True), _CELLS).flatten(1).cpu()
     relative = (busy / busy.mean(dim=1, keepdim=True).clamp_min(1e-6)).clamp_max(_MOST) ** 1.5
     chances = _LEAST + (1 - settings.focus) + settings.focus * relative
-    cells = torch.multinomial(chances, VIEWS * ROTATIONS, replacement=True, generator=generator)  # (B, 8)
-    cells = cells.view(len(frames), VIEWS, ROTATIONS).transpose(0, 1).flatten()
-    within, place = torch.rand(2, 2, len(cells), generator=generator)
-    centres = (torch.stack([cells // _CELLS, cells % _CELLS]) + within) * (side / _CELLS)
-    tops, lefts = (centres - settings.side * place).round().clamp(0, room).long()
-    return tops, lefts
+    cells = torch.multinomial(chances, count, replacement=True, generator=generator)
+    within, place = torch.rand(2, *cells.shape, 2, generator=generator)
+    centres = (torch.stack([cells // _CELLS, cells % _CELLS], dim=-1) + within) * (side / _CELLS)
+    corners: Tensor = (centres - settings.side * place).round().clamp(0, room).long()
+    return corners
 
 
 def relight(crops: Tensor, strength: float, generator: torch.Generator) -> Tensor:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainer.augment import VIEWS, augment
-from trainer.config import LossSettings, TrainSettings
+from trainer.augment import augment
+from trainer.config import VIEWS, LossSettings, TrainSettings
 from trainer.crops import draw_crops, relight
 from trainer.data import Frames, Indices, Turns
 from trainer.encoder import CELL, Encoder, normalise
 from trainer.loss import draw_partners, masked_contrastive_loss, pasted_loss
 from trainer.paste import paste, visible
+from worker.contract.views import ROTATIONS
 
 
 @dataclass(frozen=True)
@@ -62,15 +63,31 @@ def local_losses(
 
 
 def _draw_views(pictures: Tensor, settings: TrainSettings, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """The (2N, 3, s, s) crops of N samples, (N,) whether a sample got pastes, and (2N, G, G) where they show."""
-    good = draw_crops(pictures, settings.crops, generator)  # (2, N, 3, s, s)
+    """The (A · N, 3, s, s) crops of N samples, (N,) whether a sample got pastes, and (A · N, G, G) where they show."""
+    good = _draw_samples(pictures, settings, generator)
     pasted = torch.rand(good.shape[1], generator=generator) < settings.paste.share
     spoiled = good.clone()
     if pasted.any():
         pastes = paste(good[:, pasted].flatten(0, 1), settings.paste, generator)
-        spoiled[:, pasted] = pastes.view(VIEWS, -1, *pastes.shape[1:])
+        spoiled[:, pasted] = pastes.view(len(good), -1, *pastes.shape[1:])
     good, spoiled = good.flatten(0, 1), spoiled.flatten(0, 1)
     return relight(spoiled, settings.crops.light, generator), pasted, visible(good, spoiled, CELL)
+
+
+def _draw_samples(pictures: Tensor, settings: TrainSettings, generator: torch.Generator) -> Tensor:
+    """(A, N, 3, s, s) crops of B pictures.
+
+    For the contrastive loss A = 2 crops of each of N = 4B turned pictures; else one of each, turned at random: as many
+    crops show more pictures.
+    """
+    count = len(pictures)
+    if settings.loss.contrast == 0:
+        turns = torch.randint(ROTATIONS, (count, 1), generator=generator)
+        return draw_crops(pictures, turns, settings.crops, generator).transpose(0, 1)
+    turns = torch.arange(ROTATIONS).repeat(count, VIEWS)
+    crops = draw_crops(pictures, turns, settings.crops, generator)
+    pairs = crops.view(count, VIEWS, ROTATIONS, *crops.shape[2:])
+    return pairs.transpose(0, 1).flatten(1, 2)
 
 
 def _contrast(

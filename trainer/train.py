@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import SGD, AdamW, Optimizer
 
-from trainer.augment import VIEWS
 from trainer.basis import fit_basis, settle
 from trainer.checkpoint import Learner, load_checkpoint, require_replaceable, save_checkpoint, save_model
-from trainer.config import TrainSettings
+from trainer.config import VIEWS, TrainSettings
 from trainer.data import GoodParts, Pictures, Plan, find_good_parts, seeded
 from trainer.encoder import Encoder, load_backbone
 from trainer.monitor import Monitor, stop_signals
@@ -24,7 +23,6 @@ from trainer.objective import Batch, frame_losses, local_losses
 from trainer.rotations import measure_rotations
 from trainer.worth import measure_worth
 from worker.contract.errors import ConfigError, QuarterturnError
-from worker.contract.views import ROTATIONS
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +117,7 @@ def _learn(
     learner.encoder.train()
     with (
         Pictures(paths, settings.data, settings.data.cache_gib) as pictures,
-        Monitor(first, plan.steps, VIEWS * ROTATIONS * plan.batch, settings.tensorboard, progress) as monitor,
+        Monitor(first, plan.steps, settings.views_of_each * plan.batch, settings.tensorboard, progress) as monitor,
         stop_signals() as stopping,
     ):
         for step, (indices, frames) in zip(steps, pictures.stream(map(plan.pictures_of, steps)), strict=True):
@@ -159,7 +157,7 @@ def _step(learner: Learner, batch: Batch, settings: TrainSettings, generator: to
 
 def learning_rate(step: int, plan: Plan, settings: TrainSettings) -> float:
     """The rate of `step`: a linear rise, then half a cosine (Loshchilov and Hutter, arXiv 1608.03983, eq. 5)."""
-    scale = plan.batch * ROTATIONS / 256 if settings.optimiser == "sgd" else 1.0
+    scale = plan.batch * settings.views_of_each / (256 * VIEWS) if settings.optimiser == "sgd" else 1.0
     peak = settings.learning_rate * scale
     rising = settings.warmup * plan.steps
     if step < rising:

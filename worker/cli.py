@@ -19,6 +19,7 @@ from worker.assemble import build
 from worker.config import WorkerSettings
 from worker.contract.errors import ConfigError, QuarterturnError
 from worker.doctor import cli as doctor
+from worker.memory import keep_freed_memory
 from worker.options import add_config, read_config
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
+    keep_freed_memory()
     try:
         code: int | None = arguments.run(arguments)
     except QuarterturnError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import struct
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ from worker.contract.errors import DataError
 from worker.contract.framing import Picture
 
 Heat = npt.NDArray[np.float32]
+Value = TypeVar("Value", bound=np.generic)
 
 THRESHOLD_LEVEL = 64  # the grey level of 1.0 in an encoded map; 255, the highest, means 3.98 or more
 MAX_CELLS = 64  # on the longer side of an encoded map
@@ -37,7 +39,7 @@ def encode(heat: Heat) -> str:
     A map of more than 64 cells on its longer side is shrunk to 64; a cell then holds the maximum of those it replaces,
     so that no peak is lost.
     """
-    levels = np.clip(np.rint(_shrunk(heat) * THRESHOLD_LEVEL), 0, 255).astype(np.uint8)
+    levels = np.clip(np.rint(shrunk(heat, MAX_CELLS) * THRESHOLD_LEVEL), 0, 255).astype(np.uint8)
     return base64.b64encode(cv2.imencode(".png", levels)[1].tobytes()).decode("ascii")
 
 
@@ -79,10 +81,10 @@ def overlay(picture: Picture, heat: Heat) -> Picture:
     return drawn
 
 
-def _shrunk(heat: Heat) -> Heat:
-    """`heat` with at most MAX_CELLS on its longer side, by the maximum over blocks of nearly the same size."""
-    longer = max(heat.shape)
-    for axis, cells in enumerate(heat.shape if longer > MAX_CELLS else ()):
-        fewer = max(1, round(cells * MAX_CELLS / longer))
-        heat = np.maximum.reduceat(heat, np.arange(fewer) * cells // fewer, axis=axis)
-    return heat
+def shrunk(values: npt.NDArray[Value], longest: int) -> npt.NDArray[Value]:
+    """(h, w) values with at most `longest` on the longer side, by the maximum over blocks of nearly the same size."""
+    longer = max(values.shape)
+    for axis, cells in enumerate(values.shape if longer > longest else ()):
+        fewer = max(1, round(cells * longest / longer))
+        values = np.maximum.reduceat(values, np.arange(fewer) * cells // fewer, axis=axis)
+    return values

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from worker.contract.errors import DataError, FrameError
 from worker.contract.preprocess import decode
+from worker.heatmap import shrunk
 
 Map = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -89,22 +90,13 @@ def _pixels(maps: Sequence[Map], masks: Sequence[Mask]) -> tuple[Map, Map, npt.N
     """The heat of all pixels outside of the masks; of all inside; and for each of these the size of its region."""
     good, bad, sizes = [np.empty(0, np.float32)], [np.empty(0, np.float32)], [np.empty(0)]
     for full_map, full_mask in zip(maps, masks, strict=True):
-        mask = _shrunk(full_mask)
+        mask = shrunk(full_mask, _LONGEST)
         heat = _resized(full_map, *mask.shape)
         regions = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)[1][mask]
         good.append(heat[~mask])
         bad.append(heat[mask])
         sizes.append(np.bincount(regions)[regions].astype(np.float64))
     return np.concatenate(good), np.concatenate(bad), np.concatenate(sizes)
-
-
-def _shrunk(mask: Mask) -> Mask:
-    """`mask` at _LONGEST px or less; a pixel is set where any of those it replaces is."""
-    longer = max(mask.shape)
-    for axis, pixels in enumerate(mask.shape if longer > _LONGEST else ()):
-        fewer = max(1, round(pixels * _LONGEST / longer))
-        mask = np.logical_or.reduceat(mask, np.arange(fewer) * pixels // fewer, axis=axis)
-    return mask
 
 
 def _resized(heat: Map, height: int, width: int) -> Map:

@@ -11,7 +11,7 @@ import trainer.objective
 from tests.trainer.conftest import LOCAL, MakeSettings
 from trainer.config import TrainSettings
 from trainer.crops import draw_crops
-from trainer.encoder import Encoder
+from trainer.encoder import Encoder, normalise_each
 from trainer.objective import Batch, frame_losses, local_losses
 
 
@@ -48,10 +48,15 @@ class Spy:
         patch.setattr(trainer.objective, name, note)
 
 
+def drawn(batch: Batch, settings: TrainSettings, turns: list[int]) -> Tensor:
+    """(B, K, 3, s, s): the crops that a step with the same seed begins with, turned by `turns`."""
+    return draw_crops(batch.pictures, torch.tensor([turns] * len(batch.pictures)), settings.crops, seeded())
+
+
 def changed(good: Tensor, spoiled: Tensor) -> list[list[bool]]:
-    """For each view and sample, whether anything was pasted."""
-    pairs = zip(good.flatten(0, 1), spoiled, strict=True)
-    return np.array([not torch.equal(*pair) for pair in pairs]).reshape(2, -1).tolist()
+    """For each view and sample, whether anything was pasted: (B, 2 · 4) good crops, (2 · B · 4) spoiled ones."""
+    in_order = good.unflatten(1, (2, 4)).transpose(0, 1).flatten(0, 2)
+    return np.array([not torch.equal(*pair) for pair in zip(in_order, spoiled, strict=True)]).reshape(2, -1).tolist()
 
 
 @pytest.mark.parametrize("products", [1, 2, 6])
@@ -63,7 +68,7 @@ def test_pasted_crops_are_classes_of_their_own(
     batch = batch_of(order, products)
     relighting, contrast = Spy(monkeypatch, "relight"), Spy(monkeypatch, "masked_contrastive_loss")
     local_losses(encoder_of(settings), batch, settings, seeded())
-    good = draw_crops(batch.pictures, settings.crops, seeded())
+    good = drawn(batch, settings, [0, 1, 2, 3] * 2)
     one, other = changed(good, relighting.calls[0][0])
     assert one == other, "both views of a sample, or none"
     assert True in one
@@ -83,7 +88,7 @@ def test_share_decides_how_many_samples_are_pasted(
     batch = batch_of([0, 1], 2)
     relighting, dense = Spy(monkeypatch, "relight"), Spy(monkeypatch, "pasted_loss")
     local_losses(encoder_of(settings), batch, settings, seeded())
-    good = draw_crops(batch.pictures, settings.crops, seeded())
+    good = drawn(batch, settings, [0, 1, 2, 3] * 2)
     assert changed(good, relighting.calls[0][0]) == [[share == 1] * 8] * 2
     logits, targets, positive = dense.calls[0]
     assert logits.shape == targets.shape == (16, 8, 8)
@@ -115,6 +120,24 @@ def test_without_contrast_there_is_none(make_settings: MakeSettings) -> None:
     assert set(losses) == {"loss", "dense"}
     assert losses["loss"].item() == pytest.approx(losses["dense"].item())
     assert gradients(encoder, losses["loss"]) == {"conv1", "bn1", "layer1", "layer2", "layer3", "local"}
+
+
+def test_without_contrast_a_picture_gives_one_crop_turned_at_random(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_settings(**{**LOCAL, "loss.contrast": 0.0, "paste.share": 0.5, "crops": {"side": 64, "flip": 0}})
+    relighting = Spy(monkeypatch, "relight")
+    batch = batch_of([0] * 40, 1)
+    local_losses(encoder_of(settings), batch, settings, seeded())
+    crops = relighting.calls[0][0]
+    assert crops.shape == (40, 3, 64, 64)
+    frames = normalise_each(batch.pictures)  # as large as a crop, so a crop is a turned frame
+    turns = [
+        next((r for r in range(4) if torch.allclose(crop, frame.rot90(r, dims=(-2, -1)), atol=1e-5)), None)
+        for crop, frame in zip(crops, frames, strict=True)
+    ]
+    assert set(turns) == {None, 0, 1, 2, 3}, "None: with pastes"
+    assert settings.views_of_each == 1
 
 
 def test_without_dense_the_contrast_alone_counts(make_settings: MakeSettings) -> None:

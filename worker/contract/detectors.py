@@ -7,7 +7,7 @@ where P' is the detector's own grid: P, or fewer where a detector looks at a coa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -22,7 +22,7 @@ COARSEST = 16
 """Side of the grid that the bank's three detectors look at, at most; bounds the bank's size and their time."""
 
 _COVARIANCE_FLOOR = 1e-9  # as in the method's published code; keeps a constant embedding invertible
-_ROWS = 4096  # queries of one matrix product of the nearest-neighbour search: its result stays in the cache
+_ROWS = 1024  # queries of one matrix product of the nearest-neighbour search: its result stays in the cache
 _LOGIT_SCALE = 4.0
 _LOGIT_OFFSET = 20.0  # a logit below −20 is as good as it gets; keeps distances above 0 for the harmonic mean
 _SMALLEST_ONE = np.float32(1e-4)  # of a unit vector's part that was 1: features a thousand times as long as usual
@@ -107,26 +107,44 @@ def coarsen(embeddings: Array) -> Array:
     return np.asarray(grid.mean(axis=(3, 5)).reshape(count, views, coarse**2, dimensions), np.float32)
 
 
-def distances(detector: Detector, embeddings: Array, normal: Normal, neighbours: int = 1) -> Array:
-    """(N, V, P, D) embeddings -> (N, V, P') distances, never negative; those by the bank from their features.
+def distances(
+    detectors: Sequence[Detector], embeddings: Array, normals: Sequence[Normal], neighbours: int = 1
+) -> list[Array]:
+    """(N, V, P, D) embeddings, C products -> for each detector (N, C, V, P') distances, never negative.
 
     - `mahalanobis`: ‖W(z − μ)‖₂ to the Gaussian of all positions (with P = 1 it is arXiv 2105.08793, section 4.3, with
       the whitening W = L⁻¹ of the shrunk covariance);
     - `position`: the same to the Gaussian of the position;
     - `knn`: the mean Euclidean distance to the `neighbours` nearest normal embeddings, all whitened;
-    - `learned`: what the encoder itself learned to see in pasted defects, see `learned_logits`.
+    - `learned`: what the encoder itself learned to see in pasted defects, see `learned_logits`; of any product.
+
+    The bank's detectors look at the embeddings' features, coarsened.
     """
-    if detector == "learned":
-        return np.asarray(np.maximum(learned_logits(embeddings) + _LOGIT_OFFSET, 0), np.float32)
-    if embeddings.shape[-1] != normal.everywhere.mean.shape[-1]:
-        embeddings = features_of(embeddings)
-    coarse = coarsen(embeddings)
-    if detector == "position":
+    found: dict[Detector, list[Array]] = {}
+    if "learned" in detectors:
+        logits = np.asarray(np.maximum(learned_logits(embeddings) + _LOGIT_OFFSET, 0), np.float32)
+        found["learned"] = [logits] * len(normals)
+    if not {"learned"}.issuperset(detectors):
+        learned = embeddings.shape[-1] != normals[0].everywhere.mean.shape[-1]
+        coarse = coarsen(features_of(embeddings) if learned else embeddings)
+        for normal in normals:
+            for detector, values in _to_normal(detectors, coarse, normal, neighbours).items():
+                found.setdefault(detector, []).append(values)
+    return [np.stack(found[detector], axis=1) for detector in detectors]
+
+
+def _to_normal(detectors: Sequence[Detector], coarse: Array, normal: Normal, neighbours: int) -> dict[Detector, Array]:
+    whitened = _whiten(coarse, normal.everywhere)
+    found: dict[Detector, Array] = {}
+    if "mahalanobis" in detectors:
+        found["mahalanobis"] = _lengths(whitened)
+    if "position" in detectors:
         if normal.places is None:
             raise ValueError("the bank holds no Gaussians for each position")
-        return _lengths(_by_position(coarse, normal.places))
-    whitened = _whiten(coarse, normal.everywhere)
-    return _lengths(whitened) if detector == "mahalanobis" else _nearest(whitened, normal.neighbours, neighbours)
+        found["position"] = _lengths(_by_position(coarse, normal.places))
+    if "knn" in detectors:
+        found["knn"] = _nearest(whitened, normal.neighbours, neighbours)
+    return found
 
 
 def learned_logits(embeddings: Array) -> Array:
@@ -186,15 +204,17 @@ def _lengths(vectors: Array) -> Array:
 
 def _nearest(whitened: Array, normal: Array, neighbours: int) -> Array:
     k = min(neighbours, normal.shape[1])
-    halves = np.square(normal).sum(axis=-1) / 2  # ‖q − c‖² = ‖q‖² − 2 (q·c − ‖c‖²/2)
+    # ‖q − c‖² = ‖q‖² − 2 (q·c − ‖c‖²/2); the bracket is one product of (q, 1) and (c, −‖c‖²/2).
+    halves = np.square(normal).sum(axis=-1, keepdims=True) / -2
+    table = np.concatenate([normal, halves], axis=-1).swapaxes(-1, -2)
 
     def search(v: int, rows: Array) -> Array:
+        queries = np.concatenate([rows, np.ones((len(rows), 1), np.float32)], axis=1)
         found = np.empty(len(rows), np.float32)
         for start in range(0, len(rows), _ROWS):
-            queries = rows[start : start + _ROWS]
-            closeness = queries @ normal[v].T - halves[v]
+            closeness = queries[start : start + _ROWS] @ table[v]
             best = closeness.max(axis=1, keepdims=True) if k == 1 else np.partition(closeness, -k, axis=1)[:, -k:]
-            squares = np.square(queries).sum(axis=1, keepdims=True) - 2 * best
+            squares = np.square(rows[start : start + _ROWS]).sum(axis=1, keepdims=True) - 2 * best
             found[start : start + _ROWS] = np.sqrt(np.maximum(squares, 0)).mean(axis=1)
         return found
 

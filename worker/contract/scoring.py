@@ -42,10 +42,7 @@ def read(
 ) -> list[Reading]:
     """(N, V, P, D) embeddings of the tiles of B frames, in order -> one reading for each frame."""
     tiles = np.cumsum([0, *(len(layout.corners) for layout in layouts)])
-    by_view = [
-        np.stack([distances(detector, embeddings, normal, scoring.neighbours) for normal in normals], axis=1)
-        for detector in detectors
-    ]  # K times (N, C, V, P')
+    by_view = distances(detectors, embeddings, normals, scoring.neighbours)  # K times (N, C, V, P')
     by_place = [aggregate(values, scoring.aggregate, axis=2) for values in by_view]  # K times (N, C, P')
     readings = []
     for layout, first, last in zip(layouts, tiles, tiles[1:], strict=False):

@@ -47,6 +47,13 @@ NORMAL = Normal(EVERYWHERE, BY_PLACE, RNG.normal(size=(VIEWS, 7, DIMENSIONS)).as
 FRAMES = unit(RNG.normal(size=(3, VIEWS, PLACES, DIMENSIONS)))
 
 
+def distances_by(
+    detector: Detector, embeddings: npt.NDArray[np.float32], normal: Normal, neighbours: int = 1
+) -> npt.NDArray[np.float32]:
+    """(N, V, P') distances to one product by one detector."""
+    return distances((detector,), embeddings, (normal,), neighbours)[0][:, 0]
+
+
 def mahalanobis(vector: npt.NDArray[np.floating], mean: npt.NDArray[np.floating], covariance: Doubles) -> float:
     difference = vector.astype(np.float64) - mean
     return math.sqrt(difference @ np.linalg.solve(covariance, difference))
@@ -92,8 +99,20 @@ def test_normals_that_do_not_vary_give_finite_gaussians(count: int) -> None:
     np.testing.assert_allclose(gaussian.mean, one[0], rtol=1e-6)
 
 
+def test_many_detectors_and_products_are_each_as_if_alone() -> None:
+    rng = np.random.default_rng(5)
+    embeddings = unit(np.abs(rng.normal(size=(3, VIEWS, PLACES, 2 + DIMENSIONS))))
+    other = Normal(random_gaussians(rng, VIEWS)[0], random_gaussians(rng, VIEWS, PLACES)[0], NORMAL.neighbours[:, :3])
+    order: tuple[Detector, ...] = ("knn", "learned", "position", "mahalanobis")
+    found = distances(order, embeddings, (NORMAL, other), 2)
+    for detector, values in zip(order, found, strict=True):
+        assert values.shape == (3, 2, VIEWS, PLACES)
+        for c, normal in enumerate((NORMAL, other)):
+            np.testing.assert_allclose(values[:, c], distances_by(detector, embeddings, normal, 2), rtol=1e-6)
+
+
 def test_mahalanobis_by_solving_for_every_vector() -> None:
-    found = distances("mahalanobis", FRAMES, NORMAL)
+    found = distances_by("mahalanobis", FRAMES, NORMAL)
     assert (found.shape, found.dtype) == ((3, VIEWS, PLACES), np.float32)
     for n, frame in enumerate(FRAMES):
         for v in range(VIEWS):
@@ -103,7 +122,7 @@ def test_mahalanobis_by_solving_for_every_vector() -> None:
 
 
 def test_position_by_solving_for_every_vector() -> None:
-    found = distances("position", FRAMES, NORMAL)
+    found = distances_by("position", FRAMES, NORMAL)
     assert (found.shape, found.dtype) == ((3, VIEWS, PLACES), np.float32)
     for n, frame in enumerate(FRAMES):
         for v in range(VIEWS):
@@ -114,7 +133,7 @@ def test_position_by_solving_for_every_vector() -> None:
 
 @pytest.mark.parametrize("neighbours", [1, 3, 7, 100])
 def test_knn_by_brute_force_in_whitened_space(neighbours: int) -> None:
-    found = distances("knn", FRAMES, NORMAL, neighbours)
+    found = distances_by("knn", FRAMES, NORMAL, neighbours)
     assert (found.shape, found.dtype) == ((3, VIEWS, PLACES), np.float32)
     for n, frame in enumerate(FRAMES):
         for v in range(VIEWS):
@@ -128,9 +147,9 @@ def test_knn_over_more_queries_than_one_matrix_product_takes() -> None:
     """Two blocks of queries give what each gives alone."""
     rng = np.random.default_rng(1)
     frames = unit(rng.normal(size=(1100, VIEWS, PLACES, DIMENSIONS)))
-    together = distances("knn", frames, NORMAL, 2)
+    together = distances_by("knn", frames, NORMAL, 2)
     for n in (0, 1, 1023, 1024, 1025, 1099):
-        np.testing.assert_allclose(distances("knn", frames[n : n + 1], NORMAL, 2)[0], together[n], rtol=1e-4)
+        np.testing.assert_allclose(distances_by("knn", frames[n : n + 1], NORMAL, 2)[0], together[n], rtol=1e-4)
 
 
 def encoded(logit: Doubles, rng: np.random.Generator) -> npt.NDArray[np.float32]:
@@ -145,7 +164,7 @@ def test_the_logit_that_an_encoder_wrote_is_read_again(written: list[float]) -> 
     logits = np.array(written).reshape(1, 1, -1)
     embeddings = encoded(logits, np.random.default_rng(0))
     np.testing.assert_allclose(learned_logits(embeddings), logits, atol=0.01, rtol=5e-4)
-    found = distances("learned", embeddings, NORMAL)
+    found = distances_by("learned", embeddings, NORMAL)
     assert (found.shape, found.dtype) == (logits.shape, np.float32)
     np.testing.assert_allclose(found, logits + 20, atol=0.03)
 
@@ -154,7 +173,7 @@ def test_a_logit_beyond_all_bounds_stays_finite() -> None:
     embeddings = np.zeros((1, 1, 4, 3), np.float32)
     embeddings[0, 0, :, 0] = (1, -1, np.nextafter(np.float32(1), np.float32(2)), 0)
     embeddings[0, 0, 3, 1] = 1
-    certain, normal, rounded, undecided = distances("learned", embeddings, NORMAL)[0, 0]
+    certain, normal, rounded, undecided = distances_by("learned", embeddings, NORMAL)[0, 0]
     assert certain == pytest.approx(rounded)
     assert 1000 < certain < 1e5
     assert (normal, undecided) == (0, 20)
@@ -167,19 +186,19 @@ def test_the_bank_compares_the_features_that_an_encoder_wrote_with_their_length(
     embeddings = (joined / np.linalg.norm(joined, axis=-1, keepdims=True)).astype(np.float32)
     np.testing.assert_allclose(features_of(embeddings), features, rtol=1e-4, atol=1e-5)
     for detector in ("mahalanobis", "position", "knn"):
-        plain = distances(detector, features.astype(np.float32), NORMAL)
-        np.testing.assert_allclose(distances(detector, embeddings, NORMAL), plain, rtol=1e-3)
+        plain = distances_by(detector, features.astype(np.float32), NORMAL)
+        np.testing.assert_allclose(distances_by(detector, embeddings, NORMAL), plain, rtol=1e-3)
 
 
 def test_learned_distances_keep_the_finest_grid() -> None:
     """The bank's three look at 16 by 16 places, the encoder's own at all it has."""
     frames = unit(np.random.default_rng(5).normal(size=(1, VIEWS, 32 * 32, DIMENSIONS)))
     normal = Normal(EVERYWHERE, None, NORMAL.neighbours)
-    assert distances("learned", frames, normal).shape == (1, VIEWS, 1024)
-    assert distances("mahalanobis", frames, normal).shape == (1, VIEWS, 256)
-    assert distances("knn", frames, normal).shape == (1, VIEWS, 256)
+    assert distances_by("learned", frames, normal).shape == (1, VIEWS, 1024)
+    assert distances_by("mahalanobis", frames, normal).shape == (1, VIEWS, 256)
+    assert distances_by("knn", frames, normal).shape == (1, VIEWS, 256)
     np.testing.assert_array_equal(
-        distances("mahalanobis", frames, normal), distances("mahalanobis", coarsen(frames), normal)
+        distances_by("mahalanobis", frames, normal), distances_by("mahalanobis", coarsen(frames), normal)
     )
 
 
@@ -193,7 +212,7 @@ def test_a_distance_is_never_negative(detector: Detector) -> None:
     by_place = moments.gaussian()
     everywhere = Gaussian(by_place.mean[:, 0], by_place.whitening[:, 0])
     neighbours = (normal[:, 0, 0] - everywhere.mean[0]) @ everywhere.whitening[0].T
-    found = distances(detector, normal, Normal(everywhere, by_place, neighbours[None]))
+    found = distances_by(detector, normal, Normal(everywhere, by_place, neighbours[None]))
     assert np.isfinite(found).all()
     assert found.min() >= 0
     if detector == "knn":
@@ -202,19 +221,19 @@ def test_a_distance_is_never_negative(detector: Detector) -> None:
 
 def test_frames_are_measured_independently_and_none_gives_none() -> None:
     for detector in DETECTORS:
-        together = distances(detector, FRAMES, NORMAL)
+        together = distances_by(detector, FRAMES, NORMAL)
         for n in range(len(FRAMES)):
             np.testing.assert_allclose(
-                distances(detector, FRAMES[n : n + 1], NORMAL)[0], together[n], rtol=1e-4, atol=1e-6
+                distances_by(detector, FRAMES[n : n + 1], NORMAL)[0], together[n], rtol=1e-4, atol=1e-6
             )
-        assert distances(detector, FRAMES[:0], NORMAL).shape == (0, VIEWS, PLACES)
+        assert distances_by(detector, FRAMES[:0], NORMAL).shape == (0, VIEWS, PLACES)
 
 
 def test_without_gaussians_of_each_place_there_is_no_such_detector() -> None:
     without = Normal(EVERYWHERE, None, NORMAL.neighbours)
     assert (NORMAL.detectors, without.detectors) == (("mahalanobis", "position", "knn"), ("mahalanobis", "knn"))
     with pytest.raises(ValueError, match="no Gaussians for each position"):
-        distances("position", FRAMES, without)
+        distances_by("position", FRAMES, without)
 
 
 @pytest.mark.parametrize(("side", "coarse"), [(1, 1), (4, 4), (16, 16), (32, 16), (48, 16)])
