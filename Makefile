@@ -44,8 +44,8 @@ format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: # pins everything for Python 3.10 and newer; needs uv
-	uv pip compile --quiet --universal --python-version 3.10 --extra dev --no-emit-index-url \
+lock: install # pins everything for Python 3.10 and newer
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --extra dev --no-emit-index-url \
 		--no-annotate --no-header pyproject.toml --output-file constraints.txt
 
 clean:

@@ -32,7 +32,7 @@ FLOORS: list[tuple[str, ...]] = [
     ("worker.inspector", "engine_build"),
     ("worker.service", "worker.fit", "worker.findings", "worker.probe", "worker.evaluate", "worker.report"),
     ("worker.assemble",),
-    ("worker.camera", "worker.bank_cli"),
+    ("worker.camera", "worker.bank_cli", "worker.doctor"),
     ("demo",),
     ("worker.cli",),
     ("worker.__main__",),

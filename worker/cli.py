@@ -18,6 +18,7 @@ from worker import bank_cli, camera, evaluate, probe
 from worker.assemble import build
 from worker.config import WorkerSettings
 from worker.contract.errors import ConfigError, QuarterturnError
+from worker.doctor import cli as doctor
 from worker.memory import keep_freed_memory
 from worker.options import add_config, read_config
 
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     keep_freed_memory()
     try:
-        arguments.run(arguments)
+        code: int | None = arguments.run(arguments)
     except QuarterturnError as error:
         print(f"quarterturn: {error}", file=sys.stderr)  # noqa: T201
         return 1
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    return 0
+    return code or 0
 
 
 def run_worker(arguments: argparse.Namespace) -> None:
@@ -100,6 +101,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("run", help="inspect frames and publish verdicts and alerts")
     add_config(command, "configs/worker.yaml")
     command.set_defaults(run=run_worker)
+
+    command = commands.add_parser("doctor", help="say whether this machine can run the line, and what to mend")
+    doctor.add_arguments(command)
 
     command = commands.add_parser("camera", help="publish a folder of pictures or a video as frames")
     camera.add_arguments(command)

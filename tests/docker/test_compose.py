@@ -1,8 +1,12 @@
-"""The compose file fits the worker's own settings: hosts, topics, sizes, folders and deadlines."""
+"""The compose files fit the worker's own settings: hosts, topics, sizes, folders and deadlines."""
 
 from __future__ import annotations
 
+import functools
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +17,33 @@ from worker.config import KafkaSettings, RedisStoreSettings, WorkerSettings
 from worker.contract.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
+FILES = {
+    "cpu": ["compose.yaml"],
+    "gpu": ["compose.yaml", "compose.gpu.yaml"],
+    "jetson": ["compose.yaml", "compose.jetson.yaml"],
+}
 COMPOSE = ROOT / "docker" / "compose.yaml"
 
 
+def merged(under: Any, over: Any) -> Any:
+    """As Compose merges: sections key by key, lists one behind the other, else the later value."""
+    if isinstance(under, dict) and isinstance(over, dict):
+        return {key: merged(under.get(key), over.get(key)) for key in under | over}
+    if isinstance(under, list) and isinstance(over, list):
+        return under + over
+    return under if over is None else over
+
+
+@pytest.fixture(scope="module", params=FILES)
+def machine(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def compose() -> dict[str, Any]:
-    document: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())
+def compose(machine: str) -> dict[str, Any]:
+    """What `docker compose -f ... -f ...` makes of the files for one kind of machine."""
+    documents = [yaml.safe_load((COMPOSE.parent / name).read_text()) for name in FILES[machine]]
+    document: dict[str, Any] = functools.reduce(merged, documents)
     return document
 
 
@@ -125,8 +150,35 @@ def test_images_are_pinned_and_volumes_declared(compose: dict[str, Any], service
     assert used == set(compose["volumes"])
 
 
-def test_the_image_is_built_from_the_repository_root(services: dict[str, Any]) -> None:
+def test_the_image_is_built_from_the_repository_root(services: dict[str, Any], machine: str) -> None:
     build = services["worker"]["build"]
+    assert services["worker"]["image"] == f"quarterturn-worker:{machine}"
+    assert build["dockerfile"] == f"docker/Dockerfile.{machine}"
     context = (COMPOSE.parent / build["context"]).resolve()
     assert context == ROOT
     assert (context / build["dockerfile"]).is_file()
+
+
+def test_the_worker_gets_the_gpu_and_nothing_else_changes() -> None:
+    base, gpu, jetson = (yaml.safe_load((COMPOSE.parent / FILES[name][-1]).read_text())["services"] for name in FILES)
+    assert set(gpu) == {"worker"}
+    assert set(gpu["worker"]) == {"image", "build", "deploy"}
+    (device,) = gpu["worker"]["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
+    assert set(jetson) == {"kafka", "worker"}
+    assert set(jetson["kafka"]) == {"environment"}
+    assert not set(jetson["kafka"]["environment"]) & set(base["kafka"]["environment"])
+    assert set(jetson["worker"]) == {"image", "build", "runtime", "group_add", "volumes"}
+    assert jetson["worker"]["runtime"] == "nvidia"
+    assert set(jetson["worker"]["build"]["args"]) == {"JETPACK"}
+
+
+def test_compose_itself_takes_the_files(machine: str) -> None:
+    docker = shutil.which("docker")
+    if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
+        pytest.skip("docker's compose plugin is not installed")
+    files = [argument for name in FILES[machine] for argument in ("-f", str(COMPOSE.with_name(name)))]
+    environment = {**os.environ, "RENDER_GID": "104"}
+    command = [docker, "compose", *files, "config", "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The worker's image: what it is built from, what is in it, and as whom it runs."""
+"""The worker's images: what they are built from, what is in them, and as whom they run."""
 
 from __future__ import annotations
 
@@ -6,91 +6,143 @@ import fnmatch
 import json
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.docker.dockerfile import IMAGES, ROOT, Dockerfile, installs, read, values
 from worker.config import HttpSettings
 
-ROOT = Path(__file__).parents[2]
-DOCKERFILE = ROOT / "docker" / "Dockerfile.cpu"
+EXTRAS = {"cpu": ".[openvino]", "gpu": ".[tensorrt]", "jetson": ".[tensorrt]"}
+PACKAGES = {"cpu": {"worker"}, "gpu": {"worker", "engine_build"}, "jetson": {"worker", "engine_build"}}
 
 
-def stages() -> list[list[tuple[str, str]]]:
-    """The instructions (name, rest) of each stage, comments dropped and continued lines joined."""
-    lines = [line for line in DOCKERFILE.read_text().splitlines() if not line.lstrip().startswith("#")]
-    instructions = re.sub(r"\\\n\s*", "", "\n".join(lines)).splitlines()
-    found: list[list[tuple[str, str]]] = []
-    for instruction in filter(None, instructions):
-        name, rest = instruction.split(maxsplit=1)
-        if name == "FROM":
-            found.append([])
-        found[-1].append((name, rest))
-    return found
+@pytest.fixture(params=IMAGES)
+def image(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
-BUILD, IMAGE = stages()
+@pytest.fixture
+def dockerfile(image: str) -> Dockerfile:
+    return read(image)
 
 
-def values(stage: list[tuple[str, str]], name: str) -> list[str]:
-    return [rest for each, rest in stage if each == name]
+def lint(path: Path) -> subprocess.CompletedProcess[str]:
+    beside = Path(sys.executable).parent
+    linter = shutil.which("hadolint", path=beside) or shutil.which("hadolint")
+    assert linter is not None, "hadolint is missing: make install"
+    return subprocess.run([linter, "--no-color", str(path)], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("stage", [BUILD, IMAGE], ids=["build", "image"])
-def test_the_base_is_pinned_to_a_patch_release(stage: list[tuple[str, str]]) -> None:
-    assert re.match(r"python:3\.\d+\.\d+-slim-[a-z]+( |$)", stage[0][1])
+def test_the_linter_finds_nothing(dockerfile: Dockerfile) -> None:
+    done = lint(dockerfile.path)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 
-def test_both_stages_have_the_same_base_so_that_the_venv_can_be_copied() -> None:
-    assert BUILD[0][1].split()[0] == IMAGE[0][1].split()[0]
+def test_the_linter_would_find_something(tmp_path: Path) -> None:
+    bad = tmp_path / "Dockerfile"
+    bad.write_text("FROM python:latest\nRUN cd /tmp && apt-get install curl\n")
+    done = lint(bad)
+    assert done.returncode != 0
+    assert "DL3007" in done.stdout  # a tag that moves
+    assert "DL3008" in done.stdout  # a package without a version
 
 
-def test_the_image_runs_as_a_numbered_user_who_is_not_root() -> None:
+def test_every_base_is_pinned(dockerfile: Dockerfile) -> None:
+    """To a patch release, or it is a stage of the same file."""
+    pinned = re.compile(
+        r"(python:3\.\d+\.\d+-slim-[a-z]+|nvcr\.io/nvidia/l4t-tensorrt:r\d+\.\d+\.\d+-runtime)( AS \w+)?"
+    )
+    for stage in dockerfile.stages:
+        name, base = stage[0]
+        assert name == "FROM"
+        assert pinned.fullmatch(base) or re.fullmatch(r"jetpack\$\{JETPACK\}( AS build)?", base), base
+
+
+def test_both_stages_have_the_same_base_so_that_the_venv_can_be_copied(dockerfile: Dockerfile) -> None:
+    assert dockerfile.build[0][1].split()[0] == dockerfile.image[0][1].split()[0]
+
+
+def test_the_board_chooses_its_base_by_its_jetpack() -> None:
+    dockerfile = read("jetson")
+    assert "\nARG JETPACK=6\n" in dockerfile.path.read_text()
+    assert [stage[0][1].split(" AS ")[1] for stage in dockerfile.stages[:-2]] == ["jetpack6", "jetpack7"]
+
+
+def test_the_image_runs_as_a_numbered_user_who_is_not_root(dockerfile: Dockerfile) -> None:
     """A number, so that an orchestrator can verify it without reading /etc/passwd."""
-    last_user = values(IMAGE, "USER")[-1]
+    image = dockerfile.image
+    last_user = values(image, "USER")[-1]
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", last_user)
-    assert IMAGE.index(("USER", last_user)) > max(n for n, (name, _) in enumerate(IMAGE) if name in {"RUN", "COPY"})
+    assert image.index(("USER", last_user)) > max(n for n, (name, _) in enumerate(image) if name in {"RUN", "COPY"})
 
 
-def test_no_stage_installs_system_packages() -> None:
+def test_no_stage_installs_a_compiler(dockerfile: Dockerfile) -> None:
     """Every dependency is a wheel: no compiler is needed, and none is there for an intruder."""
-    commands = " ".join(values(BUILD, "RUN") + values(IMAGE, "RUN"))
-    assert "apt" not in shlex.split(commands)
-    assert not re.search(r"\b(apt-get|gcc|g\+\+|build-essential|curl|wget)\b", commands)
-    assert "--only-binary :all:" in commands
+    commands = [run for stage in dockerfile.stages for run in values(stage, "RUN")]
+    assert not re.search(r"\b(gcc|g\+\+|build-essential|curl|wget|[\w-]+-dev|[\w-]+-devel)\b", " ".join(commands))
+    system = [run for run in commands if "apt-get" in run]
+    assert [re.findall(r"recommends (.*?) &&", run) for run in system] == (
+        [["python3-venv"]] if dockerfile == read("jetson") else []
+    )
 
 
-def test_dependencies_are_constrained_and_torch_is_not_asked_for() -> None:
-    (install,) = (run for run in values(BUILD, "RUN") if "--constraint" in run)
-    assert "--constraint constraints.txt" in install
-    assert shlex.split(install)[-1] == ".[openvino]"
+def test_dependencies_are_wheels_and_locked(image: str, dockerfile: Dockerfile) -> None:
+    """Only NVIDIA's own packages are no wheels: they are stubs that fetch one."""
+    *dependencies, code = installs(dockerfile.build)
+    assert code == ["install", "--no-deps", "--force-reinstall", "."]
+    (ours,) = (arguments for arguments in dependencies if EXTRAS[image] in arguments)
+    assert ours[:3] == ["install", "--only-binary", ":all:"]
+    for arguments in dependencies:
+        constraint = arguments[arguments.index("--constraint") + 1]
+        assert constraint == ("locked.txt" if image == "jetson" else "constraints.txt")
+        named = [each for each in arguments[arguments.index("--constraint") + 2 :] if each != EXTRAS[image]]
+        assert named == [] or named == [{"gpu": "tensorrt-cu13==${TENSORRT}", "jetson": "${NVIDIA_PACKAGES}"}[image]]
 
 
-def test_every_file_that_is_copied_exists_and_reaches_the_build() -> None:
+def test_what_is_not_in_the_constraints_is_pinned_in_the_dockerfile() -> None:
+    (tensorrt,) = values(read("gpu").build, "ARG")
+    assert re.fullmatch(r"TENSORRT=\d+(\.\d+){3}", tensorrt)
+    for stage in read("jetson").stages[:-2]:
+        (packages,) = re.findall(r'NVIDIA_PACKAGES="(.*)"', values(stage, "ENV")[0])
+        assert all(re.fullmatch(r"[a-z0-9-]+==\d+(\.\d+)+", package) for package in packages.split())
+
+
+def test_every_file_that_is_copied_exists_and_reaches_the_build(dockerfile: Dockerfile) -> None:
     """The ignore file drops everything but what is named, so a forgotten name would break the build."""
-    ignore = DOCKERFILE.with_name(f"{DOCKERFILE.name}.dockerignore").read_text().splitlines()
-    kept = [line[1:].rstrip("/") for line in ignore if line.startswith("!")]
-    assert "*" in ignore
-    for copy in values(BUILD, "COPY"):
-        *sources, _ = copy.split()
-        for source in sources:
-            assert (ROOT / source).exists(), source
-            assert any(fnmatch.fnmatch(source.rstrip("/"), pattern) for pattern in kept), source
+    kept = [line[1:].rstrip("/") for line in dockerfile.ignored if line.startswith("!")]
+    assert "*" in dockerfile.ignored
+    for source in dockerfile.copied:
+        assert (ROOT / source).exists(), source
+        assert any(fnmatch.fnmatch(source.rstrip("/"), pattern) for pattern in kept), source
+    assert sorted(source.rstrip("/") for source in dockerfile.copied) == sorted(kept)  # and nothing else gets there
 
 
-def test_only_the_worker_is_in_the_image() -> None:
-    packages = {source for copy in values(BUILD, "COPY") for source in copy.split()[:-1] if source.endswith("/")}
-    assert packages == {"worker/"}
-    assert values(IMAGE, "COPY") == ["--from=build /opt/quarterturn /opt/quarterturn"]
+def test_only_the_worker_and_where_it_builds_an_engine_the_builder_is_in_the_image(
+    image: str, dockerfile: Dockerfile
+) -> None:
+    assert set(dockerfile.packages) == PACKAGES[image]
+    assert values(dockerfile.image, "COPY") == ["--from=build /opt/quarterturn /opt/quarterturn"]
 
 
-def test_the_health_check_asks_the_port_that_the_worker_serves() -> None:
+def test_the_health_check_asks_the_port_that_the_worker_serves(dockerfile: Dockerfile) -> None:
     port = HttpSettings().port
-    (check,) = values(IMAGE, "HEALTHCHECK")
+    (check,) = values(dockerfile.image, "HEALTHCHECK")
     assert f"http://127.0.0.1:{port}/healthz" in check
-    assert values(IMAGE, "EXPOSE") == [str(port)]
+    assert values(dockerfile.image, "EXPOSE") == [str(port)]
 
 
-def test_the_default_command_is_one_that_quarterturn_knows() -> None:
-    assert json.loads(values(IMAGE, "ENTRYPOINT")[-1]) == ["quarterturn"]
-    assert json.loads(values(IMAGE, "CMD")[-1])[:3] == ["run", "--config", "configs/worker.yaml"]
+def test_the_default_command_is_one_that_quarterturn_knows(dockerfile: Dockerfile) -> None:
+    assert json.loads(values(dockerfile.image, "ENTRYPOINT")[-1]) == ["quarterturn"]
+    assert json.loads(values(dockerfile.image, "CMD")[-1])[:3] == ["run", "--config", "configs/worker.yaml"]
+
+
+@pytest.mark.parametrize("image", ["gpu", "jetson"], indirect=True)
+def test_the_gpu_is_asked_for(dockerfile: Dockerfile) -> None:
+    """Else NVIDIA's container runtime mounts no driver."""
+    environment = dict(each.split("=", 1) for each in shlex.split(" ".join(values(dockerfile.image, "ENV"))))
+    assert environment["NVIDIA_VISIBLE_DEVICES"] == "all"
+    assert "compute" in environment["NVIDIA_DRIVER_CAPABILITIES"] or environment["NVIDIA_DRIVER_CAPABILITIES"] == "all"

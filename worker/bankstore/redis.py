@@ -17,6 +17,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import redis
@@ -37,6 +38,16 @@ _GRACE_S = 3600  # for which a version no longer kept can still be loaded by tho
 _LISTEN_S = 0.2  # after which `wait` sees that the store was closed
 
 
+@dataclass(frozen=True, slots=True)
+class RedisFacts:
+    """Who answers, and what happens to banks when its memory is full; `max_bytes` 0: it has no limit of its own."""
+
+    address: str
+    version: str
+    policy: str
+    max_bytes: int
+
+
 class RedisBankStore:
     """A BankStore in Redis. Connects at the first use, and again after a loss."""
 
@@ -52,8 +63,12 @@ class RedisBankStore:
                 # Bridges a connection that broke; whoever watches the store decides how long to go on trying.
                 retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 2),
             )
-        except ValueError as error:
-            raise ConfigError(f"bank.redis.url: {error}") from error
+        except ValueError:
+            # What Python says of it may quote a part of the password.
+            raise ConfigError(
+                "bank.redis.url: its scheme is not redis, rediss or unix, or its password holds one of /?#@ as it is; "
+                "write redis://:PASSWORD@HOST:6379/0, with %2F %3F %23 %40 for those"
+            ) from None
         self._where = _address(self._redis)
         self._closed = False
         self._listening = threading.Lock()
@@ -140,6 +155,18 @@ class RedisBankStore:
                 self._listen(line, deadline)
         finally:
             self._listening.release()
+
+    def look(self) -> RedisFacts:
+        """What the server says of itself.
+
+        Raises:
+            UnavailableError: it does not answer.
+        """
+        with self._answering():
+            info: dict[str, Any] = self._redis.info()
+        return RedisFacts(
+            self._where.removeprefix("Redis at "), info["redis_version"], info["maxmemory_policy"], info["maxmemory"]
+        )
 
     def close(self) -> None:
         """Release connections; may be called twice."""

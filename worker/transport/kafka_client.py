@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
+from kafka.admin import ConfigResource
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import (
@@ -314,6 +315,26 @@ def create_topics(settings: KafkaSettings, partitions: int) -> None:
                 admin.create_topics({topic: {"num_partitions": count}}, wait_for_metadata=True)
 
 
+@dataclass(frozen=True, slots=True)
+class TopicFacts:
+    """Which of the line's topics do not exist, and the largest record that the frames topic takes (None: not told)."""
+
+    missing: list[str]
+    max_frame_bytes: int | None
+
+
+def look_at_topics(settings: KafkaSettings) -> TopicFacts:
+    """What the broker says of the line's topics.
+
+    Raises:
+        UnavailableError: the broker does not answer, or refuses.
+    """
+    topics = settings.topics
+    with _reaching(settings.bootstrap_servers), _admin(settings.bootstrap_servers) as admin:
+        missing = _missing(admin, topics.model_dump().values())
+        return TopicFacts(missing, None if topics.frames in missing else _max_message_bytes(admin, topics.frames))
+
+
 def text(error: Exception) -> str:
     """What an error says, or at least what it is."""
     return str(error) or type(error).__name__
@@ -365,13 +386,24 @@ def _reaching(bootstrap_servers: str) -> Iterator[None]:
 def _need_topics(bootstrap_servers: str, topics: Iterable[str]) -> None:
     """A misspelt name is a fault, not a new topic."""
     with _admin(bootstrap_servers) as admin:
-        described = admin.describe_topics(list(topics))
-    missing = [topic["name"] for topic in described if topic["error_code"] == UnknownTopicOrPartitionError.errno]
+        missing = _missing(admin, topics)
     if missing:
         raise ConfigError(
             f"Kafka at {bootstrap_servers} has no topic '{missing[0]}'; create it with: kafka-topics.sh "
             f"--bootstrap-server {bootstrap_servers} --create --topic {missing[0]} --partitions 4"
         )
+
+
+def _missing(admin: KafkaAdminClient, topics: Iterable[str]) -> list[str]:
+    described = admin.describe_topics(list(topics))
+    return [topic["name"] for topic in described if topic["error_code"] == UnknownTopicOrPartitionError.errno]
+
+
+def _max_message_bytes(admin: KafkaAdminClient, topic: str) -> int | None:
+    """The largest record of `topic`, by its own settings or the broker's; None where we are not told."""
+    asked = ConfigResource("topic", topic, ["max.message.bytes"])
+    answer = admin.describe_configs([asked], config_filter="all")["topic"][topic]
+    return int(answer["max.message.bytes"]["value"]) if answer else None
 
 
 def _frame(record: ConsumerRecord) -> Frame:

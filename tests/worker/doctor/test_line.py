@@ -1,0 +1,259 @@
+"""The checks of engine, bank and services, against a real Kafka and a real Redis."""
+
+from __future__ import annotations
+
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import redis
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+
+from tests.conftest import CreateTopics
+from tests.parts import NumpyEngine, bank_of, good_part, png
+from worker.bankstore.file import FileBankStore
+from worker.bankstore.redis import RedisBankStore
+from worker.config import KafkaSettings, RedisStoreSettings, TransportSettings, WorkerSettings
+from worker.contract.bank import Bank
+from worker.contract.errors import DataError
+from worker.doctor import line
+from worker.doctor.check import Check
+
+MakeSettings = Callable[..., WorkerSettings]
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> NumpyEngine:
+    engine = NumpyEngine()
+    monkeypatch.setattr(line, "open_engine", lambda _: engine)
+    return engine
+
+
+@pytest.fixture(scope="module")
+def bank() -> Bank:
+    return bank_of(NumpyEngine())
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> MakeSettings:
+    """Settings of a line of its own, with the bank in a folder."""
+    name = f"line-{uuid.uuid4().hex[:8]}"
+
+    def make(**changes: Any) -> WorkerSettings:
+        document = {
+            "line": name,
+            "engine": {"path": "engine"},
+            "bank": {"file": {"path": str(tmp_path / "banks")}},
+            "transport": {"folder": {"path": "pictures", "out": "out.jsonl"}},
+            "overkill": 0.05,
+        }
+        return WorkerSettings.model_validate(document | changes)
+
+    return make
+
+
+@pytest.fixture
+def policy(redis_url: str) -> Iterator[Callable[[str], None]]:
+    """Sets Redis' eviction policy for one test."""
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        before = client.config_get("maxmemory-policy")["maxmemory-policy"]
+        yield lambda name: client.config_set("maxmemory-policy", name)
+        client.config_set("maxmemory-policy", before)
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """`host:port` of a server that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def look(settings: WorkerSettings) -> dict[str, Check]:
+    return {check.name: check for check in line.engine_and_bank(settings)}
+
+
+def look_at_kafka(**settings: Any) -> dict[str, Check]:
+    transport = TransportSettings(kafka=KafkaSettings(**settings))
+    return {check.name: check for check in line.frames(transport)}
+
+
+def test_an_engine_and_a_bank_that_fit(engine: NumpyEngine, bank: Bank, settings: MakeSettings, tmp_path: Path) -> None:
+    asked = settings()
+    pushed = FileBankStore(tmp_path / "banks").publish(asked.line, bank)
+    found = f"{bank.version[:12]}, pushed at {pushed.pushed_at}, holds ring, and fits the engine"
+    assert look(asked) == {
+        "engine": Check("engine", "ok", "engine loads, hash numpy-engine (numpy)"),
+        "Redis": Check("Redis", "skipped", "not needed: banks are in a folder"),
+        "bank": Check("bank", "ok", found),
+    }
+
+
+def test_a_bank_of_another_engine(engine: NumpyEngine, settings: MakeSettings, tmp_path: Path) -> None:
+    asked = settings()
+    FileBankStore(tmp_path / "banks").publish(asked.line, bank_of(NumpyEngine(name="another"), count=30))
+    check = look(asked)["bank"]
+    assert check.status == "failure"
+    assert "was made by engine another (numpy), but the engine here is numpy-engine (numpy)" in check.found
+    assert check.fix == "fit the bank again through this engine"
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"overkill": 0.001}, "product 'ring': an overkill of 0.100% needs 999 calibration pictures"),
+        ({"cameras": {"top-01": {"products": ["screw"]}}}, "cameras.top-01.products: 'screw' is not in bank"),
+        ({"thresholds": {"screw": 2.0}}, "thresholds: 'screw' is no product of the bank"),
+    ],
+)
+def test_a_bank_that_the_worker_would_refuse(
+    *, engine: NumpyEngine, bank: Bank, settings: MakeSettings, tmp_path: Path, changes: dict[str, Any], found: str
+) -> None:
+    asked = settings(**changes)
+    FileBankStore(tmp_path / "banks").publish(asked.line, bank)
+    check = look(asked)["bank"]
+    assert check.status == "failure"
+    assert found in f"{check.found}; {check.fix}"
+
+
+def test_a_line_without_a_bank(engine: NumpyEngine, settings: MakeSettings) -> None:
+    asked = settings()
+    assert look(asked)["bank"] == Check(
+        "bank", "failure", f"line '{asked.line}' has no bank", "push one with 'quarterturn bank push'"
+    )
+
+
+def test_an_engine_that_does_not_load(
+    bank: Bank, settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> NumpyEngine:
+        raise DataError("engine: the plan is of TensorRT 10.3; build it again on this machine")
+
+    monkeypatch.setattr(line, "open_engine", fail)
+    asked = settings()
+    FileBankStore(tmp_path / "banks").publish(asked.line, bank)
+    found = look(asked)
+    assert found["engine"] == Check(
+        "engine", "failure", "engine: the plan is of TensorRT 10.3", "build it again on this machine"
+    )
+    assert found["bank"].status == "skipped"
+    assert found["bank"].found.endswith("holds ring, but is not compared: the engine does not load")
+
+
+def test_an_engine_that_is_not_there(settings: MakeSettings, tmp_path: Path) -> None:
+    check = look(settings(engine={"path": f"{tmp_path}/engine"}))["engine"]
+    assert check.status == "failure"
+    assert check.found == f"{tmp_path}/engine/manifest.json: cannot be read (No such file or directory)"
+    assert check.fix == "make the folder with 'quarterturn build'"
+
+
+@pytest.mark.parametrize(("name", "status"), [("noeviction", "ok"), ("volatile-lru", "ok"), ("allkeys-lru", "warning")])
+def test_redis_and_what_it_does_when_it_is_full(
+    *,
+    engine: NumpyEngine,
+    bank: Bank,
+    settings: MakeSettings,
+    redis_url: str,
+    policy: Callable[[str], None],
+    name: str,
+    status: str,
+) -> None:
+    asked = settings(bank={"redis": {"url": redis_url, "snapshot": None}})
+    RedisBankStore(RedisStoreSettings(url=redis_url)).publish(asked.line, bank)
+    policy(name)
+    found = look(asked)
+    check = found["Redis"]
+    assert check.status == status
+    assert check.found.startswith(f"{redis_url.split('/')[2]} answers, version ")
+    assert f"policy {name}" in check.found
+    assert check.fix.endswith("CONFIG SET maxmemory-policy noeviction") == (status == "warning")
+    assert found["bank"].status == "ok"
+
+
+def test_a_redis_that_is_not_there(
+    engine: NumpyEngine, settings: MakeSettings, silent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line, "_PATIENCE_S", 0.1)
+    started = time.monotonic()
+    for address, why in (("127.0.0.1:1", "Connection refused"), (silent, "Timeout")):
+        found = look(settings(bank={"redis": {"url": f"redis://me:secret@{address}/0", "timeout_s": 600}}))
+        assert found["Redis"].status == "failure"
+        assert found["Redis"].found.startswith(f"{address} cannot be used (")
+        assert why in found["Redis"].found
+        assert found["Redis"].fix == "check that it runs and that bank.redis.url is right"
+        assert found["bank"] == Check("bank", "skipped", "not looked at: Redis has it")
+        assert "secret" not in str(found)
+    assert time.monotonic() - started < 60
+
+
+def test_a_password_that_breaks_the_url_is_not_shown(engine: NumpyEngine, settings: MakeSettings) -> None:
+    check = look(settings(bank={"redis": {"url": "redis://:sec#ret@localhost:6379/0"}}))["Redis"]
+    assert check.status == "failure"
+    assert check.found.startswith("bank.redis.url: ")
+    assert "%23" in check.fix
+    assert "sec" not in check.found.replace("second", "")
+
+
+def test_kafka_with_all_topics(kafka_bootstrap: str, create_topics: CreateTopics) -> None:
+    topics = create_topics(1)
+    assert look_at_kafka(bootstrap_servers=kafka_bootstrap, topics=topics) == {
+        "Kafka": Check("Kafka", "ok", f"{kafka_bootstrap} answers"),
+        "topics": Check("topics", "ok", ", ".join(topics.model_dump().values())),
+        "frame size": Check("frame size", "ok", f"{topics.frames} takes up to 33,554,432 bytes"),
+    }
+
+
+def test_topics_that_are_missing(kafka_bootstrap: str, create_topics: CreateTopics) -> None:
+    topics = create_topics(1).model_copy(update={"frames": "no-frames", "alerts": "no-alerts"})
+    found = look_at_kafka(bootstrap_servers=kafka_bootstrap, topics=topics)
+    assert list(found) == ["Kafka", "topics"]
+    assert (found["topics"].status, found["topics"].found) == ("failure", "there is no no-frames, no-alerts")
+    assert found["topics"].fix == (
+        f"for topic in no-frames no-alerts; do kafka-topics.sh --bootstrap-server {kafka_bootstrap} --create "
+        "--topic $topic --partitions 4; done"
+    )
+
+
+def test_a_frames_topic_that_takes_too_little(kafka_bootstrap: str, create_topics: CreateTopics) -> None:
+    topics = create_topics(1)
+    entry = ConfigEntry("max.message.bytes", "1000000", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, topics.frames, incremental_configs=[entry])
+    admin = AdminClient({"bootstrap.servers": kafka_bootstrap, "log_level": 2})
+    for changed in admin.incremental_alter_configs([resource]).values():
+        changed.result(timeout=30)
+    kafka = {"bootstrap_servers": kafka_bootstrap, "topics": topics}
+    assert look_at_kafka(**kafka, max_frame_bytes=1_000_000)["frame size"].status == "ok"
+    check = look_at_kafka(**kafka, max_frame_bytes=1_000_001)["frame size"]
+    assert check.status == "warning"
+    assert check.found == f"{topics.frames} takes up to 1,000,000 bytes, transport.kafka.max_frame_bytes is 1,000,001"
+    assert check.fix.endswith(
+        f"kafka-configs.sh --bootstrap-server {kafka_bootstrap} --alter --entity-type topics "
+        f"--entity-name {topics.frames} --add-config max.message.bytes=1000001"
+    )
+
+
+def test_a_kafka_that_is_not_there(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.transport.kafka_client.ANSWER_S", 0.5)
+    started = time.monotonic()
+    for address in ("127.0.0.1:1", silent):
+        found = look_at_kafka(bootstrap_servers=address)
+        assert found["Kafka"].status == "failure"
+        assert found["Kafka"].found.startswith(f"{address} cannot be used (")
+        assert found["Kafka"].fix.startswith("start the broker, or correct 'bootstrap_servers'")
+        assert found["topics"] == Check("topics", "skipped", "not looked at: Kafka has them")
+    assert time.monotonic() - started < 60
+
+
+def test_frames_from_a_folder(settings: MakeSettings, tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    transport = settings(transport={"folder": {"path": f"{tmp_path}/pictures", "out": "out.jsonl"}}).transport
+    skipped, frames = line.frames(transport)
+    assert skipped == Check("Kafka", "skipped", "not needed: frames come from a folder")
+    assert (frames.name, frames.status) == ("frames", "failure")
+    (tmp_path / "pictures" / "one.png").write_bytes(png(good_part(np.random.default_rng(0))))
+    _, frames = line.frames(transport)
+    assert frames == Check("frames", "ok", f"1 pictures in {tmp_path}/pictures")

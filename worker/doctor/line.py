@@ -1,0 +1,129 @@
+"""Engine, bank store, bank and Kafka: opened as the worker would open them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+
+from rich.filesize import decimal
+
+from worker.assemble import open_engine, open_store
+from worker.bankstore.versions import require_active
+from worker.config import KafkaSettings, RedisStoreSettings, TransportSettings, WorkerSettings
+from worker.contract.errors import QuarterturnError, UnavailableError
+from worker.contract.pictures import list_pictures
+from worker.doctor.check import Check, failure
+from worker.engine.base import Engine
+from worker.inspector import Inspector
+
+_SHORT = 12  # digits of a hash that are shown
+_PATIENCE_S = 3.0  # with a Redis that does not answer; asked three times
+
+
+def engine_and_bank(settings: WorkerSettings) -> Iterator[Check]:
+    """Whether the engine loads, the bank store answers, and its bank fits the engine and the settings."""
+    with ExitStack() as stack:
+        engine: Engine | None = None
+        try:
+            engine = stack.enter_context(closing(open_engine(settings.engine)))
+            found = f"{settings.engine.path} loads, hash {engine.hash[:_SHORT]} ({engine.target})"
+            yield Check("engine", "ok", found)
+        except QuarterturnError as error:
+            yield failure("engine", error)
+        redis = Check("Redis", "skipped", "not needed: banks are in a folder")
+        if settings.bank.redis is not None:
+            redis = _redis(settings.bank.redis)
+        yield redis
+        if redis.status == "failure":
+            yield Check("bank", "skipped", "not looked at: Redis has it")
+        else:
+            yield _bank(settings, engine)
+
+
+def frames(settings: TransportSettings) -> Iterator[Check]:
+    """Whether frames can come in and results go out."""
+    if settings.kafka is not None:
+        yield from _kafka(settings.kafka)
+        return
+    assert settings.folder is not None  # TransportSettings holds exactly one
+    yield Check("Kafka", "skipped", "not needed: frames come from a folder")
+    try:
+        yield Check("frames", "ok", f"{len(list_pictures(settings.folder.path))} pictures in {settings.folder.path}")
+    except QuarterturnError as error:
+        yield failure("frames", error)
+
+
+def _kafka(settings: KafkaSettings) -> Iterator[Check]:
+    """Whether the broker answers, has the topics, and lets the largest frame through."""
+    from worker.transport.kafka_client import look_at_topics
+
+    address, names = settings.bootstrap_servers, settings.topics.model_dump().values()
+    try:
+        topics = look_at_topics(settings)
+    except UnavailableError as error:
+        yield failure("Kafka", error)
+        yield Check("topics", "skipped", "not looked at: Kafka has them")
+        return
+    yield Check("Kafka", "ok", f"{address} answers")
+    if topics.missing:
+        yield Check("topics", "failure", f"there is no {', '.join(topics.missing)}", _create(address, topics.missing))
+    else:
+        yield Check("topics", "ok", ", ".join(names))
+    if settings.topics.frames not in topics.missing:
+        yield _frame_size(settings, topics.max_frame_bytes)
+
+
+def _bank(settings: WorkerSettings, engine: Engine | None) -> Check:
+    try:
+        with closing(open_store(settings.bank)) as store:
+            active = require_active(store, settings.line)
+            bank = store.load(settings.line, active.version)
+        found = f"{active.version[:_SHORT]}, pushed at {active.pushed_at}, holds {', '.join(bank.products)}"
+        if engine is None:
+            return Check("bank", "skipped", f"{found}, but is not compared: the engine does not load")
+        inspector = Inspector(engine, settings.line, settings.overkill, settings.cameras, settings.thresholds)
+        with closing(inspector):
+            inspector.use(bank)
+    except QuarterturnError as error:
+        return failure("bank", error)
+    return Check("bank", "ok", f"{found}, and fits the engine")
+
+
+def _redis(settings: RedisStoreSettings) -> Check:
+    from worker.bankstore.redis import RedisBankStore
+
+    try:
+        brief = settings.model_copy(update={"timeout_s": min(settings.timeout_s, _PATIENCE_S)})
+        with closing(RedisBankStore(brief)) as store:
+            facts = store.look()
+    except QuarterturnError as error:
+        return failure("Redis", error)
+    limit = f"up to {decimal(facts.max_bytes)}" if facts.max_bytes else "without a limit"
+    found = f"{facts.address} answers, version {facts.version}, memory {limit}, policy {facts.policy}"
+    if not facts.policy.startswith("allkeys"):
+        return Check("Redis", "ok", found)
+    fix = (
+        "write 'maxmemory-policy noeviction' into redis.conf, and run: redis-cli CONFIG SET maxmemory-policy noeviction"
+    )
+    return Check("Redis", "warning", f"{found}: banks are thrown away when the memory is full", fix)
+
+
+def _frame_size(settings: KafkaSettings, max_bytes: int | None) -> Check:
+    wanted, topic = settings.max_frame_bytes, settings.topics.frames
+    if max_bytes is None:
+        return Check("frame size", "skipped", f"not looked at: the broker does not tell us the settings of {topic}")
+    if max_bytes >= wanted:
+        return Check("frame size", "ok", f"{topic} takes up to {max_bytes:,} bytes")
+    found = f"{topic} takes up to {max_bytes:,} bytes, transport.kafka.max_frame_bytes is {wanted:,}"
+    fix = (
+        f"lower the setting, or run: kafka-configs.sh --bootstrap-server {settings.bootstrap_servers} --alter "
+        f"--entity-type topics --entity-name {topic} --add-config max.message.bytes={wanted}"
+    )
+    return Check("frame size", "warning", found, fix)
+
+
+def _create(address: str, topics: list[str]) -> str:
+    return (
+        f"for topic in {' '.join(topics)}; do kafka-topics.sh --bootstrap-server {address} --create --topic $topic "
+        "--partitions 4; done"
+    )
