@@ -12,7 +12,8 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
-from engine_build.export import FrameGraph, GraphPrecision, to_onnx
+from engine_build.export import FrameGraph, to_onnx
+from engine_build.source import GraphPrecision
 from tests.engine_build.models import (
     GRID,
     LOCAL,
