@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import enum
+import inspect
 from pathlib import Path
 
 import pytest
 
-from tests import bindings
+from tests import bindings, nvidia
 
 ENGINE = bindings.ROOT / "worker/engine/tensorrt.py"
 BUILDER = bindings.ROOT / "engine_build/tensorrt.py"
@@ -41,6 +43,41 @@ def test_cuda_has_all_that_the_engine_uses(version: str) -> None:
         assert use in found["uses"]
     called = {use.removeprefix("runtime.") for use in found["uses"] if use.startswith("runtime.cuda")}
     assert called >= {"cudaMemcpyAsync", "cudaHostAlloc", "cudaGraphLaunch", "cudaFree"}
+
+
+def offered() -> str:
+    """What the TensorRT of the tests offers, as a file that uses all of it."""
+    lines = ["import tensorrt as trt"]
+    for kind, fake in nvidia.FAKES.items():
+        lines.append(f"class {kind}Fake(trt.{kind}):\n    known = 1")
+        for name, value in vars(fake).items():
+            if inspect.isfunction(value) and not name.startswith("_"):
+                lines.append(f"    def {name}({', '.join(inspect.signature(value).parameters)}): pass")
+        names = [n for n, v in vars(fake).items() if not inspect.isfunction(v) and not n.startswith("_")]
+        lines += [f"trt.{kind}.{name}" for name in names]
+    enums = {n: e for n, e in vars(nvidia.TensorRt).items() if isinstance(e, type) and issubclass(e, enum.Enum)}
+    lines += [f"trt.{name}.{member.name}" for name, kind in enums.items() for member in kind]
+    return "\n".join([*lines, *(f"trt.ILogger.Severity.{severity.name}" for severity in nvidia.Severity)])
+
+
+@pytest.mark.parametrize("version", bindings.TENSORRT)
+def test_the_tensorrt_of_the_tests_offers_nothing_else(version: str, tmp_path: Path) -> None:
+    (tmp_path / "fake.py").write_text(offered())
+    found = bindings.tensorrt_uses(version, tmp_path / "fake.py")
+    assert found["faults"] == []
+    assert len(found["uses"]) > 50
+
+
+@pytest.mark.parametrize("version", bindings.CUDA)
+def test_the_cuda_of_the_tests_offers_nothing_else(version: str, tmp_path: Path) -> None:
+    calls = [
+        f"cudart.{name}({', '.join('0' for _ in list(inspect.signature(value).parameters)[1:])})"
+        for name, value in vars(nvidia.Gpu).items()
+        if name.startswith("cuda")
+    ]
+    (tmp_path / "fake.py").write_text("\n".join(["from cuda.bindings import runtime as cudart", *calls]))
+    assert bindings.cuda_uses(version, tmp_path / "fake.py")["faults"] == []
+    assert len(calls) > 15
 
 
 WRONG = """
