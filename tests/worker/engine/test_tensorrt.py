@@ -9,6 +9,7 @@ import logging
 import re
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -22,11 +23,16 @@ from engine_build.build import build
 from engine_build.config import BuildSettings
 from tests.engine_build.models import SIDE, oracle, random_frames, save_random_model
 from tests.nvidia import Gpu, TensorRt, installed
+from tests.parts import bank_of, frame, good_part, png
 from worker.assemble import open_engine
-from worker.config import EngineSettings
+from worker.config import BatchSettings, EngineSettings
 from worker.contract.errors import ConfigError, DataError, DeviceError, MismatchError
 from worker.contract.manifest import sha256
 from worker.engine.base import open_folder
+from worker.health import Health
+from worker.inspector import Inspector
+from worker.service import Service
+from worker.transport.memory import MemoryTransport
 
 VIEWS: Literal[4] = 4
 MOST = 4
@@ -251,6 +257,19 @@ def test_a_gpu_that_fails_is_named(discrete: TensorRt, built: Path) -> None:
         "CUDA cannot finish the work: an illegal memory access was encountered (cudaErrorIllegalAddress); "
         "start again, and look after the GPU if it recurs"
     )
+
+
+def test_a_failing_gpu_stops_the_worker_and_its_batch_stays_undone(discrete: TensorRt, built: Path) -> None:
+    with closing(opened(built)) as engine:
+        inspector = Inspector(engine, "line-1", overkill=0.02)
+        inspector.use(bank_of(engine))
+        pictures = [frame(png(good_part(np.random.default_rng(n))), offset=n) for n in range(3 * MOST)]
+        transport = MemoryTransport(pictures)
+        discrete.gpu.fail("cudaStreamSynchronize", ILLEGAL, nth=2)
+        service = Service(transport, inspector, Health(), BatchSettings(max_frames=MOST))
+        with pytest.raises(DeviceError, match="CUDA cannot finish the work: an illegal memory access was encountered"):
+            service.run(threading.Event())
+    assert [outcome.position.offset for outcome in transport.outcomes] == [0, 1, 2, 3]
 
 
 def test_no_gpu_is_one_sentence(discrete: TensorRt, built: Path) -> None:
