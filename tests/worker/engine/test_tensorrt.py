@@ -180,7 +180,9 @@ def test_what_cannot_be_captured_runs_call_by_call(
     trt.refuses_capture = True
     with closing(opened(built)) as engine:
         frames = random_frames(6)
+        assert "cudaGetLastError" not in trt.gpu.calls
         np.testing.assert_allclose(engine.embed(frames), oracle(model, frames, VIEWS), atol=CLOSE)
+        assert "cudaGetLastError" in trt.gpu.calls, "TensorRT must not find the error of the capture"
         copies = [] if trt.gpu.properties.integrated else ["cudaMemcpyAsync"]
         assert calls_of(trt.gpu, engine, 2) == [*copies, "execute_async_v3", *copies, "cudaStreamSynchronize"]
     assert (
