@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import onnx
@@ -69,6 +70,7 @@ class Gpu:
         self.captures: dict[int, list[Work] | None] = {}  # None: something in it could not be captured
         self.graphs: dict[int, list[Work]] = {}
         self.executables: dict[int, list[Work]] = {}
+        self.contexts: WeakSet[IExecutionContext] = WeakSet()
         self._numbers = iter(range(1 << 32, 1 << 40, 1 << 20))
 
     def __getattr__(self, name: str) -> Any:
@@ -441,7 +443,6 @@ class ICudaEngine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        self.contexts = 0
 
     def _tensor(self, name: str) -> Any:
         (found,) = (t for t in (*self.model.graph.input, *self.model.graph.output) if t.name == name)
@@ -470,6 +471,7 @@ class ICudaEngine:
 class IExecutionContext:
     def __init__(self, engine: ICudaEngine, unmanaged: bool) -> None:
         self.engine, self.gpu = engine, engine.trt.gpu
+        self.gpu.contexts.add(self)
         self.memory = 0 if unmanaged else -1
         self.profile = -1
         self.batch = 0

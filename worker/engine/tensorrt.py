@@ -25,6 +25,7 @@ except ImportError as error:  # also where its libraries are missing
         "it comes with JetPack or from NVIDIA's index, see docs/engines.md"
     ) from error
 
+# The builder takes `trt` from here, too: a vendor's package is imported in one file.
 __all__ = ["LOG", "TensorRtEngine", "describe", "load_plan", "trt"]
 
 log = logging.getLogger(__name__)

@@ -288,8 +288,10 @@ def test_freed_once_however_often_closed(trt: TensorRt, built: Path) -> None:
     engine = opened(built)
     engine.embed(random_frames(MOST + 1))
     assert trt.gpu.open()
+    assert len(trt.gpu.contexts) == 2, "one for each batch size of each lane"
     engine.close()
     assert not trt.gpu.open()
+    assert not trt.gpu.contexts
     engine.close()
 
 
