@@ -25,12 +25,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from benchmarks.encoder import add_encoder, random_encoder
 from engine_build.build import build
 from engine_build.config import BuildSettings, Precisions
 from engine_build.export import Exporter, FrameGraph
 from engine_build.golden import render_frames
 from trainer.checkpoint import save_model
-from trainer.encoder import Architecture, Encoder
 from worker.contract.bank import ScoringSettings
 from worker.contract.errors import MismatchError
 from worker.contract.fitting import NormalFit
@@ -87,32 +87,16 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--network", default="resnet10")
-    parser.add_argument("--whole", action="store_true", help="one embedding of the whole frame")
-    parser.add_argument("--padding", default="zeros")
-    parser.add_argument("--stem", default="imagenet")
-    parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--side", type=int, default=256)
-    parser.add_argument("--views", type=int, default=4)
+    add_encoder(parser)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=30)
     return parser.parse_args()
 
 
 def make_model(folder: Path, arguments: argparse.Namespace) -> None:
-    torch.manual_seed(0)
-    architecture = Architecture(
-        network=arguments.network,
-        stem=arguments.stem,
-        width=arguments.width,
-        dimensions=64,
-        local=not arguments.whole,
-        padding=arguments.padding,
-    )
-    encoder = Encoder(architecture)
     save_model(
         folder,
-        encoder,
+        random_encoder(arguments),
         framing=Framing(side=arguments.side),
         products=("part",),
         views=arguments.views,

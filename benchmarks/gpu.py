@@ -26,9 +26,9 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from benchmarks.encoder import add_encoder, random_encoder
 from engine_build.export import FrameGraph, to_onnx
 from engine_build.golden import render_frames
-from trainer.encoder import Architecture, Encoder
 
 BATCHES = (1, 4, 8, 16, 32, 64)
 Run = Callable[[], object]
@@ -79,28 +79,13 @@ def main() -> int:
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--network", default="resnet10")
-    parser.add_argument("--whole", action="store_true", help="one embedding of the whole frame")
-    parser.add_argument("--padding", default="zeros")
-    parser.add_argument("--stem", default="imagenet")
-    parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--side", type=int, default=256)
-    parser.add_argument("--views", type=int, default=4)
+    add_encoder(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="where the table goes")
     return parser.parse_args(argv)
 
 
 def make_graph(arguments: argparse.Namespace) -> FrameGraph:
-    torch.manual_seed(0)
-    architecture = Architecture(
-        network=arguments.network,
-        stem=arguments.stem,
-        width=arguments.width,
-        dimensions=64,
-        local=not arguments.whole,
-        padding=arguments.padding,
-    )
-    return FrameGraph(Encoder(architecture), arguments.side, arguments.views, "float16")
+    return FrameGraph(random_encoder(arguments), arguments.side, arguments.views, "float16")
 
 
 @torch.inference_mode()
