@@ -22,6 +22,13 @@ from worker.contract.preprocess import RawFormat
 
 AlertKind = Literal["defect", "wrong_product", "wrong_orientation"]
 
+UNREADABLE = "\x1a"
+"""Stands in a header's name for what was not UTF-8 there (U+001A, SUBSTITUTE)."""
+
+MAX_HEADER_BYTES = 1024
+"""Of the record's key and of each header that is read: they come back in results, logs and metrics."""
+
+_CORRECT_IT = "correct the camera's publisher"
 _RAW_HEADERS = ("width", "height", "pixel_format")
 
 
@@ -64,17 +71,25 @@ class Frame:
         Raises:
             FrameError: `bad_header`; the text names the header.
         """
-        camera = self._text("camera") or (self._decode("key", self.key) if self.key else None)
-        if not camera:
-            raise FrameError("bad_header", "neither a header 'camera' nor a record key names the camera; set one")
+        for name in self.headers:
+            if UNREADABLE in name:
+                raise FrameError("bad_header", f"the header name {name[:40]!r} is not UTF-8; {_CORRECT_IT}")
         return FrameInfo(
-            camera=camera,
-            product=self._text("product"),
+            camera=self._camera(),
+            product=_printable("product", self._text("product") or "") or None,
             part_id=self._text("part_id"),
             captured_at=self._timestamp("captured_at"),
             simulated=self._text("simulated") == "true",
             raw=self._raw_format(),
         )
+
+    def _camera(self) -> str:
+        if self.key and len(self.key) > MAX_HEADER_BYTES:
+            raise _too_long("the record's key", self.key)
+        camera = self._text("camera") or (self._decode("the record's key", self.key) if self.key else None)
+        if not camera:
+            raise FrameError("bad_header", "neither a header 'camera' nor a record key names the camera; set one")
+        return _printable("camera", camera)
 
     def _text(self, name: str) -> str | None:
         value = self.headers.get(name)
@@ -82,10 +97,12 @@ class Frame:
 
     @staticmethod
     def _decode(what: str, value: bytes) -> str:
+        if len(value) > MAX_HEADER_BYTES:
+            raise _too_long(what, value)
         try:
             return value.decode("utf-8")
         except UnicodeDecodeError:
-            raise FrameError("bad_header", f"{what} is not UTF-8 text; correct the camera's publisher") from None
+            raise FrameError("bad_header", f"{what} is not UTF-8 text; {_CORRECT_IT}") from None
 
     def _timestamp(self, name: str) -> str | None:
         text = self._text(name)
@@ -94,7 +111,7 @@ class Frame:
         try:
             datetime.fromisoformat(text.replace("Z", "+00:00"))
         except ValueError:
-            raise FrameError("bad_header", f"header '{name}' is '{text[:40]}', which is no ISO 8601 time") from None
+            raise FrameError("bad_header", f"header '{name}' is {text[:40]!r}, which is no ISO 8601 time") from None
         return text
 
     def _raw_format(self) -> RawFormat | None:
@@ -110,6 +127,17 @@ class Frame:
             return RawFormat(int(values["width"] or ""), int(values["height"] or ""), values["pixel_format"] or "")
         except ValueError:
             raise FrameError("bad_header", "the headers width and height must be whole numbers") from None
+
+
+def _printable(what: str, name: str) -> str:
+    """Names stand in logs and metrics, where a line break would pass for another line."""
+    if not name.isprintable():
+        raise FrameError("bad_header", f"the {what}'s name {name[:40]!r} cannot be printed; {_CORRECT_IT}")
+    return name
+
+
+def _too_long(what: str, value: bytes) -> FrameError:
+    return FrameError("bad_header", f"{what} has {len(value)} bytes, more than {MAX_HEADER_BYTES}; {_CORRECT_IT}")
 
 
 class _Data(BaseModel):

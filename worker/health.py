@@ -15,6 +15,7 @@ from worker.contract.errors import ConfigError
 
 _LATENCY_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 5.0, 30.0)
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
+_CAMERAS = 1000  # counted apart; whoever may publish frames may make up names, and each would stay in memory
 
 
 class Health:
@@ -46,6 +47,14 @@ class Health:
         )
         self.ready = False
         self._states: dict[str, Callable[[], str]] = {}
+        self._cameras: set[str] = set()
+
+    def count_frame(self, camera: str | None, outcome: str) -> None:
+        """Count a frame of `camera` (None: it did not say). Cameras beyond the thousandth are "other"."""
+        if camera and len(self._cameras) < _CAMERAS:
+            self._cameras.add(camera)
+        known = camera if camera in self._cameras else "other"
+        self.frames.labels(known if camera else "unknown", outcome).inc()
 
     def watch(self, part: str, state: Callable[[], str]) -> None:
         """Show the state of `part` from now on; "ok" is the one good state."""

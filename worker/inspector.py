@@ -17,6 +17,7 @@ from worker.contract.framing import Frames, Layout, cut
 from worker.contract.preprocess import crop, decode
 from worker.engine.base import Engine
 from worker.events import (
+    MAX_HEADER_BYTES,
     DeadLetter,
     DeadLetterData,
     Frame,
@@ -187,7 +188,8 @@ class Inspector:
             frame=_position(frame, info),
             size=len(frame.data),
         )
-        return DeadLetter(frame.position, frame.key, data)
+        key = frame.key if frame.key and len(frame.key) <= MAX_HEADER_BYTES else None  # else the letter itself is dead
+        return DeadLetter(frame.position, key, data)
 
 
 def _position(frame: Frame, info: FrameInfo | None) -> FramePosition:

@@ -83,12 +83,12 @@ class Service:
     def _count(self, outcomes: Sequence[Outcome], latency_s: float) -> None:
         self._health.batch.observe(len(outcomes))
         for outcome in outcomes:
-            camera = outcome.data.camera or "unknown"
             self._health.latency.observe(latency_s)
             if isinstance(outcome, DeadLetter):
                 reason, message = outcome.data.reason, outcome.data.message
+                camera = outcome.data.camera or "unknown"
                 log.warning("%s cam=%s: %s: %s", outcome.position, camera, reason, message)
                 self._health.dead_letters.labels(reason).inc()
-                self._health.frames.labels(camera, "dead_letter").inc()
+                self._health.count_frame(outcome.data.camera, "dead_letter")
             else:
-                self._health.frames.labels(camera, outcome.data.alert or "good").inc()
+                self._health.count_frame(outcome.data.camera, outcome.data.alert or "good")

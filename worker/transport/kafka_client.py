@@ -31,11 +31,13 @@ from kafka.errors import (
     UnsupportedVersionError,
 )
 from kafka.producer.future import FutureRecordMetadata
+from kafka.record.default_records import DefaultRecord, DefaultRecordBatch
+from kafka.record.util import decode_varint
 from kafka.structs import ConsumerGroupMetadata, MemberState
 
 from worker.config import KafkaSettings
 from worker.contract.errors import ConfigError, UnavailableError
-from worker.events import Frame, Outcome, Position, events_of
+from worker.events import UNREADABLE, Frame, Outcome, Position, events_of
 
 log = logging.getLogger(__name__)
 logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it reports each reconnect as an error; the transport does once
@@ -62,6 +64,7 @@ _HEARTBEAT_S = 1.0  # also how soon a member learns of a rebalance
 _REBALANCE_S = 5.0  # how long a poll may stay with a rebalance,
 _STAY_S = 0.2  # in steps of so long
 _FETCH_BYTES = 16 * 2**20  # buffered ahead; a larger frame is fetched alone (KIP-74)
+_ANY_SIZE = 2**31 - 1  # the topic's max.message.bytes is the limit; with a lower one here the worker would get stuck
 _WINDOW = 32  # frames of a camera on their way
 
 
@@ -100,7 +103,7 @@ class GroupConsumer:
                 fetch_max_bytes=_FETCH_BYTES,
                 max_partition_fetch_bytes=_FETCH_BYTES // 2,
                 fetch_max_wait_ms=50,  # as long as one fetch waits for an idle partition, no other is sent
-                receive_message_max_bytes=2 * _FETCH_BYTES + settings.max_frame_bytes,
+                receive_message_max_bytes=_ANY_SIZE,
             )
             # Else the first generation would be formed without the topic's partitions, and replaced at once.
             self._consumer.partitions_for_topic(self._topic)
@@ -310,9 +313,12 @@ def create_topics(settings: KafkaSettings, partitions: int) -> None:
     """
     with _reaching(settings.bootstrap_servers), _admin(settings.bootstrap_servers) as admin:
         for topic in settings.topics.model_dump().values():
-            count = partitions if topic == settings.topics.frames else 1
+            details: dict[str, Any] = {"num_partitions": 1}
+            if topic == settings.topics.frames:
+                # The broker unpacks compressed records and holds them to their size: no bomb comes through.
+                details = {"num_partitions": partitions, "configs": {"compression.type": "uncompressed"}}
             with contextlib.suppress(TopicAlreadyExistsError):
-                admin.create_topics({topic: {"num_partitions": count}}, wait_for_metadata=True)
+                admin.create_topics({topic: details}, wait_for_metadata=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,6 +415,42 @@ def _max_message_bytes(admin: KafkaAdminClient, topic: str) -> int | None:
 def _frame(record: ConsumerRecord) -> Frame:
     headers = {name: value for name, value in record.headers if value is not None}
     return Frame(Position(record.topic, record.partition, record.offset), record.key, headers, record.value or b"")
+
+
+_read_strictly = DefaultRecordBatch._read_msg
+
+
+def _read_record(batch: DefaultRecordBatch) -> DefaultRecord:
+    """kafka-python's reader; it alone would stop at a header whose name is not UTF-8, for good (decisions/0014)."""
+    try:
+        return _read_strictly(batch)
+    except UnicodeDecodeError:
+        _mend_names(batch._buffer, batch._pos)
+        return _read_strictly(batch)
+
+
+def _mend_names(buffer: bytearray, position: int) -> None:
+    """Replace each byte of a header's name that is not ASCII by UNREADABLE, in the record (KIP-98) at `position`."""
+
+    def skip() -> None:
+        nonlocal position
+        length, position = decode_varint(buffer, position)
+        position += max(length, 0)  # below 0: null
+
+    for _ in ("length", "attributes", "timestamp", "offset"):
+        _, position = decode_varint(buffer, position)
+    for _ in ("key", "value"):
+        skip()
+    headers, position = decode_varint(buffer, position)
+    for _ in range(headers):
+        length, start = decode_varint(buffer, position)
+        name = buffer[start : start + length].decode("ascii", "replace").replace("\ufffd", UNREADABLE)
+        buffer[start : start + length] = name.encode("ascii")
+        position = start + length
+        skip()  # its value
+
+
+DefaultRecordBatch._read_msg = _read_record
 
 
 def _behind(outcomes: Sequence[Outcome]) -> dict[TopicPartition, OffsetAndMetadata]:
