@@ -45,6 +45,8 @@ def load_settings(path: Path, model: type[S], overrides: Sequence[str] = ()) -> 
         place = f" line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise ConfigError(f"{path}:{place} is not valid YAML: {problem}") from error
+    except RecursionError:
+        raise ConfigError(f"{path}: is nested too deeply to be a configuration; correct it") from None
     document = {} if document is None else document
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: must hold 'key: value' lines, but holds a {type(document).__name__}")
