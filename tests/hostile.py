@@ -27,6 +27,7 @@ class Hostile:
     headers: Headers = (("camera", b"top-01"),)
     key: bytes | None = b"top-01"
     says: str = field(default="", kw_only=True)
+    memory: bool = field(default=False, kw_only=True)  # a decoder that believes it takes gigabytes
 
 
 def saved(kind: str, picture: Image.Image = PICTURE, **options: object) -> bytes:
@@ -110,18 +111,25 @@ FRAMES: dict[str, Hostile] = {
     "JPEG 2000": Hostile(saved("JPEG2000"), "undecodable", says="no JPEG, PNG"),
     "SVG": Hostile(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "undecodable"),
     "gzip": Hostile(gzip.compress(PNG), "undecodable"),
-    "PNG bomb": Hostile(png_claiming(20_000, 20_000, bytes(20_001 * 2000)), "too_many_pixels", says="20000x20000"),
-    "PNG of no size": Hostile(png_claiming(0, 0), "undecodable"),
-    "PNG of the largest size": Hostile(png_claiming(2**31 - 1, 2**31 - 1), "too_many_pixels"),
-    "JPEG bomb": Hostile(jpeg_claiming(65_500, 65_500), "too_many_pixels", says="65500x65500"),
-    "JPEG of many scans": Hostile(jpeg_with_scans(500), "undecodable", says="510 scans, more than 64"),
-    "WebP bomb": Hostile(claiming(saved("WEBP"), 26, "<HH", 16_383, 16_383), "too_many_pixels"),
-    "lossless WebP bomb": Hostile(
-        claiming(saved("WEBP", lossless=True), 21, "<I", 2**28 - 1), "too_many_pixels", says="16384x16384"
+    "PNG bomb": Hostile(
+        png_claiming(20_000, 20_000, bytes(20_001 * 2000)), "too_many_pixels", memory=True, says="20000x20000"
     ),
-    "animated WebP bomb": Hostile(claiming(animated("WEBP"), 24, "<IH", 2**32 - 1, 2**16 - 1), "too_many_pixels"),
-    "BMP bomb": Hostile(claiming(saved("BMP"), 18, "<ii", 30_000, -30_000), "too_many_pixels", says="30000x30000"),
-    "TIFF bomb": Hostile(tiff_claiming(256, 10_000_000), "too_many_pixels", says="10000000x40"),
+    "PNG with a chunk of 2 GB": Hostile(PNG[:33] + b"\x7f\xff\xff\xffIDAT" + PNG[41:], "undecodable", memory=True),
+    "PNG of no size": Hostile(png_claiming(0, 0), "undecodable"),
+    "PNG of the largest size": Hostile(png_claiming(2**31 - 1, 2**31 - 1), "too_many_pixels", memory=True),
+    "JPEG bomb": Hostile(jpeg_claiming(65_500, 65_500), "too_many_pixels", memory=True, says="65500x65500"),
+    "JPEG of many scans": Hostile(jpeg_with_scans(500), "undecodable", says="510 scans, more than 64"),
+    "WebP bomb": Hostile(claiming(saved("WEBP"), 26, "<HH", 16_383, 16_383), "too_many_pixels", memory=True),
+    "lossless WebP bomb": Hostile(
+        claiming(saved("WEBP", lossless=True), 21, "<I", 2**28 - 1), "too_many_pixels", memory=True, says="16384x16384"
+    ),
+    "animated WebP bomb": Hostile(
+        claiming(animated("WEBP"), 24, "<IH", 2**32 - 1, 2**16 - 1), "too_many_pixels", memory=True
+    ),
+    "BMP bomb": Hostile(
+        claiming(saved("BMP"), 18, "<ii", 30_000, -30_000), "too_many_pixels", memory=True, says="30000x30000"
+    ),
+    "TIFF bomb": Hostile(tiff_claiming(256, 10_000_000), "too_many_pixels", memory=True, says="10000000x40"),
     "1x1 PNG": Hostile(saved("PNG", Image.new("L", (1, 1))), None),
     "1x1 JPEG": Hostile(saved("JPEG", Image.new("RGB", (1, 1))), None),
     "20,000 pixels wide": Hostile(saved("PNG", STRIP), None),

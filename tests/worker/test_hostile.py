@@ -118,7 +118,7 @@ def test_bombs_take_no_memory() -> None:
         from tests.hostile import FRAMES
         from worker.contract.errors import FrameError
         from worker.contract.preprocess import decode
-        bombs = [one.data for one in FRAMES.values() if one.reason == "too_many_pixels" and len(one.headers) == 1]
+        bombs = [one.data for one in FRAMES.values() if one.memory and len(one.headers) == 1]
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         for bomb in bombs:
             try:

@@ -64,8 +64,17 @@ def _start_of_frame(data: bytes) -> int | None:
 
 
 def _png(data: bytes) -> Size | None:
+    """OpenCV takes as much memory as a chunk claims to be long, so each must lie within the file."""
     kind, width, height = struct.unpack_from(">4sII", data, 12)
-    return (width, height) if kind == b"IHDR" else None
+    return (width, height) if kind == b"IHDR" and _has_whole_chunks(data) else None
+
+
+def _has_whole_chunks(data: bytes) -> bool:
+    place, kind = 8, b""
+    while kind != b"IEND":
+        length, kind = struct.unpack_from(">I4s", data, place)
+        place += 12 + length  # with the checksum
+    return place <= len(data)
 
 
 def _bmp(data: bytes) -> Size:
