@@ -104,6 +104,11 @@ class CameraSettings(Settings):
         default=None, min_length=1, description="None: the frame's header, else all products of the bank"
     )
     region: Region | None = None
+    max_age_ms: float | None = Field(
+        default=None,
+        gt=0,
+        description="an older frame is not inspected but reported as late; None: no frame is too old",
+    )
 
 
 class BatchSettings(Settings):
@@ -114,10 +119,11 @@ class BatchSettings(Settings):
 
 
 class HttpSettings(Settings):
-    """Metrics and health: `/metrics`, `/healthz`, `/readyz`. Port 0 takes any free one."""
+    """Metrics and health: `/metrics`, `/healthz`, `/readyz`, all read-only. Port 0 takes any free one."""
 
     host: str = "127.0.0.1"
     port: int = Field(default=9600, ge=0, le=65535)
+    stalled_after_s: float = Field(default=120.0, gt=0, description="without progress for so long `/healthz` is red")
 
 
 class WorkerSettings(Settings):

@@ -55,6 +55,18 @@ class FrameInfo:
     simulated: bool
     raw: RawFormat | None
 
+    def age_ms(self) -> float:
+        """How long ago the frame was captured; a time without a zone is UTC, one in the future is now.
+
+        Raises:
+            FrameError: `bad_header`: nobody says when.
+        """
+        if self.captured_at is None:
+            raise FrameError("bad_header", "header 'captured_at' is missing, and the camera has a max_age_ms; send it")
+        captured = datetime.fromisoformat(self.captured_at.replace("Z", "+00:00"))
+        aware = captured if captured.tzinfo else captured.replace(tzinfo=timezone.utc)
+        return max(0.0, (datetime.now(timezone.utc) - aware).total_seconds() * 1000)
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -211,6 +223,22 @@ class DeadLetterData(_Data):
     size: int = Field(ge=0, description="bytes of the frame")
 
 
+class LateData(_Data):
+    """The data of a late frame: it came too old to be inspected in time, so nobody looked at it."""
+
+    result_id: str
+    is_simulated: bool = False
+    meas_id: str
+    part_id: str | None = None
+    job_id: str = Field(description="the line")
+    creation_time: str
+    product_id: str | None = Field(default=None, description="the product that was declared for the frame")
+    camera: str
+    age_ms: float = Field(ge=0, description="from the frame's capture to the start of its inspection")
+    max_age_ms: float = Field(gt=0, description="what the camera's settings allow")
+    frame: FramePosition
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The result for one frame; it is also an alert where `data.alert` says so.
@@ -238,8 +266,17 @@ class DeadLetter:
     data: DeadLetterData
 
 
-Outcome = Verdict | DeadLetter
-EventKind = Literal["verdict", "alert", "dead_letter"]
+@dataclass(frozen=True, slots=True)
+class Late:
+    """A frame that was too old to be inspected."""
+
+    position: Position
+    key: bytes | None
+    data: LateData
+
+
+Outcome = Verdict | Late | DeadLetter
+EventKind = Literal["verdict", "alert", "late", "dead_letter"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,9 +290,11 @@ class Event:
 
 
 def events_of(outcome: Outcome) -> list[Event]:
-    """The CloudEvents that publish one outcome: a verdict (and an alert beside it), or a dead letter."""
+    """The CloudEvents that publish one outcome: a verdict (and an alert beside it), a late frame, or a dead letter."""
     if isinstance(outcome, DeadLetter):
         return [_event("dead_letter", outcome)]
+    if isinstance(outcome, Late):
+        return [_event("late", outcome)]
     return [_event("verdict", outcome), *([_event("alert", outcome)] if outcome.is_alert else [])]
 
 
@@ -271,7 +310,7 @@ def now() -> str:
 
 def json_schemas() -> dict[str, dict[str, Any]]:
     """The JSON Schemas of the published data, by file name."""
-    models: dict[str, type[_Data]] = {"result": ResultData, "dead-letter": DeadLetterData}
+    models: dict[str, type[_Data]] = {"result": ResultData, "late": LateData, "dead-letter": DeadLetterData}
     return {
         f"{name}.schema.json": {
             "$schema": "https://json-schema.org/draft/2020-12/schema",

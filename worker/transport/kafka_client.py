@@ -175,7 +175,12 @@ class Outbox:
 
     def __init__(self, settings: KafkaSettings, transactional_id: str | None) -> None:
         topics = settings.topics
-        self._topics = {"verdict": topics.verdicts, "alert": topics.alerts, "dead_letter": topics.dead_letters}
+        self._topics = {
+            "verdict": topics.verdicts,
+            "late": topics.verdicts,
+            "alert": topics.alerts,
+            "dead_letter": topics.dead_letters,
+        }
         self._producer = KafkaProducer(
             **_producing(settings.bootstrap_servers),
             transactional_id=transactional_id,
