@@ -115,6 +115,9 @@ FRAMES: dict[str, Hostile] = {
         png_claiming(20_000, 20_000, bytes(20_001 * 2000)), "too_many_pixels", memory=True, says="20000x20000"
     ),
     "PNG with a chunk of 2 GB": Hostile(PNG[:33] + b"\x7f\xff\xff\xffIDAT" + PNG[41:], "undecodable", memory=True),
+    "PNG with a chunk of 2 GB behind its end": Hostile(
+        PNG[:33] + PNG[-12:] + b"\x98\0\0\0IDAT" + PNG[-12:], "undecodable", memory=True
+    ),
     "PNG of no size": Hostile(png_claiming(0, 0), "undecodable"),
     "PNG of the largest size": Hostile(png_claiming(2**31 - 1, 2**31 - 1), "too_many_pixels", memory=True),
     "JPEG bomb": Hostile(jpeg_claiming(65_500, 65_500), "too_many_pixels", memory=True, says="65500x65500"),

@@ -64,17 +64,18 @@ def _start_of_frame(data: bytes) -> int | None:
 
 
 def _png(data: bytes) -> Size | None:
-    """OpenCV takes as much memory as a chunk claims to be long, so each must lie within the file."""
+    """OpenCV takes as much memory as a chunk claims to be long, and looks for pixels (IDAT) behind the end (IEND) too."""
     kind, width, height = struct.unpack_from(">4sII", data, 12)
     return (width, height) if kind == b"IHDR" and _has_whole_chunks(data) else None
 
 
 def _has_whole_chunks(data: bytes) -> bool:
-    place, kind = 8, b""
-    while kind != b"IEND":
+    place, kinds = 8, [b""]
+    while kinds[-1] != b"IEND":
         length, kind = struct.unpack_from(">I4s", data, place)
+        kinds.append(kind)
         place += 12 + length  # with the checksum
-    return place <= len(data)
+    return place <= len(data) and b"IDAT" in kinds
 
 
 def _bmp(data: bytes) -> Size:
