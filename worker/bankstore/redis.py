@@ -53,9 +53,11 @@ class RedisBankStore:
 
     def __init__(self, settings: RedisStoreSettings) -> None:
         self._keep = settings.keep
+        proofs = _proofs(settings)
         try:
             self._redis = redis.Redis.from_url(
                 settings.url,
+                **proofs,
                 socket_timeout=settings.timeout_s,
                 socket_connect_timeout=settings.timeout_s,
                 socket_keepalive=True,
@@ -218,6 +220,20 @@ class RedisBankStore:
             raise UnavailableError(
                 f"{self._where} cannot be used ({reason}); check that it runs and that bank.redis.url is right"
             ) from error
+
+
+def _proofs(settings: RedisStoreSettings) -> dict[str, Any]:
+    """How to prove ourselves to the server, and whom to believe."""
+    proofs: dict[str, Any] = {}
+    if settings.username is not None:
+        proofs["username"] = settings.username
+    if settings.password is not None:
+        proofs["password"] = settings.password.read()
+    if (tls := settings.tls) is not None:
+        tls.check("bank.redis.tls")
+        files = {"ssl_ca_certs": tls.ca, "ssl_certfile": tls.certificate, "ssl_keyfile": tls.key}
+        proofs |= {name: str(path) for name, path in files.items() if path is not None}
+    return proofs
 
 
 def _current(line: str) -> str:

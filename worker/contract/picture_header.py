@@ -64,7 +64,7 @@ def _start_of_frame(data: bytes) -> int | None:
 
 
 def _png(data: bytes) -> Size | None:
-    """OpenCV takes as much memory as a chunk claims to be long, and looks for pixels (IDAT) behind the end (IEND) too."""
+    """OpenCV takes as much memory as a chunk claims to be long, and looks for pixels (IDAT) behind the end too."""
     kind, width, height = struct.unpack_from(">4sII", data, 12)
     return (width, height) if kind == b"IHDR" and _has_whole_chunks(data) else None
 

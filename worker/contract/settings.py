@@ -95,6 +95,8 @@ def _sentence(fault: ErrorDetails, model: type[BaseModel], where: str) -> str:
         return f"{where}: {key} is unknown; {hint}"
     if fault["type"] == "missing":
         return f"{where}: {key} is missing; add it"
+    if fault["type"] == "model_type" and fault["ctx"]["class_name"] == "Secret":  # what stands there may be one
+        return f"{where}: {key}: write where the secret is, {{env: NAME}} or {{file: PATH}}, not the secret"
     message = fault["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     place = f"{where}: {key}" if key else where
