@@ -37,6 +37,9 @@ class RedisStoreSettings(Settings):
     username: str | None = Field(default=None, min_length=1, description="of Redis's access list")
     password: Secret | None = None
     tls: TlsSettings | None = None
+    signing_key: Secret | None = Field(
+        default=None, description="pushed versions are signed with it, and only such are taken into service"
+    )
     timeout_s: float = Field(default=10.0, gt=0)
     keep: int = Field(default=10, gt=1, description="versions kept for a rollback")
     snapshot: Path | None = Field(default=Path("state/banks"), description="local copy of the last good bank")

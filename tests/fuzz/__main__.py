@@ -14,7 +14,7 @@ from pathlib import Path
 OUT = Path("out/fuzz")
 LIMITS = (
     "-rss_limit_mb=2048",
-    "-timeout=10",
+    "-timeout=60",
     "-max_len=8192",
     "-print_final_stats=1",
     "-verbosity=0",
