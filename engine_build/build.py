@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -14,10 +14,10 @@ import numpy as np
 from rich.console import Console
 
 from engine_build.config import BuildSettings, TargetName
-from engine_build.export import Exporter
-from engine_build.golden import GOLDEN, NEEDED, Golden, render_frames, smallest_cosine
+from engine_build.golden import NEEDED, Golden, render_frames, smallest_cosine
+from engine_build.source import ExportedGraphs, Source, is_engine
 from engine_build.target import Target
-from worker.contract.errors import DataError, MismatchError
+from worker.contract.errors import ConfigError, DataError, MismatchError
 from worker.contract.manifest import MANIFEST, EngineManifest, Precision, TargetManifest, hash_files, write_manifest
 from worker.contract.pictures import list_pictures
 from worker.contract.preprocess import read_frames
@@ -25,27 +25,29 @@ from worker.engine.base import EngineFolder
 
 
 def build(settings: BuildSettings, progress: bool = True) -> Path:
-    """Build the engine folder `settings.out` from the model folder `settings.model`; returns its path.
+    """Build the engine folder `settings.out` from the model or engine folder `settings.model`; returns its path.
 
     The folder appears whole or not at all, and only when every target reproduces the golden embeddings.
 
     Raises:
-        ConfigError: the package of a target is not installed.
+        ConfigError: the package of a target is not installed, or torch for a model, or a setting asks for what an
+            engine folder cannot give.
         DataError: the model or a picture is missing or damaged, or `out` holds something that is no engine.
         MismatchError: a target's embeddings differ from torch's; the text prints the cosine found and the one needed.
     """
     console = Console(stderr=True, quiet=not progress)
-    targets = {name: _target(name) for name in settings.targets}
-    with console.status("reading the model") as status, _replacing(settings.out) as folder:
-        exporter = Exporter(settings.model, settings.views)
-        bench = _Bench(exporter, _golden(settings, exporter), folder, console)
+    status = console.status("reading the model")
+    targets = {name: _target(name, settings, status.update) for name in settings.targets}
+    with status, _replacing(settings.out) as folder:
+        source, golden = _open_source(settings)
+        bench = _Bench(source, golden, folder, console)
         bench.golden.save(folder)
         parts: dict[str, TargetManifest] = {}
         for name, target in targets.items():
             status.update(f"building {name}")
             parts[name] = bench.build(name, target, getattr(settings.precision, name))
         write_manifest(folder, bench.manifest(parts))
-    console.print(f"{settings.out}: {exporter.spec.views} views of {exporter.spec.side}x{exporter.spec.side} pixels")
+    console.print(f"{settings.out}: {source.spec.views} views of {source.spec.side}x{source.spec.side} pixels")
     return settings.out
 
 
@@ -53,7 +55,7 @@ def build(settings: BuildSettings, progress: bool = True) -> Path:
 class _Bench:
     """What every target is built from, proven with and put into."""
 
-    exporter: Exporter
+    source: Source
     golden: Golden
     folder: Path
     console: Console
@@ -74,7 +76,7 @@ class _Bench:
 
     def _attempt(self, name: str, target: Target, precision: Precision) -> TargetManifest:
         """One target, measured through the engine that the worker would open."""
-        written = target.write(self.exporter, self.folder, precision)
+        written = target.write(self.source, self.folder, precision)
         part = TargetManifest(precision=precision, files=written.files, parity=-1, details=written.details)
         draft = EngineFolder(self.folder, self.manifest({name: part}), name)
         with closing(target.open_engine(draft)) as engine:
@@ -83,36 +85,55 @@ class _Bench:
 
     def manifest(self, parts: Mapping[str, TargetManifest]) -> EngineManifest:
         """The engine's manifest with these targets."""
-        files = {GOLDEN, *(file for part in parts.values() for file in part.files)}
         return EngineManifest(
-            spec=self.exporter.spec,
-            model=self.exporter.model_hash,
-            products=self.exporter.manifest.products,
-            holdout=self.exporter.manifest.holdout,
+            spec=self.source.spec,
+            model=self.source.model_hash,
+            products=self.source.manifest.products,
+            holdout=self.source.manifest.holdout,
             targets=dict(parts),
-            files=hash_files(self.folder, files),
+            files=hash_files(self.folder, (path.name for path in self.folder.iterdir())),
             created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
 
 
-def _target(name: TargetName) -> Target:
+def _target(name: TargetName, settings: BuildSettings, tell: Callable[[str], object]) -> Target:
     """The one place that names the targets; each is imported only when it is built."""
     if name == "openvino":
         from engine_build import openvino
 
         return openvino
+    if name == "tensorrt":
+        from engine_build.tensorrt import TensorRtTarget
+
+        return TensorRtTarget(settings.tensorrt, settings.out, tell)
     from engine_build import onnxruntime
 
     return onnxruntime
 
 
-def _golden(settings: BuildSettings, exporter: Exporter) -> Golden:
-    side = exporter.spec.side
-    frames = render_frames(side, settings.golden_frames)
+def _open_source(settings: BuildSettings) -> tuple[Source, Golden]:
+    """The graphs, and the golden embeddings that torch gave: now, or when the engine folder was exported."""
+    if is_engine(settings.model):
+        exported = ExportedGraphs(settings.model)
+        if settings.pictures is not None or settings.views not in (None, exported.spec.views):
+            raise ConfigError(
+                f"{settings.model}: is an engine, so its {exported.spec.views} views and its golden frames are fixed; "
+                "set 'views' and 'pictures' to null, or 'model' to the folder of a trained model"
+            )
+        return exported, exported.golden
+    try:
+        from engine_build.export import Exporter
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"{settings.model}: to export a model the package '{error.name}' is needed; run: "
+            "pip install 'quarterturn[train]', or set 'model' to an engine folder that was exported elsewhere"
+        ) from error
+    exporter = Exporter(settings.model, settings.views)
+    frames = render_frames(exporter.spec.side, settings.golden_frames)
     if settings.pictures is not None:
         pictures = list_pictures(settings.pictures)[: settings.golden_frames]
         frames = np.concatenate([frames, *(read_frames(path, exporter.spec.framing)[:1] for path in pictures)])
-    return Golden(frames, exporter.embed(frames))
+    return exporter, Golden(frames, exporter.embed(frames))
 
 
 @contextmanager

@@ -20,12 +20,11 @@ import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 
+from engine_build.source import GraphPrecision, graph_name
 from trainer.checkpoint import WEIGHTS, load_model
 from trainer.encoder import Encoder, embed_views, normalise, normalise_each
 from worker.contract.manifest import EmbeddingSpec
 from worker.contract.views import place_order, turn
-
-GraphPrecision = Literal["float32", "float16"]
 
 _OPSET = 18  # the newest that every TensorRT in use reads
 _DTYPES = {"float32": torch.float32, "float16": torch.float16}
@@ -112,7 +111,7 @@ class Exporter:
 
     def write_graph(self, folder: Path, precision: GraphPrecision) -> str:
         """Write the ONNX graph to `folder`, unless another target did; returns the file's name."""
-        name = f"model.{precision}.onnx"
+        name = graph_name(precision)
         if not (folder / name).exists():
             graph = FrameGraph(self.encoder, self.spec.side, self.spec.views, precision)
             (folder / name).write_bytes(to_onnx(graph, self.spec.side).SerializeToString(deterministic=True))

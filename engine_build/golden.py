@@ -30,6 +30,12 @@ class Golden:
         blob = safetensors.numpy.save({"frames": self.frames, "embeddings": self.embeddings})
         (folder / GOLDEN).write_bytes(blob)
 
+    @classmethod
+    def load(cls, folder: Path) -> Golden:
+        """What `save` wrote to `folder`."""
+        tensors = safetensors.numpy.load_file(folder / GOLDEN)
+        return cls(tensors["frames"], tensors["embeddings"])
+
 
 def render_frames(side: int, count: int) -> npt.NDArray[np.uint8]:
     """(count, side, side, 3) uint8: uneven light, shapes and grain, no two alike and none alike when turned."""

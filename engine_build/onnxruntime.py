@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from pathlib import Path
 
-from engine_build.export import Exporter
+from engine_build.source import Source
 from engine_build.target import TargetFiles
 from worker.contract.manifest import Precision
 from worker.engine.base import EngineFolder
@@ -20,9 +20,9 @@ def fastest() -> Precision:
     return "float32"
 
 
-def write(exporter: Exporter, folder: Path, precision: Precision) -> TargetFiles:
+def write(source: Source, folder: Path, precision: Precision) -> TargetFiles:
     """Put the graph into `folder`."""
-    graph = exporter.write_graph(folder, "float16" if precision == "float16" else "float32")
+    graph = source.write_graph(folder, "float16" if precision == "float16" else "float32")
     return TargetFiles((graph,), {"onnxruntime": version("onnxruntime")})
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from pathlib import Path
 
-from engine_build.export import Exporter
+from engine_build.source import Source
 from engine_build.target import TargetFiles
 from worker.contract.manifest import Precision
 from worker.engine.base import EngineFolder
@@ -21,9 +21,9 @@ def fastest() -> Precision:
     return native_precision()
 
 
-def write(exporter: Exporter, folder: Path, precision: Precision) -> TargetFiles:
+def write(source: Source, folder: Path, precision: Precision) -> TargetFiles:
     """Put the graph into `folder`."""
-    return TargetFiles((exporter.write_graph(folder, "float32"),), {"openvino": version("openvino")})
+    return TargetFiles((source.write_graph(folder, "float32"),), {"openvino": version("openvino")})
 
 
 def open_engine(folder: EngineFolder) -> OpenVinoEngine:

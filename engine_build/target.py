@@ -1,4 +1,4 @@
-"""What every target of the engine builder offers; `openvino` and `onnxruntime` are modules of this form."""
+"""What every target of the engine builder offers: a module such as `openvino`, or an object with settings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from engine_build.export import Exporter
+from engine_build.source import Source
 from worker.contract.manifest import Precision
 from worker.engine.base import Engine, EngineFolder
 
@@ -26,7 +26,7 @@ class Target(Protocol):
         """The type in which the runtime computes fastest on this machine."""
         ...
 
-    def write(self, exporter: Exporter, folder: Path, precision: Precision) -> TargetFiles:
+    def write(self, source: Source, folder: Path, precision: Precision) -> TargetFiles:
         """Put into `folder` what the runtime loads."""
         ...
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests import services
+from tests import bindings, services
 from worker.config import Topics
 
 CreateTopics = Callable[[int], Topics]
@@ -34,7 +34,12 @@ def pytest_sessionfinish() -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Install the services before the first test, so that no test's time limit covers a download."""
     wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
-    for fixture, install in {"kafka_bootstrap": services.install_kafka, "redis_url": services.install_redis}.items():
+    installs = {
+        "kafka_bootstrap": services.install_kafka,
+        "redis_url": services.install_redis,
+        "vendor_bindings": bindings.install,
+    }
+    for fixture, install in installs.items():
         if fixture in wanted:
             with contextlib.suppress(services.ServiceError):  # the fixture says it again, as a failed test
                 install()
@@ -56,6 +61,15 @@ def redis_url() -> Iterator[str]:
     try:
         with services.redis_server() as url:
             yield url
+    except services.ServiceError as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def vendor_bindings() -> None:
+    """The real bindings of TensorRT and CUDA are there."""
+    try:
+        bindings.install()
     except services.ServiceError as error:
         pytest.fail(str(error), pytrace=False)
 

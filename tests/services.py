@@ -32,7 +32,7 @@ KAFKA_VARIABLE = "KAFKA_BOOTSTRAP_SERVERS"
 REDIS_VARIABLE = "REDIS_URL"
 
 _POM = Path(__file__).with_name("kafka-pom.xml")
-_DOWNLOADS = Path(__file__).parents[1] / ".services"
+DOWNLOADS = Path(__file__).parents[1] / ".services"
 _START_S = 90.0
 _JAVA_OPTIONS = "-Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
 _JAVA_VERSION = 17
@@ -82,7 +82,7 @@ class Broker:
         server.write_text(ours + properties.format(port=self._port, controller=controller), encoding="utf-8")
         java = ("java", *_JAVA_OPTIONS.split(), "-cp", f"{_kafka_jars()}/*")
         where = ("--standalone", "-t", _CLUSTER, "-c", str(server))
-        _run(*java, "kafka.tools.StorageTool", "format", *where, *format_options)
+        run(*java, "kafka.tools.StorageTool", "format", *where, *format_options)
         self._command = (*java, "kafka.Kafka", str(server))
 
     def start(self) -> None:
@@ -174,7 +174,7 @@ def install_redis() -> None:
         ServiceError: it cannot be installed here; says what to do by hand.
     """
     if not os.environ.get(REDIS_VARIABLE):
-        _need(shutil.which("redis-server") is not None, "redis-server", ("redis-server",), REDIS_VARIABLE)
+        need(shutil.which("redis-server") is not None, "redis-server", ("redis-server",), REDIS_VARIABLE)
 
 
 def install_kafka() -> None:
@@ -184,21 +184,24 @@ def install_kafka() -> None:
         ServiceError: they cannot be installed here; says what to do by hand.
     """
     if not os.environ.get(KAFKA_VARIABLE):
-        _need(_java_version() >= _JAVA_VERSION, f"Java {_JAVA_VERSION} or newer", _JAVA_PACKAGES, KAFKA_VARIABLE)
+        need(_java_version() >= _JAVA_VERSION, f"Java {_JAVA_VERSION} or newer", _JAVA_PACKAGES, KAFKA_VARIABLE)
         _kafka_jars()
 
 
-def _need(is_there: bool, what: str, packages: tuple[str, ...], variable: str) -> None:
-    """Install the first of `packages` that this system knows, unless `what` is there already."""
+def need(is_there: bool, what: str, packages: tuple[str, ...], variable: str | None = None) -> None:
+    """Install the first of `packages` that this system knows, unless `what` is there already.
+
+    Raises:
+        ServiceError: it cannot be installed here; says what to do by hand.
+    """
     if is_there:
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
-        raise ServiceError(
-            f"{what} is missing: install it (apt-get install {packages[-1]}), or set {variable} to a running server"
-        )
-    _run("apt-get", "update", "-qq")
+        otherwise = f", or set {variable} to a running server" if variable else ""
+        raise ServiceError(f"{what} is missing: install it (apt-get install {packages[-1]}){otherwise}")
+    run("apt-get", "update", "-qq")
     known = [package for package in packages if _output("apt-cache", "show", package)]
-    _run("apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "-qq", "-y", "--no-install-recommends", *known[:1])
+    run("apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "-qq", "-y", "--no-install-recommends", *known[:1])
 
 
 def _java_version() -> int:
@@ -210,19 +213,24 @@ def _java_version() -> int:
 
 def _kafka_jars() -> Path:
     """The folder with the broker's jars, fetched from Maven Central once for each content of the pom."""
-    jars = _DOWNLOADS / f"kafka-{hashlib.sha256(_POM.read_bytes()).hexdigest()[:12]}"
+    jars = DOWNLOADS / f"kafka-{hashlib.sha256(_POM.read_bytes()).hexdigest()[:12]}"
     if not jars.is_dir():
-        _need(shutil.which("mvn") is not None, "Maven", ("maven",), KAFKA_VARIABLE)
-        _DOWNLOADS.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=_DOWNLOADS) as temporary:
+        need(shutil.which("mvn") is not None, "Maven", ("maven",), KAFKA_VARIABLE)
+        DOWNLOADS.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=DOWNLOADS) as temporary:
             lib = Path(temporary, "lib")
-            _run("mvn", "-q", "-B", "-f", str(_POM), "dependency:copy-dependencies", f"-DoutputDirectory={lib}")
+            run("mvn", "-q", "-B", "-f", str(_POM), "dependency:copy-dependencies", f"-DoutputDirectory={lib}")
             with contextlib.suppress(OSError):  # another test run was faster
                 lib.rename(jars)
     return jars
 
 
-def _run(*command: str) -> None:
+def run(*command: str) -> None:
+    """Run `command`.
+
+    Raises:
+        ServiceError: it failed; the text ends with what it said.
+    """
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, check=False

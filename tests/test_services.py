@@ -42,6 +42,9 @@ def test_says_what_to_install_or_to_set(monkeypatch: pytest.MonkeyPatch, capsys:
         services.ServiceError, match=r"redis-server is missing: .* or set REDIS_URL to a running server"
     ):
         services.install_redis()
+    with pytest.raises(services.ServiceError) as advice:
+        services.need(False, "A C compiler", ("gcc",))
+    assert str(advice.value) == "A C compiler is missing: install it (apt-get install gcc)"
 
 
 def test_a_server_that_dies_shows_its_log(tmp_path: Path) -> None:

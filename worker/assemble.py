@@ -53,6 +53,10 @@ def open_engine(settings: EngineSettings) -> Engine:
         from worker.engine.openvino import OpenVinoEngine
 
         return OpenVinoEngine(folder, settings.threads)
+    if settings.target == "tensorrt":
+        from worker.engine.tensorrt import TensorRtEngine
+
+        return TensorRtEngine(folder)
     from worker.engine.onnxruntime import OnnxRuntimeEngine
 
     return OnnxRuntimeEngine(folder, settings.threads)

@@ -66,9 +66,11 @@ def train_model(arguments: argparse.Namespace) -> None:
 
 def build_engine(arguments: argparse.Namespace) -> None:
     """`quarterturn build`: compile a model into an engine."""
-    with _needs_extra("train"):
-        from engine_build.build import build as build_engine_folder
-        from engine_build.config import BuildSettings
+    from engine_build.build import build as build_engine_folder
+    from engine_build.config import BuildSettings
+
+    if arguments.target:
+        arguments.overrides.append(f"targets=[{arguments.target}]")
     build_engine_folder(read_config(arguments, BuildSettings))
 
 
@@ -93,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("build", help="compile a model into an engine")
     add_config(command, "configs/build.yaml")
+    command.add_argument("--target", metavar="NAME", help="short for --set targets=[NAME]")
     command.set_defaults(run=build_engine)
 
     command = commands.add_parser("bank", help="fit, push, list, show and roll back feature banks")

@@ -20,7 +20,7 @@ class EngineSettings(Settings):
     """Which engine folder, and which of its targets."""
 
     path: Path
-    target: Literal["openvino", "onnxruntime"] = "openvino"
+    target: Literal["openvino", "onnxruntime", "tensorrt"] = "openvino"
     threads: int | None = Field(default=None, gt=0, description="CPU threads of the engine; None: all cores")
 
 

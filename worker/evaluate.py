@@ -169,11 +169,10 @@ def sentences(evaluation: Evaluation) -> list[str]:
             f"lies in the mask; pixel AUROC {_figure(found.pixel_auroc)}, "
             f"AUPRO up to {localisation.LIMIT:.0%} false positives {_figure(found.aupro)}"
         )
-    swapped, identified = evaluation.swapped, evaluation.identified
-    if swapped and identified is not None:
+    if (swapped := evaluation.swapped) is not None:
         said.append(
             f"of {swapped.parts} good parts declared as another product, {swapped.alerted:.1%} raised an alert "
-            f"({swapped.named:.1%} wrong_product); {identified:.1%} of good parts fit their own product best"
+            f"({swapped.named:.1%} wrong_product)"
         )
     return said + [f"{one.path}: not inspected: {one.reason}" for one in evaluation.unreadable]
 
@@ -202,7 +201,6 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
             for (product, defect), figures in evaluation.by_defect.items()
         ],
         "localisation": asdict(evaluation.localisation) if evaluation.localisation else None,
-        "identified": evaluation.identified,
         "swapped": asdict(evaluation.swapped) if evaluation.swapped else None,
         "pictures": [_picture_json(one) for one in evaluation.inspected],
         "unreadable": [{"path": str(one.path), "reason": one.reason} for one in evaluation.unreadable],

@@ -182,6 +182,7 @@ class ResultData(_Data):
     `alert` is null for a part within its threshold. `score` is the distance to `predictedProduct` (or to the declared
     product, `productId`), in units of −log₁₀ of the share of good parts beyond it; `pValue` is that share as counted
     among the bank's calibration pictures. `viewDistances` are the distances by the bank's first detector in each view.
+    `predictedProduct` is the product that fits best; others than the declared are asked only beyond the threshold.
     """
 
     result_id: str

@@ -159,12 +159,6 @@ class Evaluation:
         kinds = sorted({(one.product, one.defect) for one in self.inspected if not one.is_good})
         return {(product, defect): self._against_good(product, defect) for product, defect in kinds}
 
-    @property
-    def identified(self) -> float | None:
-        """The share of good parts that fit their own product better than any other."""
-        good = [one for one in self.inspected if one.is_good]
-        return share(sum(one.nearest == one.product for one in good), len(good))
-
     def _against_good(self, product: str, defect: str) -> Figures:
         good = [one for one in self.inspected if one.is_good]
         bad = [one for one in self.inspected if (one.product, one.defect) == (product, defect)]

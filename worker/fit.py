@@ -158,7 +158,7 @@ def fit_bank(
 
 def calibrate(bank: Bank, product: int, batches: Iterator[tuple[Array, list[Layout]]]) -> Calibration:
     """The calibration of `product` (its index) from the embeddings of good pictures that are new to the bank."""
-    one = bank.of_product(product)
+    one = bank.of_products([product])
     own, ratios = [], []
     for embeddings, layouts in batches:
         own.append(frame_scores(read_frames(embeddings, layouts, one), one)[:, 0])

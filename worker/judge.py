@@ -5,6 +5,7 @@ Shapes: B frames, N tiles of all frames, C products, V views, P positions, D dim
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -28,8 +29,9 @@ _ORIENTED_SHARE = 0.95
 class Judgement:
     """What the bank says of one frame.
 
-    `product` is the admissible product that fits best, `nearest` the best of all; `score`, `threshold` and `p_value`
-    are those of `product`, and `view_distances` (V,) its distance in each view. `alert` is None within the threshold.
+    `product` is the admissible product that fits best; `score`, `threshold` and `p_value` are its own, and
+    `view_distances` (V,) its distance in each view. `alert` is None within the threshold. `nearest` is the product that
+    fits best of all, which is asked only beyond the threshold: within it, it is `product`.
     `heat` (h, w) is the evidence at each place, in thresholds.
     """
 
@@ -83,51 +85,73 @@ class Judge:
         `admissible[b]` names the products that frame b may show; None admits all. A frame whose products the bank does
         not hold gets a FrameError (`unknown_product`) in its place.
         """
-        readings = read_frames(embeddings, layouts, self.bank)
-        judgements: list[Judgement | FrameError] = []
-        first = 0
-        for reading, score, layout, names in zip(
-            readings, frame_scores(readings, self.bank), layouts, admissible, strict=True
-        ):
-            tiles = embeddings[first : first + len(layout.corners)]
-            first += len(tiles)
+        tiles = np.split(embeddings, np.cumsum([len(layout.corners) for layout in layouts])[:-1])
+        judgements: dict[int, Judgement | FrameError] = {}
+        alike: dict[tuple[int, ...], list[int]] = {}  # frames that may show the same products
+        for b, names in enumerate(admissible):
             try:
-                judgements.append(self._judge_one(tiles, layout, reading, score, names))
+                alike.setdefault(self._indices(names), []).append(b)
             except FrameError as error:
-                judgements.append(error)
-        return judgements
+                judgements[b] = error
+        for allowed, frames in alike.items():
+            one = self._of(allowed)
+            together = embeddings if len(frames) == len(layouts) else np.concatenate([tiles[b] for b in frames])
+            readings = read_frames(together, [layouts[b] for b in frames], one.bank)
+            for b, reading, score in zip(frames, readings, frame_scores(readings, one.bank), strict=True):
+                judgements[b] = self._judge_one(tiles[b], layouts[b], one, reading, score)
+        return [judgements[b] for b in range(len(layouts))]
 
-    def _judge_one(
-        self, tiles: Array, layout: Layout, reading: Reading, score: Array, names: Sequence[str] | None
-    ) -> Judgement:
-        """Judge one frame: tiles (T, V, P, D), score (C,)."""
-        ratios = score / np.maximum(self.thresholds, _TINY)  # comparable between products; beyond 1 is an alert
-        nearest = int(ratios.argmin())
-        allowed = self._indices(names)
-        best = min(allowed, key=lambda c: float(ratios[c]))
-        threshold = float(self.thresholds[best])
+    def _judge_one(self, tiles: Array, layout: Layout, one: Judge, reading: Reading, score: Array) -> Judgement:
+        """Judge one frame: tiles (T, V, P, D), and by the judge of its admissible products its reading and score."""
+        ratios = one._ratios(score)
+        best = int(ratios.argmin())
+        nearest = product = one.bank.products[best]
         alert: AlertKind | None = None
-        if score[best] > self.thresholds[best]:
-            if nearest not in allowed and ratios[nearest] <= 1:
+        if score[best] > one.thresholds[best]:
+            other, ratio = self._best_other(tiles, layout, one)
+            nearest = other if ratio < ratios[best] else product
+            if nearest == other and ratio <= 1:
                 alert = "wrong_product"
             else:
-                alert = "wrong_orientation" if self._is_turned(tiles, layout, best) else "defect"
+                alert = "wrong_orientation" if one._is_turned(tiles, layout, best) else "defect"
+        threshold = float(one.thresholds[best])
         return Judgement(
             alert=alert,
-            product=self.bank.products[best],
-            nearest=self.bank.products[nearest],
+            product=product,
+            nearest=nearest,
             score=float(score[best]),
             threshold=threshold,
-            p_value=conformal_p_value(self.bank.calibration[best].scores, float(score[best])),
+            p_value=conformal_p_value(one.bank.calibration[best].scores, float(score[best])),
             view_distances=tuple(reading.views[best].tolist()),
-            heat=heat_map(reading, self.bank, best, threshold),
+            heat=heat_map(reading, one.bank, best, threshold),
         )
 
-    def _indices(self, names: Sequence[str] | None) -> Sequence[int]:
+    def _best_other(self, tiles: Array, layout: Layout, one: Judge) -> tuple[str, float]:
+        """The product that fits best of those not admissible, and its score in thresholds: infinite if there is none.
+
+        Asked only beyond the threshold: a plant's line may know many products, and each costs a search.
+        """
+        products = [c for c, name in enumerate(self.bank.products) if name not in one.bank.products]
+        if not products:
+            return "", math.inf
+        others = self._of(products)
+        ratios = others._ratios(frame_scores(read_frames(tiles, [layout], others.bank), others.bank)[0])
+        return others.bank.products[int(ratios.argmin())], float(ratios.min())
+
+    def _of(self, products: Sequence[int]) -> Judge:
+        """The judge of these products alone."""
+        limits = tuple(self.turn_limits[c] for c in products)
+        return Judge(self.bank.of_products(products), self.thresholds[list(products)], limits)
+
+    def _ratios(self, scores: Array) -> Array:
+        """(C,) scores in thresholds: comparable between products; beyond 1 is an alert."""
+        return np.asarray(scores / np.maximum(self.thresholds, _TINY), np.float32)
+
+    def _indices(self, names: Sequence[str] | None) -> tuple[int, ...]:
         if names is None:
-            return range(len(self.bank.products))
+            return tuple(range(len(self.bank.products)))
         try:
-            return [self.bank.products.index(name) for name in names]
+            return tuple(self.bank.products.index(name) for name in names)
         except ValueError:
             raise FrameError(
                 "unknown_product",

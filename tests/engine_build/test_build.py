@@ -266,7 +266,11 @@ def test_a_missing_model_is_one_sentence(tmp_path: Path) -> None:
             "targets: [openvino, openvino]",
             "targets = ['openvino', 'openvino']: name at least one target, and each once",
         ),
-        ("targets: [tensorflow]", "targets.0 = 'tensorflow': input should be 'openvino' or 'onnxruntime'"),
+        ("targets: [tensorflow]", "targets.0 = 'tensorflow': input should be 'openvino', 'onnxruntime' or 'tensorrt'"),
+        (
+            "tensorrt: {opt_frames: 9, max_frames: 8}",
+            "tensorrt: opt_frames = 9 is more than max_frames = 8",
+        ),
         ("views: 3", "views = 3: input should be 1, 2, 4 or 8"),
         (
             "precision: {onnxruntime: bfloat16}",

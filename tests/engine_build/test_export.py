@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
-from engine_build.export import FrameGraph, GraphPrecision, to_onnx
+from engine_build.export import FrameGraph, to_onnx
+from engine_build.golden import render_frames, smallest_cosine
+from engine_build.source import GraphPrecision
 from tests.engine_build.models import (
     GRID,
     LOCAL,
@@ -26,12 +29,22 @@ from tests.engine_build.models import (
 )
 from trainer.encoder import Architecture, Encoder
 
-# Supported in docs/operators.md of github.com/onnx/onnx-tensorrt, there with Resize for `linear` and `half_pixel`.
-# It does not name Pad's modes; the slice layer that TensorRT pads with has the mode REFLECT.
-TENSORRT_READS = {
-    *("Cast", "Reshape", "Gather", "Transpose", "Mul", "Add", "Conv", "Relu", "MaxPool"),
-    *("ReduceMean", "Gemm", "ReduceL2", "Clip", "Div"),
-    *("Sub", "Pow", "Sqrt", "Pad", "AveragePool", "Resize", "Concat", "Unsqueeze"),
+# What TensorRT's importer takes: the types that docs/operators.md of github.com/onnx/onnx-tensorrt lists for each
+# operator (INT64 where it is an index or a shape). Of Pad's modes that file tells nothing; onnxOpImporters.cpp there
+# maps `reflect` to SampleMode::kREFLECT, and refuses uint8 for it. Resize knows `linear` with `half_pixel`.
+FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16})
+TENSORRT_READS: dict[str, Set[int]] = {
+    "Cast": {*FLOATS, TensorProto.UINT8},
+    "Reshape": {*FLOATS, TensorProto.INT64},
+    "Gather": {*FLOATS, TensorProto.INT64},
+    "Transpose": FLOATS,
+    "Unsqueeze": {*FLOATS, TensorProto.INT64},
+    "Concat": FLOATS,
+    "Pad": {*FLOATS, TensorProto.INT64},
+    "ReduceMean": {*FLOATS, TensorProto.INT64},
+    "ReduceL2": {*FLOATS, TensorProto.INT64},
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Clip", "Relu"), FLOATS),
+    **dict.fromkeys(("Conv", "Gemm", "MaxPool", "AveragePool", "Resize"), FLOATS),
 }
 
 
@@ -84,10 +97,18 @@ def local_graph(request: pytest.FixtureRequest) -> onnx.ModelProto:
     return onnx.shape_inference.infer_shapes(graph, strict_mode=True)
 
 
-@pytest.fixture(scope="module", params=["whole", "local"])
+ENCODERS = {
+    "whole": Architecture(width=8, hidden=16),
+    "reflecting": Architecture(stem="cifar", width=8, hidden=16, padding="reflect"),
+    "local": LOCAL.model_copy(update={"padding": "zeros"}),
+    "local reflecting": LOCAL,
+}
+
+
+@pytest.fixture(scope="module", params=ENCODERS)
 def any_graph(request: pytest.FixtureRequest) -> onnx.ModelProto:
-    encoder = random_encoder(LOCAL) if request.param == "local" else Encoder(Architecture(width=8, hidden=16)).eval()
-    return onnx.shape_inference.infer_shapes(graph_of(8, "float16", encoder), strict_mode=True)
+    graph = graph_of(8, "float16", random_encoder(ENCODERS[request.param]))
+    return onnx.shape_inference.infer_shapes(graph, strict_mode=True)
 
 
 def with_turned(model: onnx.ModelProto) -> Any:
@@ -163,13 +184,45 @@ def test_only_the_cast_touches_uint8(any_graph: onnx.ModelProto) -> None:
 
 def test_graphs_stay_within_what_tensorrt_reads(any_graph: onnx.ModelProto) -> None:
     assert [(entry.domain, entry.version) for entry in any_graph.opset_import] == [("", 18)]
-    assert {node.op_type for node in any_graph.graph.node} <= TENSORRT_READS
+    types = all_types(any_graph)
     for node in any_graph.graph.node:
+        found = {types[name] for name in (*node.input, *node.output) if name}
+        assert found <= TENSORRT_READS[node.op_type], f"{node.op_type} {node.name}"
         attributes = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
         if node.op_type == "Resize":
             assert (attributes["mode"], attributes["coordinate_transformation_mode"]) == (b"linear", b"half_pixel")
+            assert not attributes.get("antialias")
         if node.op_type == "Pad":
             assert attributes["mode"] == b"reflect"
+        if node.op_type in ("MaxPool", "AveragePool"):
+            assert len(node.output) == 1
+            assert len(attributes["kernel_shape"]) == 2
+
+
+def test_reflecting_graphs_pad_before_they_convolve(any_graph: onnx.ModelProto, request: pytest.FixtureRequest) -> None:
+    reflects = "reflecting" in request.node.callspec.id
+    assert any(node.op_type == "Pad" for node in any_graph.graph.node) is reflects
+
+
+def test_a_node_gets_one_floating_type(any_graph: onnx.ModelProto) -> None:
+    """A strongly typed network mixes none; the factors of Resize are float32 whatever it resizes."""
+    types = all_types(any_graph)
+    for node in any_graph.graph.node:
+        given = node.input[:1] if node.op_type == "Resize" else node.input
+        floats = {types[name] for name in given if name} & FLOATS
+        assert len(floats) <= 1, f"{node.op_type} {node.name}"
+
+
+@pytest.mark.parametrize("architecture", ENCODERS.values(), ids=ENCODERS)
+def test_float16_and_float32_graphs_agree(architecture: Architecture) -> None:
+    encoder = random_encoder(architecture)
+    frames = render_frames(LOCAL_SIDE if architecture.local else SIDE, 4)
+    exact, half = (
+        by_onnxruntime(graph_of(4, precision, encoder).SerializeToString(), frames)
+        for precision in ("float32", "float16")
+    )
+    assert 0.999 <= smallest_cosine(half, exact) < 0.9999999, "close, and yet not computed in float32"
+    assert smallest_cosine(half[::-1], exact) < 0.99, "the comparison tells frames apart"
 
 
 def test_the_batch_is_free(encoder_graph: onnx.ModelProto) -> None:
@@ -245,6 +298,14 @@ def test_a_graph_is_reproducible_and_names_no_file_of_this_machine() -> None:
     first, second = (graph_of(2).SerializeToString(deterministic=True) for _ in range(2))
     assert first == second
     assert b".py" not in first
+
+
+def all_types(model: onnx.ModelProto) -> dict[str, int]:
+    """The element types of all tensors."""
+    graph = model.graph
+    infos = (*graph.value_info, *graph.input, *graph.output)
+    constants = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    return {**constants, **{info.name: info.type.tensor_type.elem_type for info in infos}}
 
 
 def types_between(model: onnx.ModelProto) -> dict[str, int]:

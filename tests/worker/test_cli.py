@@ -70,6 +70,15 @@ def test_a_missing_extra_says_how_to_install_it(
     )
 
 
+def test_a_target_can_be_named_in_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "build.yaml"
+    config.write_text("targets: [openvino]\n")
+    assert cli.main(["build", "--config", str(config), "--target", "tensorflow"]) == 1
+    assert capsys.readouterr().err == (
+        f"quarterturn: {config}: targets.0 = 'tensorflow': input should be 'openvino', 'onnxruntime' or 'tensorrt'\n"
+    )
+
+
 @pytest.mark.parametrize("signals", [1, 2])
 def test_signals(signals: int) -> None:
     """The first signal lets the work end, the second leaves at once."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import math
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,14 +11,15 @@ import numpy.typing as npt
 import pytest
 from scipy import stats
 
+import worker.judge
 from tests.parts import SIDE, NumpyEngine, NumpyLocalEngine, bank_of, embedded, frame, good_part, png, scratched_part
 from worker import heatmap
 from worker.config import CameraSettings
-from worker.contract.bank import ScoringSettings
+from worker.contract.bank import Bank, ScoringSettings
 from worker.contract.errors import ConfigError, DataError, MismatchError
 from worker.contract.framing import Framing
 from worker.contract.preprocess import Region
-from worker.contract.scoring import turn_ratios
+from worker.contract.scoring import Reading, read_frames, turn_ratios
 from worker.events import DeadLetter, DeadLetterData, Late, LateData, Outcome, Verdict, now
 from worker.inspector import Inspector
 
@@ -102,6 +104,22 @@ def test_a_part_is_judged_by_the_product_declared_whatever_it_looks_like(engine:
         assert verdict(outcome).heat[0, 0] == pytest.approx(data.score / data.threshold, rel=1e-5)
 
 
+def test_other_products_are_asked_only_beyond_the_threshold(
+    inspector: Inspector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def note(embeddings: Any, layouts: Any, bank: Bank) -> list[Reading]:
+        asked.append(bank.products)
+        return read_frames(embeddings, layouts, bank)
+
+    monkeypatch.setattr(worker.judge, "read_frames", note)
+    inspector.inspect([frame(png(good_part(RNG)), n, product="ring") for n in range(3)])
+    assert asked == [("ring",)]
+    inspector.inspect([frame(png(scratched()), product="ring"), frame(png(good_part(RNG)))])
+    assert asked[1:] == [("ring",), ("bracket",), ("ring", "bracket")]
+
+
 @pytest.mark.parametrize("fixture", ["inspector", "local_inspector"])
 def test_kinds_of_alerts(fixture: str, request: pytest.FixtureRequest) -> None:
     ring, bracket = (good_part(np.random.default_rng(3), product) for product in ("ring", "bracket"))
@@ -160,8 +178,9 @@ def grey_levels(data: str) -> npt.NDArray[np.uint8]:
 
 def test_a_heat_map_says_where(local_inspector: Inspector) -> None:
     """The scratch covers rows 12 to 28 and columns 16 to 28, of places of 8 by 8 pixels."""
+    rng = np.random.default_rng(7)
     bad, good = local_inspector.inspect(
-        [frame(png(scratched()), 0, product="ring"), frame(png(good_part(RNG)), 1, product="ring")]
+        [frame(png(scratched()), 0, product="ring"), frame(png(good_part(rng)), 1, product="ring")]
     )
     heat = verdict(bad).heat
     assert (heat.shape, heat.dtype) == ((4, 4), np.float32)

@@ -6,7 +6,7 @@ Shapes: C products, V views, P' positions of the coarse grid, D dimensions, M ne
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -106,16 +106,14 @@ class Bank:
         """The products, in the order of the arrays' first axis."""
         return self.manifest.products
 
-    def of_product(self, product: int) -> Bank:
-        """The same bank with one product alone."""
-        manifest = self.manifest.model_copy(update={"products": (self.products[product],)})
-        calibration = self.calibration[product : product + 1]
+    def of_products(self, products: Sequence[int]) -> Bank:
+        """The same bank with these products alone, in this order; also of one that is not calibrated yet."""
         return replace(
             self,
-            manifest=manifest,
-            normals=(self.normals[product],),
-            scales=self.scales[product : product + 1],
-            calibration=calibration,
+            manifest=self.manifest.model_copy(update={"products": tuple(self.products[c] for c in products)}),
+            normals=tuple(self.normals[c] for c in products),
+            scales=self.scales[list(products)],
+            calibration=tuple(self.calibration[c] for c in products) if self.calibration else (),
         )
 
 

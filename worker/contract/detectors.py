@@ -18,7 +18,7 @@ Array = npt.NDArray[np.float32]
 Detector = Literal["mahalanobis", "position", "knn", "learned"]
 DETECTORS: tuple[Detector, ...] = get_args(Detector)
 
-COARSEST = 16
+COARSEST = 8
 """Side of the grid that the bank's three detectors look at, at most; bounds the bank's size and their time."""
 
 _COVARIANCE_FLOOR = 1e-9  # as in the method's published code; keeps a constant embedding invertible
@@ -97,7 +97,7 @@ def coarse_side(positions: int) -> int:
 
 
 def coarsen(embeddings: Array) -> Array:
-    """(N, V, P, D) -> (N, V, P', D): the mean of square blocks of positions, at most 16 of them along a side."""
+    """(N, V, P, D) -> (N, V, P', D): the mean of square blocks of positions, at most 8 of them along a side."""
     count, views, positions, dimensions = embeddings.shape
     coarse = coarse_side(positions)
     block = math.isqrt(positions) // coarse

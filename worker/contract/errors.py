@@ -23,6 +23,10 @@ class UnavailableError(QuarterturnError):
     """A service (broker, Redis) does not answer now; trying again later may help."""
 
 
+class DeviceError(QuarterturnError):
+    """A GPU or its driver failed; the worker stops, and the frames it had are inspected by the next one."""
+
+
 class FrameError(QuarterturnError):
     """One frame cannot be inspected: it becomes a dead letter, and the line goes on.
 

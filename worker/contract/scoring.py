@@ -146,7 +146,7 @@ def by_orientation(embeddings: Array, layout: Layout, bank: Bank, product: int) 
     orientations = np.concatenate([embeddings] * views)
     for g in range(views):
         orientations[g, table[:, g]] = embeddings[0][:, places[g]]
-    one = bank.of_product(product)
+    one = bank.of_products([product])
     return frame_scores(read_frames(orientations, [layout] * views, one), one)[:, 0]
 
 

@@ -69,7 +69,7 @@ def open_folder(path: Path, target: str) -> EngineFolder:
     if target not in manifest.targets:
         raise DataError(
             f"{path}: has no target '{target}', only {', '.join(sorted(manifest.targets))}; "
-            f"build it with 'quarterturn build --set targets=[{target}]'"
+            f"build it with 'quarterturn build --target {target}'"
         )
     verify_files(path, manifest.files, manifest.targets[target].files)
     return EngineFolder(path, manifest, target)

@@ -110,7 +110,7 @@ def test_more_than_ten_products_keep_apart() -> None:
 @pytest.mark.parametrize("product", [0, 1, 2])
 def test_the_bank_of_one_product(product: int) -> None:
     bank = make_bank(products=3, with_places=1)
-    one = bank.of_product(product)
+    one = bank.of_products([product])
     assert one.products == (f"product {product}",)
     np.testing.assert_array_equal(one.scales, bank.scales[[product]])
     assert one.normals == (bank.normals[product],)

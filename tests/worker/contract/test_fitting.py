@@ -138,13 +138,13 @@ def test_pictures_of_another_layout_leave_no_gaussians_of_each_position(odd_one:
     assert normal.neighbours.shape[1] == 48
 
 
-def test_a_grid_finer_than_16_is_coarsened_before_it_is_fitted() -> None:
+def test_a_grid_finer_than_8_is_coarsened_before_it_is_fitted() -> None:
     embeddings = embeddings_of(np.random.default_rng(8), 3, 1024)
     normal = fitted(embeddings, 5000).build()
     assert normal.places is not None
-    assert normal.places.mean.shape == (2, 256, 3)
-    assert normal.neighbours.shape == (2, 3 * 256, 3)
-    corner = embeddings[:, :, [0, 1, 32, 33]].mean(axis=(0, 2))  # the first block of the grid
+    assert normal.places.mean.shape == (2, 64, 3)
+    assert normal.neighbours.shape == (2, 3 * 64, 3)
+    corner = embeddings.reshape(3, 2, 32, 32, 3)[:, :, :4, :4].mean(axis=(0, 2, 3))  # the first block of the grid
     np.testing.assert_allclose(normal.places.mean[:, 0], corner, atol=1e-6)
 
 
