@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 
-.PHONY: help install demo line test lint check format lock clean
+.PHONY: help install demo line test lint check fuzz format lock clean
 
 help:
 	@echo "make demo            render a small line, train, build, stream, report (about 3 minutes)"
@@ -13,6 +13,7 @@ help:
 	@echo "                     both take options, for example ARGS='--set train.epochs=60'"
 	@echo "make test            all tests, on a real Kafka and a real Redis"
 	@echo "make check           what CI checks: format, lint, types, tests"
+	@echo "make fuzz            coverage-guided fuzzing, 5 minutes for each target: ARGS='SECONDS [TARGET ...]'"
 
 install: $(INSTALLED)
 
@@ -39,6 +40,10 @@ lint: install
 	$(BIN)/mypy
 
 check: lint test
+
+fuzz: install # atheris is no part of `dev`: it is large, and has no wheel for every Python that we support
+	$(BIN)/python -m pip install --quiet 'atheris>=3'
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 format: install
 	$(BIN)/ruff format .

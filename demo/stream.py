@@ -83,7 +83,7 @@ def through_kafka(settings: KafkaSettings, config: Path, frames: Path, count: in
 
 
 def _publish(settings: KafkaSettings, frames: Path, cameras: Iterable[Path]) -> None:
-    with closing(FramePublisher(settings.bootstrap_servers, settings.topics.frames, settings.max_frame_bytes)) as out:
+    with closing(FramePublisher(settings)) as out:
         for camera in cameras:
             for picture in sorted(camera.iterdir()):
                 headers = {"camera": camera.name, "part_id": picture.relative_to(frames).as_posix()}

@@ -17,11 +17,13 @@ CreateTopics = Callable[[int], Topics]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Warnings are errors, but two habits of kafka-python are not ours to correct."""
+    """Warnings are errors, but three habits of kafka-python are not ours to correct."""
     # It reads its schemas in a way that Python 3.11 and 3.12 call deprecated,
     config.addinivalue_line("filterwarnings", "ignore:(read|open)_text is deprecated:DeprecationWarning")
     # and leaves the sockets of failed connections to the garbage collector.
     config.addinivalue_line("filterwarnings", "ignore:unclosed <socket(?!.*raddr):ResourceWarning")
+    # as it does with those of refused logins.
+    config.addinivalue_line("filterwarnings", "ignore:unclosed <ssl.SSLSocket:ResourceWarning")
 
 
 def pytest_sessionfinish() -> None:

@@ -13,6 +13,8 @@ from worker.events import (
     DeadLetterData,
     Frame,
     FramePosition,
+    Late,
+    LateData,
     Outcome,
     Position,
     ProcessingTimes,
@@ -66,8 +68,24 @@ def dead_letter(of: Frame, reason: str = "truncated") -> DeadLetter:
     return DeadLetter(of.position, of.key, data)
 
 
+def late(of: Frame) -> Late:
+    data = LateData(
+        result_id=result_id(of.position),
+        meas_id=result_id(of.position),
+        job_id="line-3",
+        creation_time=now(),
+        camera="top-01",
+        age_ms=1300.0,
+        max_age_ms=900.0,
+        frame=_position(of),
+    )
+    return Late(of.position, of.key, data)
+
+
 def outcome(of: Frame) -> Outcome:
-    """A dead letter where the picture says so, an alert where it says so, else a good verdict."""
+    """A dead letter, a late frame or an alert where the picture says so, else a good verdict."""
+    if of.data.startswith(b"late"):
+        return late(of)
     if of.data.startswith(b"broken"):
         return dead_letter(of)
     return verdict(of, "defect" if of.data.startswith(b"defect") else None)

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import redis
@@ -68,19 +68,22 @@ class ServiceError(Exception):
 
 
 class Broker:
-    """A Kafka broker of our own. Its data and address outlive `kill`, so that `start` brings the same one back."""
+    """A Kafka broker of our own. Its data and address outlive `kill`, so that `start` brings the same one back.
 
-    def __init__(self, folder: Path) -> None:
+    `properties` overrule those of the plain broker, `format_options` are for the first formatting of its data.
+    """
+
+    def __init__(self, folder: Path, properties: str = "", format_options: Sequence[str] = ()) -> None:
         self._log = folder / "broker.log"
-        self._port, controller = _free_ports(2)
+        self._port, controller = free_ports(2)
         self.bootstrap = f"127.0.0.1:{self._port}"
-        properties = folder / "server.properties"
-        properties.write_text(
-            _BROKER_PROPERTIES.format(port=self._port, controller=controller, data=folder / "data"), encoding="utf-8"
-        )
+        server = folder / "server.properties"
+        ours = _BROKER_PROPERTIES.format(port=self._port, controller=controller, data=folder / "data")
+        server.write_text(ours + properties.format(port=self._port, controller=controller), encoding="utf-8")
         java = ("java", *_JAVA_OPTIONS.split(), "-cp", f"{_kafka_jars()}/*")
-        run(*java, "kafka.tools.StorageTool", "format", "--standalone", "-t", _CLUSTER, "-c", str(properties))
-        self._command = (*java, "kafka.Kafka", str(properties))
+        where = ("--standalone", "-t", _CLUSTER, "-c", str(server))
+        run(*java, "kafka.tools.StorageTool", "format", *where, *format_options)
+        self._command = (*java, "kafka.Kafka", str(server))
 
     def start(self) -> None:
         """Return when the broker answers.
@@ -88,11 +91,11 @@ class Broker:
         Raises:
             ServiceError: it does not; the text ends with its log.
         """
-        self._process = _start(self._command, self._log, self._port, self._answers)
+        self._process = start(self._command, self._log, self._port, self._answers)
 
     def kill(self) -> None:
         """End it as a power cut would."""
-        _end(self._process)
+        end(self._process)
 
     def freeze(self) -> None:
         """Let it keep its connections and answer nothing, until `thaw`."""
@@ -119,7 +122,7 @@ def broker() -> Iterator[Broker]:
         ServiceError: it cannot be started.
     """
     install_kafka()
-    with _folder("kafka") as folder:
+    with folder_for("kafka") as folder:
         own = Broker(folder)
         own.start()
         try:
@@ -153,15 +156,15 @@ def redis_server() -> Iterator[str]:
         yield given
         return
     install_redis()
-    with _folder("redis") as folder:
-        (port,) = _free_ports(1)
+    with folder_for("redis") as folder:
+        (port,) = free_ports(1)
         url = f"redis://127.0.0.1:{port}/0"
         command = ("redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder))
-        process = _start(command, folder / "redis.log", port, lambda: _redis_answers(url))
+        process = start(command, folder / "redis.log", port, lambda: _redis_answers(url))
         try:
             yield url
         finally:
-            _end(process)
+            end(process)
 
 
 def install_redis() -> None:
@@ -241,12 +244,12 @@ def _output(*command: str) -> str:
 
 
 @contextlib.contextmanager
-def _folder(name: str) -> Iterator[Path]:
+def folder_for(name: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix=f"quarterturn-{name}-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for opened in sockets:
@@ -254,7 +257,7 @@ def _free_ports(count: int) -> list[int]:
         return [int(opened.getsockname()[1]) for opened in sockets]
 
 
-def _start(command: tuple[str, ...], log: Path, port: int, answers: Callable[[], bool]) -> subprocess.Popen[bytes]:
+def start(command: tuple[str, ...], log: Path, port: int, answers: Callable[[], bool]) -> subprocess.Popen[bytes]:
     """Run `command` in the background; return when `port` is open and the server answers."""
     # setpriv: a test run that is killed takes its servers along.
     tied = ("setpriv", "--pdeathsig", "KILL", *command) if shutil.which("setpriv") else command
@@ -263,7 +266,7 @@ def _start(command: tuple[str, ...], log: Path, port: int, answers: Callable[[],
     deadline = time.monotonic() + _START_S
     while not (_is_open(port) and answers()):
         if process.poll() is not None or time.monotonic() > deadline:
-            _end(process)
+            end(process)
             tail = log.read_text(errors="replace")[-3000:]
             raise ServiceError(
                 f"{command[0]} did not start (exit code {process.returncode}); its log ends with:\n{tail}"
@@ -272,7 +275,7 @@ def _start(command: tuple[str, ...], log: Path, port: int, answers: Callable[[],
     return process
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
     process.kill()  # there is nothing to save: the data is thrown away
     process.wait()
 

@@ -26,6 +26,7 @@ FLOORS: list[tuple[str, ...]] = [
         "worker.localisation",
         "worker.memory",
         "worker.options",
+        "worker.security",
         "worker.twins",
     ),
     ("worker.engine", "worker.bankstore", "worker.transport", "worker.judge", "worker.masks", "worker.cues", "trainer"),

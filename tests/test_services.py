@@ -50,4 +50,4 @@ def test_says_what_to_install_or_to_set(monkeypatch: pytest.MonkeyPatch, capsys:
 def test_a_server_that_dies_shows_its_log(tmp_path: Path) -> None:
     command = (sys.executable, "-c", "print('no room left'); exit(3)")
     with pytest.raises(services.ServiceError, match=r"did not start \(exit code 3\); its log ends with:\nno room left"):
-        services._start(command, tmp_path / "log", 1, lambda: True)
+        services.start(command, tmp_path / "log", 1, lambda: True)

@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
     shots = itertools.islice((shot for _ in rounds for shot in _shots(source)), arguments.count)
     columns = (TextColumn(f"{camera}:"), MofNCompleteColumn(), TextColumn("frames"), TimeElapsedColumn())
     with (
-        closing(FramePublisher(kafka.bootstrap_servers, kafka.topics.frames, kafka.max_frame_bytes)) as publisher,
+        closing(FramePublisher(kafka)) as publisher,
         Progress(*columns, console=Console(stderr=True)) as progress,
     ):
         task = progress.add_task("publishing", total=arguments.count)

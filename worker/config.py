@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from worker.contract.preprocess import Region
 from worker.contract.settings import Settings
+from worker.security import SaslSettings, Secret, TlsSettings
 
 Overkill = Annotated[float, Field(gt=0, lt=1)]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -32,10 +33,22 @@ class FileStoreSettings(Settings):
 class RedisStoreSettings(Settings):
     """Banks in Redis, with a local copy of the last good one."""
 
-    url: str = "redis://localhost:6379/0"
+    url: str = Field(default="redis://localhost:6379/0", repr=False, description="rediss:// for TLS")
+    username: str | None = Field(default=None, min_length=1, description="of Redis's access list")
+    password: Secret | None = None
+    tls: TlsSettings | None = None
+    signing_key: Secret | None = Field(
+        default=None, description="pushed versions are signed with it, and only such are taken into service"
+    )
     timeout_s: float = Field(default=10.0, gt=0)
     keep: int = Field(default=10, gt=1, description="versions kept for a rollback")
     snapshot: Path | None = Field(default=Path("state/banks"), description="local copy of the last good bank")
+
+    @model_validator(mode="after")
+    def _tls_has_its_scheme(self) -> RedisStoreSettings:
+        if self.tls is not None and not self.url.startswith("rediss://"):
+            raise ValueError("'tls' needs a url that begins with rediss://")
+        return self
 
 
 class BankSettings(Settings):
@@ -65,6 +78,8 @@ class KafkaSettings(Settings):
     """Frames from Kafka, outcomes to Kafka."""
 
     bootstrap_servers: str = "localhost:9092"
+    tls: TlsSettings | None = None
+    sasl: SaslSettings | None = None
     group: Name = "quarterturn"
     delivery: Delivery = "exactly_once"
     topics: Topics = Topics()
@@ -74,6 +89,12 @@ class KafkaSettings(Settings):
     max_frame_bytes: int = Field(default=32 * 2**20, gt=0)
     session_timeout_s: float = Field(default=30.0, gt=0)
     give_up_after_s: float = Field(default=300.0, gt=0, description="how long a broker may be gone")
+
+    @model_validator(mode="after")
+    def _sasl_is_under_tls(self) -> KafkaSettings:
+        if self.sasl is not None and self.tls is None:
+            raise ValueError("'sasl' needs 'tls': without it whoever is on the way reads along; write tls: {ca: PATH}")
+        return self
 
 
 class FolderSettings(Settings):
@@ -104,6 +125,11 @@ class CameraSettings(Settings):
         default=None, min_length=1, description="None: the frame's header, else all products of the bank"
     )
     region: Region | None = None
+    max_age_ms: float | None = Field(
+        default=None,
+        gt=0,
+        description="an older frame is not inspected but reported as late; None: no frame is too old",
+    )
 
 
 class BatchSettings(Settings):
@@ -114,10 +140,11 @@ class BatchSettings(Settings):
 
 
 class HttpSettings(Settings):
-    """Metrics and health: `/metrics`, `/healthz`, `/readyz`. Port 0 takes any free one."""
+    """Metrics and health: `/metrics`, `/healthz`, `/readyz`, all read-only. Port 0 takes any free one."""
 
     host: str = "127.0.0.1"
     port: int = Field(default=9600, ge=0, le=65535)
+    stalled_after_s: float = Field(default=120.0, gt=0, description="without progress for so long `/healthz` is red")
 
 
 class WorkerSettings(Settings):

@@ -25,7 +25,7 @@ from worker.contract.errors import ConfigError, DataError
 from worker.contract.pictures import GOOD, TestPicture, test_pictures
 from worker.contract.preprocess import Region
 from worker.engine.base import Engine
-from worker.events import Frame, Outcome, Position, Verdict
+from worker.events import DeadLetter, Frame, Outcome, Position, Verdict
 from worker.figures import OVERKILLS, Evaluation, Figures, Inspected, Swapped, Unreadable
 from worker.fit import read_bank_file
 from worker.inspector import Inspector
@@ -137,7 +137,7 @@ def evaluate(
         unreadable=[
             Unreadable(picture.path, outcome.data.message)
             for picture, outcome in judged
-            if not isinstance(outcome, Verdict)
+            if isinstance(outcome, DeadLetter)
         ],
         swapped=_swapped_figures(outcomes[len(pictures) :]),
         localisation=localise(data, [(one, v.heat) for one, v in verdicts], region) if data else None,

@@ -22,6 +22,13 @@ from worker.contract.preprocess import RawFormat
 
 AlertKind = Literal["defect", "wrong_product", "wrong_orientation"]
 
+UNREADABLE = "\x1a"
+"""Stands in a header's name for what was not UTF-8 there (U+001A, SUBSTITUTE)."""
+
+MAX_HEADER_BYTES = 1024
+"""Of the record's key and of each header that is read: they come back in results, logs and metrics."""
+
+_CORRECT_IT = "correct the camera's publisher"
 _RAW_HEADERS = ("width", "height", "pixel_format")
 
 
@@ -48,6 +55,18 @@ class FrameInfo:
     simulated: bool
     raw: RawFormat | None
 
+    def age_ms(self) -> float:
+        """How long ago the frame was captured; a time without a zone is UTC, one in the future is now.
+
+        Raises:
+            FrameError: `bad_header`: nobody says when.
+        """
+        if self.captured_at is None:
+            raise FrameError("bad_header", "header 'captured_at' is missing, and the camera has a max_age_ms; send it")
+        captured = datetime.fromisoformat(self.captured_at.replace("Z", "+00:00"))
+        aware = captured if captured.tzinfo else captured.replace(tzinfo=timezone.utc)
+        return max(0.0, (datetime.now(timezone.utc) - aware).total_seconds() * 1000)
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -64,17 +83,25 @@ class Frame:
         Raises:
             FrameError: `bad_header`; the text names the header.
         """
-        camera = self._text("camera") or (self._decode("key", self.key) if self.key else None)
-        if not camera:
-            raise FrameError("bad_header", "neither a header 'camera' nor a record key names the camera; set one")
+        for name in self.headers:
+            if UNREADABLE in name:
+                raise FrameError("bad_header", f"the header name {name[:40]!r} is not UTF-8; {_CORRECT_IT}")
         return FrameInfo(
-            camera=camera,
-            product=self._text("product"),
+            camera=self._camera(),
+            product=_printable("product", self._text("product") or "") or None,
             part_id=self._text("part_id"),
             captured_at=self._timestamp("captured_at"),
             simulated=self._text("simulated") == "true",
             raw=self._raw_format(),
         )
+
+    def _camera(self) -> str:
+        if self.key and len(self.key) > MAX_HEADER_BYTES:
+            raise _too_long("the record's key", self.key)
+        camera = self._text("camera") or (self._decode("the record's key", self.key) if self.key else None)
+        if not camera:
+            raise FrameError("bad_header", "neither a header 'camera' nor a record key names the camera; set one")
+        return _printable("camera", camera)
 
     def _text(self, name: str) -> str | None:
         value = self.headers.get(name)
@@ -82,10 +109,12 @@ class Frame:
 
     @staticmethod
     def _decode(what: str, value: bytes) -> str:
+        if len(value) > MAX_HEADER_BYTES:
+            raise _too_long(what, value)
         try:
             return value.decode("utf-8")
         except UnicodeDecodeError:
-            raise FrameError("bad_header", f"{what} is not UTF-8 text; correct the camera's publisher") from None
+            raise FrameError("bad_header", f"{what} is not UTF-8 text; {_CORRECT_IT}") from None
 
     def _timestamp(self, name: str) -> str | None:
         text = self._text(name)
@@ -94,7 +123,7 @@ class Frame:
         try:
             datetime.fromisoformat(text.replace("Z", "+00:00"))
         except ValueError:
-            raise FrameError("bad_header", f"header '{name}' is '{text[:40]}', which is no ISO 8601 time") from None
+            raise FrameError("bad_header", f"header '{name}' is {text[:40]!r}, which is no ISO 8601 time") from None
         return text
 
     def _raw_format(self) -> RawFormat | None:
@@ -110,6 +139,17 @@ class Frame:
             return RawFormat(int(values["width"] or ""), int(values["height"] or ""), values["pixel_format"] or "")
         except ValueError:
             raise FrameError("bad_header", "the headers width and height must be whole numbers") from None
+
+
+def _printable(what: str, name: str) -> str:
+    """Names stand in logs and metrics, where a line break would pass for another line."""
+    if not name.isprintable():
+        raise FrameError("bad_header", f"the {what}'s name {name[:40]!r} cannot be printed; {_CORRECT_IT}")
+    return name
+
+
+def _too_long(what: str, value: bytes) -> FrameError:
+    return FrameError("bad_header", f"{what} has {len(value)} bytes, more than {MAX_HEADER_BYTES}; {_CORRECT_IT}")
 
 
 class _Data(BaseModel):
@@ -184,6 +224,22 @@ class DeadLetterData(_Data):
     size: int = Field(ge=0, description="bytes of the frame")
 
 
+class LateData(_Data):
+    """The data of a late frame: it came too old to be inspected in time, so nobody looked at it."""
+
+    result_id: str
+    is_simulated: bool = False
+    meas_id: str
+    part_id: str | None = None
+    job_id: str = Field(description="the line")
+    creation_time: str
+    product_id: str | None = Field(default=None, description="the product that was declared for the frame")
+    camera: str
+    age_ms: float = Field(ge=0, description="from the frame's capture to the start of its inspection")
+    max_age_ms: float = Field(gt=0, description="what the camera's settings allow")
+    frame: FramePosition
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The result for one frame; it is also an alert where `data.alert` says so.
@@ -211,8 +267,17 @@ class DeadLetter:
     data: DeadLetterData
 
 
-Outcome = Verdict | DeadLetter
-EventKind = Literal["verdict", "alert", "dead_letter"]
+@dataclass(frozen=True, slots=True)
+class Late:
+    """A frame that was too old to be inspected."""
+
+    position: Position
+    key: bytes | None
+    data: LateData
+
+
+Outcome = Verdict | Late | DeadLetter
+EventKind = Literal["verdict", "alert", "late", "dead_letter"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,9 +291,11 @@ class Event:
 
 
 def events_of(outcome: Outcome) -> list[Event]:
-    """The CloudEvents that publish one outcome: a verdict (and an alert beside it), or a dead letter."""
+    """The CloudEvents that publish one outcome: a verdict (and an alert beside it), a late frame, or a dead letter."""
     if isinstance(outcome, DeadLetter):
         return [_event("dead_letter", outcome)]
+    if isinstance(outcome, Late):
+        return [_event("late", outcome)]
     return [_event("verdict", outcome), *([_event("alert", outcome)] if outcome.is_alert else [])]
 
 
@@ -244,7 +311,7 @@ def now() -> str:
 
 def json_schemas() -> dict[str, dict[str, Any]]:
     """The JSON Schemas of the published data, by file name."""
-    models: dict[str, type[_Data]] = {"result": ResultData, "dead-letter": DeadLetterData}
+    models: dict[str, type[_Data]] = {"result": ResultData, "late": LateData, "dead-letter": DeadLetterData}
     return {
         f"{name}.schema.json": {
             "$schema": "https://json-schema.org/draft/2020-12/schema",

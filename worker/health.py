@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -15,13 +16,15 @@ from worker.contract.errors import ConfigError
 
 _LATENCY_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 5.0, 30.0)
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
+_CAMERAS = 1000  # counted apart; whoever may publish frames may make up names, and each would stay in memory
 
 
 class Health:
     """The worker's counters and states. Thread-safe.
 
     `states` are named findings such as {"bank": "ok", "bank store": "unreachable since ..."}; anything but "ok" is
-    shown in `/healthz`, which stays green: a worker that still scores must not be restarted for it.
+    shown in `/healthz`, which stays green: a worker that still scores must not be restarted for it. It turns red when
+    the worker neither finishes a batch nor finds that no frame waits.
     """
 
     def __init__(self) -> None:
@@ -45,7 +48,24 @@ class Health:
             "quarterturn_degraded", "1 while this part does not work as it should", ["part"], registry=self.registry
         )
         self.ready = False
+        self._progress_s = 0.0
         self._states: dict[str, Callable[[], str]] = {}
+        self._cameras: set[str] = set()
+
+    def count_frame(self, camera: str | None, outcome: str) -> None:
+        """Count a frame of `camera` (None: it did not say). Cameras beyond the thousandth are "other"."""
+        if camera and len(self._cameras) < _CAMERAS:
+            self._cameras.add(camera)
+        known = camera if camera in self._cameras else "other"
+        self.frames.labels(known if camera else "unknown", outcome).inc()
+
+    def progress(self) -> None:
+        """Say that the worker goes on: it finished a batch, or found nothing to do."""
+        self._progress_s = time.monotonic()
+
+    def stalled_s(self) -> float:
+        """Seconds since the last progress; 0 before and after the work."""
+        return time.monotonic() - self._progress_s if self.ready else 0.0
 
     def watch(self, part: str, state: Callable[[], str]) -> None:
         """Show the state of `part` from now on; "ok" is the one good state."""
@@ -62,7 +82,7 @@ class HealthServer:
 
     def __init__(self, health: Health, settings: HttpSettings) -> None:
         try:
-            self._server = ThreadingHTTPServer((settings.host, settings.port), _handler(health))
+            self._server = ThreadingHTTPServer((settings.host, settings.port), _handler(health, settings))
         except OSError as error:
             raise ConfigError(
                 f"http: cannot listen on {settings.host}:{settings.port} ({error.strerror}); "
@@ -88,14 +108,16 @@ class HealthServer:
         self._thread.join()
 
 
-def _handler(health: Health) -> type[BaseHTTPRequestHandler]:
+def _handler(health: Health, settings: HttpSettings) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
             if path == "/metrics":
                 self._answer(200, CONTENT_TYPE_LATEST, generate_latest(health.registry))
             elif path == "/healthz":
-                self._json(200, {"status": "alive", "parts": health.states()})
+                stalled = health.stalled_s() > settings.stalled_after_s
+                status = f"no progress for {health.stalled_s():.0f} s" if stalled else "alive"
+                self._json(503 if stalled else 200, {"status": status, "parts": health.states()})
             elif path == "/readyz":
                 self._json(200 if health.ready else 503, {"ready": health.ready, "parts": health.states()})
             else:

@@ -17,11 +17,14 @@ from worker.contract.framing import Frames, Layout, cut
 from worker.contract.preprocess import crop, decode
 from worker.engine.base import Engine
 from worker.events import (
+    MAX_HEADER_BYTES,
     DeadLetter,
     DeadLetterData,
     Frame,
     FrameInfo,
     FramePosition,
+    Late,
+    LateData,
     Outcome,
     ProcessingTimes,
     ResultData,
@@ -46,10 +49,10 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Polled frames after decoding; `looks[i]` is the error of a frame that cannot be inspected."""
+    """Polled frames after decoding; `looks[i]` is what stands in the way of a frame that is not inspected."""
 
     frames: Sequence[Frame]
-    looks: Sequence[Look | FrameError]
+    looks: Sequence[Look | LateData | FrameError]
     started_s: float
     decode_ms: float
 
@@ -128,6 +131,9 @@ class Inspector:
             if isinstance(look, FrameError):
                 outcomes.append(self._dead_letter(frame, None, look))
                 continue
+            if isinstance(look, LateData):
+                outcomes.append(Late(frame.position, frame.key, look))
+                continue
             judgement = next(judgements)
             if isinstance(judgement, FrameError):
                 outcomes.append(self._dead_letter(frame, look.info, judgement))
@@ -139,10 +145,12 @@ class Inspector:
         """Stop the decoding threads; the engine belongs to its owner."""
         self._decoders.shutdown()
 
-    def _look(self, frame: Frame) -> Look | FrameError:
+    def _look(self, frame: Frame) -> Look | LateData | FrameError:
         try:
             info = frame.info()
             camera = self._cameras.get(info.camera, _NO_CAMERA)
+            if camera.max_age_ms is not None and (age_ms := info.age_ms()) > camera.max_age_ms:
+                return self._late(frame, info, age_ms, camera.max_age_ms)
             picture = crop(decode(frame.data, info.raw), camera.region)
             tiles, layout = cut(picture, self._engine.spec.framing)
         except FrameError as error:
@@ -176,6 +184,22 @@ class Inspector:
         )
         return Verdict(frame.position, frame.key, data, judgement.heat)
 
+    def _late(self, frame: Frame, info: FrameInfo, age_ms: float, max_age_ms: float) -> LateData:
+        identity = result_id(frame.position)
+        return LateData(
+            result_id=identity,
+            is_simulated=info.simulated,
+            meas_id=identity,
+            part_id=info.part_id,
+            job_id=self._line,
+            creation_time=now(),
+            product_id=info.product,
+            camera=info.camera,
+            age_ms=round(age_ms, 3),
+            max_age_ms=max_age_ms,
+            frame=_position(frame, info),
+        )
+
     def _dead_letter(self, frame: Frame, info: FrameInfo | None, error: FrameError) -> DeadLetter:
         data = DeadLetterData(
             result_id=result_id(frame.position),
@@ -187,7 +211,8 @@ class Inspector:
             frame=_position(frame, info),
             size=len(frame.data),
         )
-        return DeadLetter(frame.position, frame.key, data)
+        key = frame.key if frame.key and len(frame.key) <= MAX_HEADER_BYTES else None  # else the letter itself is dead
+        return DeadLetter(frame.position, key, data)
 
 
 def _position(frame: Frame, info: FrameInfo | None) -> FramePosition:

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from worker.config import BatchSettings
-from worker.events import DeadLetter, Outcome
+from worker.events import DeadLetter, Late, Outcome
 from worker.health import Health
 from worker.inspector import Inspector
 from worker.transport.base import RewoundError, Transport
@@ -47,9 +47,11 @@ class Service:
         """
         in_flight: _InFlight | None = None
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine") as engine:
+            self._health.progress()
             self._health.ready = True
             try:
                 while in_flight or not (stop.is_set() or self._transport.exhausted):
+                    self._health.progress()
                     in_flight = self._step(engine, in_flight, polling=not stop.is_set())
             finally:
                 self._health.ready = False
@@ -83,12 +85,14 @@ class Service:
     def _count(self, outcomes: Sequence[Outcome], latency_s: float) -> None:
         self._health.batch.observe(len(outcomes))
         for outcome in outcomes:
-            camera = outcome.data.camera or "unknown"
             self._health.latency.observe(latency_s)
             if isinstance(outcome, DeadLetter):
                 reason, message = outcome.data.reason, outcome.data.message
+                camera = outcome.data.camera or "unknown"
                 log.warning("%s cam=%s: %s: %s", outcome.position, camera, reason, message)
                 self._health.dead_letters.labels(reason).inc()
-                self._health.frames.labels(camera, "dead_letter").inc()
+                self._health.count_frame(outcome.data.camera, "dead_letter")
+            elif isinstance(outcome, Late):
+                self._health.count_frame(outcome.data.camera, "late")
             else:
-                self._health.frames.labels(camera, outcome.data.alert or "good").inc()
+                self._health.count_frame(outcome.data.camera, outcome.data.alert or "good")

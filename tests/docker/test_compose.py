@@ -102,6 +102,7 @@ def test_every_topic_is_created_and_takes_the_largest_frame(services: dict[str, 
     assert set(created) == set(kafka.topics.model_dump().values())
     (frame_bytes,) = re.findall(r"max\.message\.bytes=(\d+)", created[kafka.topics.frames])
     assert int(frame_bytes) >= kafka.max_frame_bytes
+    assert "compression.type=uncompressed" in created[kafka.topics.frames]
     assert services["kafka"]["environment"]["KAFKA_MESSAGE_MAX_BYTES"] >= kafka.max_frame_bytes
 
 

@@ -11,7 +11,7 @@ from tests.worker.dataset import write_product
 from worker import bank_cli
 from worker.bankstore.file import FileBankStore
 from worker.contract.errors import DataError, MismatchError
-from worker.contract.manifest import EngineManifest, TargetManifest, write_manifest
+from worker.contract.manifest import EngineManifest, TargetManifest, sha256, write_manifest
 from worker.fit import read_bank_file, write_bank_file
 
 
@@ -24,11 +24,12 @@ def engine(tmp_path: Path) -> NumpyEngine:
         model="m",
         products=("ring",),
         holdout=0.4,
-        targets={"openvino": TargetManifest(precision="float32", files=(), parity=1.0)},
-        files={},
+        targets={"openvino": TargetManifest(precision="float32", files=("model.xml",), parity=1.0)},
+        files={"model.xml": sha256(b"graph")},
         created_at="2026-01-01T00:00:00Z",
     )
     (tmp_path / "engine").mkdir()
+    (tmp_path / "engine" / "model.xml").write_bytes(b"graph")
     write_manifest(tmp_path / "engine", manifest)
     engine.hash, engine.target = manifest.engine_hash("openvino"), "openvino"
     return engine

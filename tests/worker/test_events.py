@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import replace
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,13 @@ OUTCOMES = {
     "good": examples.verdict(examples.frame(7)),
     "alert": examples.verdict(examples.frame(8), "wrong_orientation"),
     "alert with heat map": examples.verdict(examples.frame(10), "defect", heat_map=examples.HEAT_MAP),
+    "late": examples.late(examples.frame(11)),
     "dead letter": examples.dead_letter(examples.frame(9)),
 }
 
 
 def validator(kind: str) -> Draft202012Validator:
-    name = "dead-letter" if kind == "dead_letter" else "result"
+    name = {"dead_letter": "dead-letter", "late": "late"}.get(kind, "result")
     schema = json.loads((SCHEMAS / f"{name}.schema.json").read_text(encoding="utf-8"))
     Draft202012Validator.check_schema(schema)
     return Draft202012Validator(schema, format_checker=FormatChecker())
@@ -62,7 +64,7 @@ def test_the_schema_refuses_what_is_not_published(outcome: Outcome) -> None:
 
 @pytest.mark.parametrize(
     ("outcome", "kinds"),
-    [("good", ["verdict"]), ("alert", ["verdict", "alert"]), ("dead letter", ["dead_letter"])],
+    [("good", ["verdict"]), ("alert", ["verdict", "alert"]), ("late", ["late"]), ("dead letter", ["dead_letter"])],
 )
 def test_an_outcome_is_one_event_and_an_alert_one_more(outcome: str, kinds: list[str]) -> None:
     events = events_of(OUTCOMES[outcome])
@@ -193,6 +195,24 @@ def test_a_bad_header_is_named(headers: dict[str, bytes], message: str) -> None:
     with pytest.raises(FrameError, match=message) as caught:
         with_headers(**headers).info()
     assert caught.value.reason == "bad_header"
+
+
+@pytest.mark.parametrize("captured_at", ["2026-01-01T12:00:00Z", "2026-01-01T14:00:00+02:00", "2026-01-01T12:00:00"])
+def test_the_age_of_a_frame(captured_at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Clock:
+            return cls(2026, 1, 1, 12, 0, 1, 250_000, tzinfo=tz)
+
+    monkeypatch.setattr("worker.events.datetime", Clock)
+    assert with_headers(captured_at=captured_at.encode()).info().age_ms() == 1250
+    assert with_headers(captured_at=b"9999-12-31T23:59:59Z").info().age_ms() == 0
+    assert with_headers(captured_at=b"0001-01-01T00:00:00").info().age_ms() > 6e13
+
+
+def test_the_age_of_a_frame_that_does_not_say_when() -> None:
+    with pytest.raises(FrameError, match="header 'captured_at' is missing, and the camera has a max_age_ms; send it"):
+        with_headers().info().age_ms()
 
 
 def test_a_frame_of_nobody_is_named() -> None:

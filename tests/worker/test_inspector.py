@@ -20,7 +20,7 @@ from worker.contract.errors import ConfigError, DataError, MismatchError
 from worker.contract.framing import Framing
 from worker.contract.preprocess import Region
 from worker.contract.scoring import Reading, read_frames, turn_ratios
-from worker.events import DeadLetter, Outcome, Verdict
+from worker.events import DeadLetter, DeadLetterData, Late, LateData, Outcome, Verdict, now
 from worker.inspector import Inspector
 
 RNG = np.random.default_rng(7)
@@ -306,6 +306,28 @@ def test_region_is_cut_before_resizing(engine: NumpyEngine) -> None:
     (outside,) = inspector.inspect([frame(png(picture), 2, camera="cut")])
     assert isinstance(outside, DeadLetter)
     assert outside.data.reason == "region_outside"
+
+
+def test_a_frame_that_is_too_old_is_late_and_nobody_looks_at_it(engine: NumpyEngine) -> None:
+    inspector = Inspector(engine, "line-1", overkill=0.02, cameras={"gate": CameraSettings(max_age_ms=60_000)})
+    inspector.use(bank_of(engine))
+    ancient, present = "2026-01-01T00:00:00Z", now()
+    frames = [
+        frame(png(good_part(RNG)), 0, camera="gate", captured_at=present),
+        frame(b"not even a picture", 1, camera="gate", captured_at=ancient, part_id="p1", product="ring"),
+        frame(png(good_part(RNG)), 2, camera="gate", captured_at="9999-01-01T00:00:00Z"),
+        frame(png(good_part(RNG)), 3, camera="other", captured_at=ancient),
+        frame(png(good_part(RNG)), 4, camera="gate"),
+    ]
+    outcomes = inspector.inspect(frames)
+    assert [type(outcome) for outcome in outcomes] == [Verdict, Late, Verdict, Verdict, DeadLetter]
+    late = outcomes[1].data
+    assert isinstance(late, LateData)
+    assert (late.camera, late.part_id, late.product_id, late.max_age_ms) == ("gate", "p1", "ring", 60_000)
+    assert late.age_ms > 60_000
+    assert late.frame.captured_at == ancient
+    assert isinstance(outcomes[4].data, DeadLetterData)
+    assert outcomes[4].data.reason == "bad_header"
 
 
 def test_a_batch_is_judged_by_the_bank_it_began_with(engine: NumpyEngine) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,9 +9,9 @@ import numpy.typing as npt
 import pytest
 
 from tests.parts import NumpyEngine, bank_of, frame, good_part, png
-from worker.config import BatchSettings
+from worker.config import BatchSettings, CameraSettings
 from worker.contract.errors import UnavailableError
-from worker.events import DeadLetter, Frame, Outcome
+from worker.events import DeadLetter, Frame, Late, Outcome
 from worker.health import Health
 from worker.inspector import Inspector
 from worker.service import Service
@@ -125,6 +126,65 @@ def test_at_most_two_batches_are_open_and_a_stop_delivers_them(health: Health) -
     assert transport.open_frames == 0
     assert transport.most_open == 8
     assert offsets(transport.outcomes) == list(range(8))
+
+
+def test_an_engine_that_hangs_is_no_progress(health: Health) -> None:
+    engine = GatedEngine()
+    engine.gate.set()
+    transport = CountingTransport(frames(12))
+    working = service(transport, health, engine)
+    engine.gate.clear()
+    thread = threading.Thread(target=working.run, args=(threading.Event(),))
+    thread.start()
+    assert engine.entered.acquire(timeout=TIMEOUT_S)
+    assert transport.polled.acquire(timeout=TIMEOUT_S)
+    assert transport.polled.acquire(timeout=TIMEOUT_S)
+    deadline = time.monotonic() + TIMEOUT_S
+    while health.stalled_s() < 0.3:  # no turn of the loop ends: each would begin at 0 again
+        assert time.monotonic() < deadline
+    engine.gate.set()
+    thread.join(TIMEOUT_S)
+    assert offsets(transport.outcomes) == list(range(12))
+    assert health.stalled_s() == 0
+
+
+class SlowSink(CountingTransport):
+    """Takes a delivery only when told to."""
+
+    def __init__(self, script: Sequence[Frame]) -> None:
+        super().__init__(script)
+        self.asked = threading.Semaphore(0)
+        self.takes = threading.Semaphore(0)
+
+    def deliver(self, outcomes: Sequence[Outcome]) -> None:
+        self.asked.release()
+        assert self.takes.acquire(timeout=TIMEOUT_S)
+        super().deliver(outcomes)
+
+
+def test_a_slow_sink_pauses_the_source_and_nothing_is_dropped(health: Health) -> None:
+    transport = SlowSink(frames(40))
+    thread = threading.Thread(target=service(transport, health).run, args=(threading.Event(),))
+    thread.start()
+    for delivered in range(0, 40, 4):
+        assert transport.asked.acquire(timeout=TIMEOUT_S)
+        assert transport.open_frames <= 8
+        assert len(transport.outcomes) == delivered
+        transport.takes.release()
+    thread.join(TIMEOUT_S)
+    assert offsets(transport.outcomes) == list(range(40))
+    assert transport.most_open == 8
+
+
+def test_late_frames_are_counted(health: Health) -> None:
+    engine = NumpyEngine()
+    inspector = Inspector(engine, "line-1", overkill=0.02, cameras={"gate": CameraSettings(max_age_ms=1000)})
+    inspector.use(bank_of(engine))
+    old = [frame(b"", n, camera="gate", captured_at="2026-01-01T00:00:00Z") for n in range(3)]
+    transport = MemoryTransport(old)
+    Service(transport, inspector, health, BatchSettings()).run(threading.Event())
+    assert [type(outcome) for outcome in transport.outcomes] == [Late] * 3
+    assert sample(health, "quarterturn_frames_total", camera="gate", outcome="late") == 3
 
 
 def test_an_engine_that_fails_ends_the_service_without_delivery(health: Health) -> None:

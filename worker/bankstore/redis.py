@@ -2,8 +2,8 @@
 
 Keys of a line:
 
-- `bank:{line}:v:<sha256>`: one immutable version, a hash with the fields `size`, `pushed_at` and the blob in chunks
-  `0`, `1`, ...;
+- `bank:{line}:v:<sha256>`: one immutable version, a hash with the fields `size`, `pushed_at`, `signature` (with a
+  key) and the blob in chunks `0`, `1`, ...;
 - `bank:{line}:current`: the active version;
 - `bank:{line}:versions`: a sorted set of all versions, by the time of their push;
 - `bank:{line}:changed`: the channel that tells of a new active version. It is a hint only: a listener who missed a
@@ -26,6 +26,7 @@ from redis.client import Pipeline, PubSub
 from redis.retry import Retry
 
 from worker.bankstore.base import BankVersion
+from worker.bankstore.signature import read_key, require_signature, sign
 from worker.bankstore.versions import find_version, outdated, timestamp
 from worker.config import RedisStoreSettings
 from worker.contract.bank import Bank, read_bank
@@ -53,9 +54,12 @@ class RedisBankStore:
 
     def __init__(self, settings: RedisStoreSettings) -> None:
         self._keep = settings.keep
+        self._key = None if settings.signing_key is None else read_key(settings.signing_key)
+        proofs = _proofs(settings)
         try:
             self._redis = redis.Redis.from_url(
                 settings.url,
+                **proofs,
                 socket_timeout=settings.timeout_s,
                 socket_connect_timeout=settings.timeout_s,
                 socket_keepalive=True,
@@ -81,13 +85,16 @@ class RedisBankStore:
             return None if version is None else self._describe_active(line, version)
 
     def load(self, line: str, version: str) -> Bank:
-        """The bank of one version, its hash verified."""
+        """The bank of one version, its hash verified, and its signature where we have a key."""
         chunks: list[bytes] = []
         with self._answering():
+            signature = self._redis.hget(_blob(line, version), "signature")
             while isinstance(chunk := self._redis.hget(_blob(line, version), str(len(chunks))), bytes):
                 chunks.append(chunk)
         if not chunks:
             raise self._gone(line, version)
+        if self._key is not None:
+            require_signature(self._key, line, version, signature)
         return read_bank(b"".join(chunks), f"{self._where} {_blob(line, version)}", version)
 
     def publish(self, line: str, bank: Bank) -> BankVersion:
@@ -103,6 +110,8 @@ class RedisBankStore:
             pipe.rename(upload, _blob(line, version))
             pipe.persist(_blob(line, version))
             pipe.hset(_blob(line, version), "pushed_at", timestamp(pushed_s))
+            if self._key is not None:
+                pipe.hset(_blob(line, version), "signature", sign(self._key, line, version))
             pipe.zadd(_index(line), {version: pushed_s})
             pipe.set(_current(line), version)
             pipe.publish(_channel(line), version)
@@ -220,6 +229,20 @@ class RedisBankStore:
             ) from error
 
 
+def _proofs(settings: RedisStoreSettings) -> dict[str, Any]:
+    """How to prove ourselves to the server, and whom to believe."""
+    proofs: dict[str, Any] = {}
+    if settings.username is not None:
+        proofs["username"] = settings.username
+    if settings.password is not None:
+        proofs["password"] = settings.password.read()
+    if (tls := settings.tls) is not None:
+        tls.check("bank.redis.tls")
+        files = {"ssl_ca_certs": tls.ca, "ssl_certfile": tls.certificate, "ssl_keyfile": tls.key}
+        proofs |= {name: str(path) for name, path in files.items() if path is not None}
+    return proofs
+
+
 def _current(line: str) -> str:
     return f"bank:{line}:current"
 
@@ -244,11 +267,11 @@ def _address(client: redis.Redis) -> str:
 
 
 def _text(value: Any) -> str | None:
-    return None if value is None else value.decode("ascii")
+    return None if value is None else value.decode("ascii", "replace")
 
 
 def _texts(values: Any) -> list[str]:
-    return [value.decode("ascii") for value in values]
+    return [value.decode("ascii", "replace") for value in values]
 
 
 def _seconds(server_time: tuple[int, int]) -> float:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
-from pydantic import Field
+from pydantic import Field, field_validator
 from safetensors import SafetensorError
 
 from worker.contract.detectors import Array, Detector, Gaussian, Normal, coarse_side
@@ -52,6 +52,13 @@ class BankManifest(Settings):
     detectors: tuple[Detector, ...] = Field(min_length=1)
     choice: dict[str, float] = Field(default_factory=dict)
     created_at: str
+
+    @field_validator("products")
+    @classmethod
+    def _once_each(cls, products: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(products)) < len(products):
+            raise ValueError("a product is named twice")
+        return products
 
 
 @dataclass(frozen=True)
@@ -127,7 +134,7 @@ def read_bank(blob: bytes, where: str, version: str | None = None) -> Bank:
         tensors = safetensors.numpy.load(blob)
         manifest_json = _metadata(blob)["manifest"]
         manifest = parse_settings(json.loads(manifest_json), BankManifest, where)
-    except (SafetensorError, KeyError, TypeError, ValueError, UnicodeDecodeError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise DataError(f"{where}: is no bank ({error}); make one with 'quarterturn bank fit'") from error
     except ConfigError as error:
         raise DataError(f"{error}; the bank is from another version, fit it again") from error
@@ -207,7 +214,8 @@ def _expected_shapes(manifest: BankManifest, found: Set[str]) -> dict[str, tuple
 def _check_shapes(tensors: Mapping[str, npt.NDArray[Any]], manifest: BankManifest, where: str) -> None:
     expected = _expected_shapes(manifest, tensors.keys())
     if tensors.keys() != expected.keys():
-        raise DataError(f"{where}: holds the tensors {sorted(tensors)}, not {sorted(expected)}; fit the bank again")
+        missing, other = (sorted(names)[:5] for names in (expected.keys() - tensors.keys(), tensors.keys() - expected))
+        raise DataError(f"{where}: lacks the tensors {missing} and has {other} instead; fit the bank again")
     for name, shape in expected.items():
         tensor = tensors[name]
         fits = tensor.ndim == len(shape) and all(w in (None, s) for w, s in zip(shape, tensor.shape, strict=True))

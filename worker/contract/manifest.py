@@ -7,9 +7,9 @@ import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from worker.contract.errors import ConfigError, DataError, MismatchError
 from worker.contract.framing import UNITS, Framing
@@ -21,6 +21,17 @@ CONTRACT = 2
 MANIFEST = "manifest.json"
 
 Precision = Literal["float32", "float16", "bfloat16"]
+
+
+def _is_ours(contract: int) -> int:
+    if contract != CONTRACT:
+        raise ValueError(
+            f"made under contract {contract}, but this quarterturn has {CONTRACT}; make it again with this"
+        )
+    return contract
+
+
+Contract = Annotated[int, AfterValidator(_is_ours)]
 M = TypeVar("M", bound=Settings)
 
 
@@ -31,7 +42,7 @@ class EmbeddingSpec(Settings):
     an embedding holds features and what the encoder learned of pasted defects, see `detectors.learned_logits`.
     """
 
-    contract: int = CONTRACT
+    contract: Contract = CONTRACT
     framing: Framing
     views: Literal[1, 2, 4, 8]
     positions: int = Field(gt=0)
@@ -72,7 +83,7 @@ class ModelManifest(Settings):
     """`model/manifest.json`: a trained encoder."""
 
     kind: Literal["quarterturn-model"] = "quarterturn-model"
-    contract: int = CONTRACT
+    contract: Contract = CONTRACT
     framing: Framing
     products: tuple[str, ...]
     views: Literal[1, 2, 4, 8]
@@ -88,7 +99,7 @@ class TargetManifest(Settings):
     """One runtime's part of an engine: its files, its precision, and how close it came to the golden embeddings."""
 
     precision: Precision
-    files: tuple[str, ...]
+    files: tuple[str, ...] = Field(min_length=1)
     parity: float = Field(ge=-1, le=1)
     details: dict[str, Any] = Field(default_factory=dict)
 
@@ -146,7 +157,7 @@ def read_manifest(folder: Path, kind: type[M], maker: str) -> M:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); make the folder with '{maker}'") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is damaged ({error}); make the folder again with '{maker}'") from error
     if not isinstance(document, dict) or document.get("kind") != kind.model_fields["kind"].default:
         raise DataError(f"{path}: is no {kind.model_fields['kind'].default} manifest; make one with '{maker}'")

@@ -11,7 +11,13 @@ from pydantic import Field
 
 from worker.contract.errors import DataError, FrameError
 from worker.contract.framing import Frames, Framing, Picture, cut
+from worker.contract.picture_header import jpeg_scans, picture_size
 from worker.contract.settings import Settings
+
+MAX_PIXELS = 100_000_000
+"""Of one picture, so that few bytes cannot take all memory: 300 MB decoded."""
+
+_MAX_SCANS = 64  # of a JPEG, so that few bytes cannot take all time
 
 # What OpenCV has against a picture goes into the FrameError, not to stderr.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -55,10 +61,10 @@ def decode(data: bytes, raw: RawFormat | None = None) -> Picture:
     """The picture in `data`, as (H, W, 3) uint8 RGB.
 
     Without `raw`, data is a JPEG, PNG, BMP, TIFF or WebP file, told by its content. Grey is spread to three channels,
-    alpha is dropped, 16 bits are cut to 8, an EXIF orientation is applied.
+    alpha is dropped, 16 bits are cut to 8, an EXIF orientation is applied, of an animation the first picture counts.
 
     Raises:
-        FrameError: `empty`, `truncated`, `undecodable`, `bad_pixel_format` or `size_mismatch`.
+        FrameError: `empty`, `truncated`, `undecodable`, `too_many_pixels`, `bad_pixel_format` or `size_mismatch`.
     """
     if not data:
         raise FrameError("empty", "the frame has no bytes; check the camera's encoder")
@@ -66,14 +72,13 @@ def decode(data: bytes, raw: RawFormat | None = None) -> Picture:
         return _decode_raw(data, raw)
     if _is_cut_off(data):
         raise FrameError("truncated", f"the picture ends early after {len(data)} bytes; check the camera's transfer")
+    _refuse_bomb(data)
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
         raise FrameError("undecodable", f"OpenCV refuses the picture: {error.err}") from None
     if picture is None:
-        raise FrameError(
-            "undecodable", f"{len(data)} bytes are no JPEG, PNG, BMP, TIFF or WebP picture; raw pixels need headers"
-        )
+        raise _no_picture(data)
     return picture.astype(np.uint8, copy=False)
 
 
@@ -126,9 +131,10 @@ def _decode_raw(data: bytes, raw: RawFormat) -> Picture:
     known = _PIXEL_FORMATS.get(raw.pixel_format)
     if known is None:
         raise FrameError(
-            "bad_pixel_format", f"pixel_format '{raw.pixel_format}' is not one of {', '.join(PIXEL_FORMATS)}"
+            "bad_pixel_format", f"pixel_format {raw.pixel_format[:40]!r} is not one of {', '.join(PIXEL_FORMATS)}"
         )
     size, conversion = known
+    _refuse_size(raw.width, raw.height)
     expected = raw.width * raw.height * size
     if raw.width <= 0 or raw.height <= 0 or len(data) != expected:
         raise FrameError(
@@ -146,6 +152,31 @@ def _decode_raw(data: bytes, raw: RawFormat) -> Picture:
         return cv2.cvtColor(pixels, conversion).astype(np.uint8, copy=False)
     except cv2.error as error:  # for example a Bayer picture of one row
         raise FrameError("undecodable", f"OpenCV refuses the pixels: {error.err}") from None
+
+
+def _refuse_bomb(data: bytes) -> None:
+    """Refuse what takes far more memory or time to decode than its bytes suggest."""
+    size = picture_size(data)
+    if size is None:
+        raise _no_picture(data)
+    _refuse_size(*size)
+    if (scans := jpeg_scans(data)) > _MAX_SCANS:
+        raise FrameError("undecodable", f"the JPEG has {scans} scans, more than {_MAX_SCANS}; check the camera")
+
+
+def _refuse_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise FrameError(
+            "too_many_pixels",
+            f"the picture claims {width}x{height} pixels, more than {MAX_PIXELS // 10**6} million; "
+            "cut or shrink it at the camera",
+        )
+
+
+def _no_picture(data: bytes) -> FrameError:
+    return FrameError(
+        "undecodable", f"{len(data)} bytes are no JPEG, PNG, BMP, TIFF or WebP picture; raw pixels need headers"
+    )
 
 
 def _is_cut_off(data: bytes) -> bool:

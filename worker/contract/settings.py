@@ -45,6 +45,8 @@ def load_settings(path: Path, model: type[S], overrides: Sequence[str] = ()) -> 
         place = f" line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise ConfigError(f"{path}:{place} is not valid YAML: {problem}") from error
+    except RecursionError:
+        raise ConfigError(f"{path}: is nested too deeply to be a configuration; correct it") from None
     document = {} if document is None else document
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: must hold 'key: value' lines, but holds a {type(document).__name__}")
@@ -93,6 +95,8 @@ def _sentence(fault: ErrorDetails, model: type[BaseModel], where: str) -> str:
         return f"{where}: {key} is unknown; {hint}"
     if fault["type"] == "missing":
         return f"{where}: {key} is missing; add it"
+    if fault["type"] == "model_type" and fault["ctx"]["class_name"] == "Secret":  # what stands there may be one
+        return f"{where}: {key}: write where the secret is, {{env: NAME}} or {{file: PATH}}, not the secret"
     message = fault["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     place = f"{where}: {key}" if key else where

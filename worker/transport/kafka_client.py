@@ -30,12 +30,16 @@ from kafka.errors import (
     UnsupportedCodecError,
     UnsupportedVersionError,
 )
+from kafka.net.sasl.oauth import AbstractTokenProvider
 from kafka.producer.future import FutureRecordMetadata
+from kafka.record.default_records import DefaultRecord, DefaultRecordBatch
+from kafka.record.util import decode_varint
 from kafka.structs import ConsumerGroupMetadata, MemberState
 
 from worker.config import KafkaSettings
 from worker.contract.errors import ConfigError, UnavailableError
-from worker.events import Frame, Outcome, Position, events_of
+from worker.events import UNREADABLE, Frame, Outcome, Position, events_of
+from worker.security import Secret
 
 log = logging.getLogger(__name__)
 logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it reports each reconnect as an error; the transport does once
@@ -62,6 +66,7 @@ _HEARTBEAT_S = 1.0  # also how soon a member learns of a rebalance
 _REBALANCE_S = 5.0  # how long a poll may stay with a rebalance,
 _STAY_S = 0.2  # in steps of so long
 _FETCH_BYTES = 16 * 2**20  # buffered ahead; a larger frame is fetched alone (KIP-74)
+_ANY_SIZE = 2**31 - 1  # the topic's max.message.bytes is the limit; with a lower one here the worker would get stuck
 _WINDOW = 32  # frames of a camera on their way
 
 
@@ -84,11 +89,11 @@ class GroupConsumer:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._topic, self._start = settings.topics.frames, settings.start
-        with _reaching(settings.bootstrap_servers):
-            _need_topics(settings.bootstrap_servers, settings.topics.model_dump().values())
+        with _reaching(settings):
+            _need_topics(settings, settings.topics.model_dump().values())
             self._consumer = KafkaConsumer(
                 self._topic,
-                **_common(settings.bootstrap_servers),
+                **_common(settings),
                 group_id=settings.group,
                 session_timeout_ms=_ms(settings.session_timeout_s),
                 heartbeat_interval_ms=_ms(min(_HEARTBEAT_S, settings.session_timeout_s / 3)),
@@ -100,7 +105,7 @@ class GroupConsumer:
                 fetch_max_bytes=_FETCH_BYTES,
                 max_partition_fetch_bytes=_FETCH_BYTES // 2,
                 fetch_max_wait_ms=50,  # as long as one fetch waits for an idle partition, no other is sent
-                receive_message_max_bytes=2 * _FETCH_BYTES + settings.max_frame_bytes,
+                receive_message_max_bytes=_ANY_SIZE,
             )
             # Else the first generation would be formed without the topic's partitions, and replaced at once.
             self._consumer.partitions_for_topic(self._topic)
@@ -172,9 +177,14 @@ class Outbox:
 
     def __init__(self, settings: KafkaSettings, transactional_id: str | None) -> None:
         topics = settings.topics
-        self._topics = {"verdict": topics.verdicts, "alert": topics.alerts, "dead_letter": topics.dead_letters}
+        self._topics = {
+            "verdict": topics.verdicts,
+            "late": topics.verdicts,
+            "alert": topics.alerts,
+            "dead_letter": topics.dead_letters,
+        }
         self._producer = KafkaProducer(
-            **_producing(settings.bootstrap_servers),
+            **_producing(settings),
             transactional_id=transactional_id,
             transaction_timeout_ms=_ms(ANSWER_S),  # readers wait so long for a worker that died in a transaction
         )
@@ -218,13 +228,13 @@ class FramePublisher:
         ConfigError: the topic does not exist.
     """
 
-    def __init__(self, bootstrap_servers: str, topic: str, max_frame_bytes: int) -> None:
-        self._bootstrap_servers, self._topic = bootstrap_servers, topic
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._bootstrap_servers, self._topic = settings.bootstrap_servers, settings.topics.frames
         self._sent: deque[FutureRecordMetadata] = deque()
-        room = max_frame_bytes + 2**16  # key and headers
-        with _reaching(bootstrap_servers):
-            _need_topics(bootstrap_servers, [topic])
-            self._producer = KafkaProducer(**_producing(bootstrap_servers), max_request_size=room)
+        room = settings.max_frame_bytes + 2**16  # key and headers
+        with _reaching(settings):
+            _need_topics(settings, [self._topic])
+            self._producer = KafkaProducer(**_producing(settings), max_request_size=room)
 
     def publish(self, key: bytes, headers: Mapping[str, str], data: bytes) -> None:
         """Send one frame; waits only when too many are on their way.
@@ -274,9 +284,9 @@ class ResultReader:
     def __init__(self, settings: KafkaSettings) -> None:
         self._bootstrap_servers = settings.bootstrap_servers
         topics = (settings.topics.verdicts, settings.topics.dead_letters)
-        with _reaching(settings.bootstrap_servers):
-            _need_topics(settings.bootstrap_servers, topics)
-            consumer = KafkaConsumer(**_common(settings.bootstrap_servers), isolation_level="read_committed")
+        with _reaching(settings):
+            _need_topics(settings, topics)
+            consumer = KafkaConsumer(**_common(settings), isolation_level="read_committed")
             partitions = [TopicPartition(topic, n) for topic in topics for n in consumer.partitions_for_topic(topic)]
             consumer.assign(partitions)
             for partition, end in consumer.end_offsets(partitions).items():
@@ -308,11 +318,14 @@ def create_topics(settings: KafkaSettings, partitions: int) -> None:
     Raises:
         UnavailableError: the broker does not answer, or refuses.
     """
-    with _reaching(settings.bootstrap_servers), _admin(settings.bootstrap_servers) as admin:
+    with _reaching(settings), _admin(settings) as admin:
         for topic in settings.topics.model_dump().values():
-            count = partitions if topic == settings.topics.frames else 1
+            details: dict[str, Any] = {"num_partitions": 1}
+            if topic == settings.topics.frames:
+                # The broker unpacks compressed records and holds them to their size: no bomb comes through.
+                details = {"num_partitions": partitions, "configs": {"compression.type": "uncompressed"}}
             with contextlib.suppress(TopicAlreadyExistsError):
-                admin.create_topics({topic: {"num_partitions": count}}, wait_for_metadata=True)
+                admin.create_topics({topic: details}, wait_for_metadata=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,7 +343,7 @@ def look_at_topics(settings: KafkaSettings) -> TopicFacts:
         UnavailableError: the broker does not answer, or refuses.
     """
     topics = settings.topics
-    with _reaching(settings.bootstrap_servers), _admin(settings.bootstrap_servers) as admin:
+    with _reaching(settings), _admin(settings) as admin:
         missing = _missing(admin, topics.model_dump().values())
         return TopicFacts(missing, None if topics.frames in missing else _max_message_bytes(admin, topics.frames))
 
@@ -340,21 +353,51 @@ def text(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _common(bootstrap_servers: str) -> dict[str, Any]:
-    return {
-        "bootstrap_servers": bootstrap_servers,
+class _TokenFromSettings(AbstractTokenProvider):  # type: ignore[misc]  # kafka-python has no types
+    """Reads the token anew for each connection: something else keeps it fresh."""
+
+    def __init__(self, secret: Secret) -> None:
+        self._secret = secret
+
+    def token(self) -> str:
+        return self._secret.read()
+
+
+def _reach(settings: KafkaSettings) -> dict[str, Any]:
+    """Where the broker is, and how to prove ourselves to it."""
+    reach: dict[str, Any] = {
+        "bootstrap_servers": settings.bootstrap_servers,
         "bootstrap_timeout_ms": _ms(ANSWER_S),
-        "client_id": "quarterturn",
         "request_timeout_ms": _ms(ANSWER_S),
+    }
+    if (tls := settings.tls) is not None:
+        tls.check("transport.kafka.tls")
+        files = {"ssl_cafile": tls.ca, "ssl_certfile": tls.certificate, "ssl_keyfile": tls.key}
+        reach |= {name: str(path) for name, path in files.items() if path is not None}
+        reach["security_protocol"] = "SASL_SSL" if settings.sasl else "SSL"
+    if (sasl := settings.sasl) is not None:
+        reach["sasl_mechanism"] = sasl.mechanism
+        if sasl.token is not None:
+            sasl.token.read()  # a missing one is said here, where somebody listens
+            reach["sasl_oauth_token_provider"] = _TokenFromSettings(sasl.token)
+        elif sasl.password is not None:
+            reach |= {"sasl_plain_username": sasl.username, "sasl_plain_password": sasl.password.read()}
+    return reach
+
+
+def _common(settings: KafkaSettings) -> dict[str, Any]:
+    return {
+        **_reach(settings),
+        "client_id": "quarterturn",
         "reconnect_backoff_max_ms": 1000,
         "metrics_enabled": False,
         "allow_auto_create_topics": False,
     }
 
 
-def _producing(bootstrap_servers: str) -> dict[str, Any]:
+def _producing(settings: KafkaSettings) -> dict[str, Any]:
     return {
-        **_common(bootstrap_servers),
+        **_common(settings),
         "batch_size": 2**18,
         "max_block_ms": _ms(ANSWER_S),
         "delivery_timeout_ms": _ms(ANSWER_S),
@@ -362,35 +405,31 @@ def _producing(bootstrap_servers: str) -> dict[str, Any]:
     }
 
 
-def _admin(bootstrap_servers: str) -> contextlib.closing[KafkaAdminClient]:
-    timeout_ms = _ms(ANSWER_S)
-    return contextlib.closing(
-        KafkaAdminClient(
-            bootstrap_servers=bootstrap_servers, bootstrap_timeout_ms=timeout_ms, request_timeout_ms=timeout_ms
-        )
-    )
+def _admin(settings: KafkaSettings) -> contextlib.closing[KafkaAdminClient]:
+    return contextlib.closing(KafkaAdminClient(**_reach(settings)))
 
 
 @contextlib.contextmanager
-def _reaching(bootstrap_servers: str) -> Iterator[None]:
+def _reaching(settings: KafkaSettings) -> Iterator[None]:
     """Faults of the first contact as one sentence."""
     try:
         yield
     except (KafkaError, ValueError) as error:
         raise UnavailableError(
-            f"Kafka at {bootstrap_servers} cannot be used ({text(error)}); "
-            "start the broker, or correct 'bootstrap_servers' or the permissions"
+            f"Kafka at {settings.bootstrap_servers} cannot be used ({text(error)}); "
+            "start the broker, or correct 'bootstrap_servers', 'tls', 'sasl' or the permissions"
         ) from error
 
 
-def _need_topics(bootstrap_servers: str, topics: Iterable[str]) -> None:
+def _need_topics(settings: KafkaSettings, topics: Iterable[str]) -> None:
     """A misspelt name is a fault, not a new topic."""
-    with _admin(bootstrap_servers) as admin:
+    with _admin(settings) as admin:
         missing = _missing(admin, topics)
     if missing:
+        servers = settings.bootstrap_servers
         raise ConfigError(
-            f"Kafka at {bootstrap_servers} has no topic '{missing[0]}'; create it with: kafka-topics.sh "
-            f"--bootstrap-server {bootstrap_servers} --create --topic {missing[0]} --partitions 4"
+            f"Kafka at {servers} has no topic '{missing[0]}'; create it with: kafka-topics.sh "
+            f"--bootstrap-server {servers} --create --topic {missing[0]} --partitions 4"
         )
 
 
@@ -409,6 +448,42 @@ def _max_message_bytes(admin: KafkaAdminClient, topic: str) -> int | None:
 def _frame(record: ConsumerRecord) -> Frame:
     headers = {name: value for name, value in record.headers if value is not None}
     return Frame(Position(record.topic, record.partition, record.offset), record.key, headers, record.value or b"")
+
+
+_read_strictly = DefaultRecordBatch._read_msg
+
+
+def _read_record(batch: DefaultRecordBatch) -> DefaultRecord:
+    """kafka-python's reader; it alone would stop at a header whose name is not UTF-8, for good (decisions/0014)."""
+    try:
+        return _read_strictly(batch)
+    except UnicodeDecodeError:
+        _mend_names(batch._buffer, batch._pos)
+        return _read_strictly(batch)
+
+
+def _mend_names(buffer: bytearray, position: int) -> None:
+    """Replace each byte of a header's name that is not ASCII by UNREADABLE, in the record (KIP-98) at `position`."""
+
+    def skip() -> None:
+        nonlocal position
+        length, position = decode_varint(buffer, position)
+        position += max(length, 0)  # below 0: null
+
+    for _ in ("length", "attributes", "timestamp", "offset"):
+        _, position = decode_varint(buffer, position)
+    for _ in ("key", "value"):
+        skip()
+    headers, position = decode_varint(buffer, position)
+    for _ in range(headers):
+        length, start = decode_varint(buffer, position)
+        name = buffer[start : start + length].decode("ascii", "replace").replace("\ufffd", UNREADABLE)
+        buffer[start : start + length] = name.encode("ascii")
+        position = start + length
+        skip()  # its value
+
+
+DefaultRecordBatch._read_msg = _read_record
 
 
 def _behind(outcomes: Sequence[Outcome]) -> dict[TopicPartition, OffsetAndMetadata]:

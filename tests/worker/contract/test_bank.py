@@ -182,10 +182,13 @@ def changed(change: Callable[[dict[str, Any], dict[str, Any]], None]) -> bytes:
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        (lambda t, _: t.pop("1.mean"), r"holds the tensors \[.*\], not \[.*'1.mean'.*\]; fit the bank again"),
-        (lambda t, _: t.pop("scales"), r"holds the tensors \[.*\], not \[.*'scales'.*\]; fit the bank again"),
-        (lambda t, _: t.pop("0.places.mean"), r"holds the tensors \[.*\], not \[.*'0.places.mean'.*\]; fit the bank"),
-        (lambda t, _: t.update(extra=t["1.mean"]), r"holds the tensors \[.*'extra'.*; fit the bank again"),
+        (lambda t, _: t.pop("1.mean"), r"lacks the tensors \['1.mean'\] and has \[\] instead; fit the bank again"),
+        (lambda t, _: t.pop("scales"), r"lacks the tensors \['scales'\] and has \[\] instead; fit the bank again"),
+        (lambda t, _: t.pop("0.places.mean"), r"lacks the tensors \['0.places.mean'\] and"),
+        (
+            lambda t, _: t.update(extra=t["1.mean"]),
+            r"lacks the tensors \[\] and has \['extra'\] instead; fit the bank again",
+        ),
         (
             lambda t, _: t.update({"1.mean": t["1.mean"][..., :2].copy()}),
             r"1\.mean is float32\[4, 2\], not float32\[4, 3\]",
@@ -204,7 +207,7 @@ def changed(change: Callable[[dict[str, Any], dict[str, Any]], None]) -> bytes:
             r"1\.neighbours holds values that are no numbers",
         ),
         (lambda t, _: t["scales"].__setitem__((1, 1, 1), 0), r"scales holds a spread that is not above 0"),
-        (lambda _, m: m.update(products=["a"]), r"holds the tensors"),
+        (lambda _, m: m.update(products=["a"]), r"lacks the tensors \[\] and has \['1.calibration.scores', "),
         (lambda _, m: m.update(detectors=["knn"]), r"scales is float32\[2, 2, 2\], not float32\[2, 1, 2\]"),
         (lambda _, m: m.update(detectors=[]), r"detectors = \[\].*; the bank is from another version, fit it again"),
         (lambda _, m: m.update(detectors=["knn", "svm"]), r"detectors\.1 = 'svm'"),
@@ -213,6 +216,13 @@ def changed(change: Callable[[dict[str, Any], dict[str, Any]], None]) -> bytes:
         (lambda _, m: m.update(kind="quarterturn-engine"), r"kind = 'quarterturn-engine'"),
         (lambda _, m: m["scoring"].update(aggregate="max"), r"scoring\.aggregate = 'max'"),
         (lambda _, m: m["scoring"].update(method="knn"), r"scoring\.method is unknown"),
+        (lambda _, m: m.update(products=["a", "a"]), r"products = .*: a product is named twice"),
+        (lambda _, m: m.update(products=[str(n) for n in range(9999)]), r"lacks the tensors (.{9,200}) instead; fit"),
+        (lambda _, m: m["spec"].update(dimensions=10**12), r"0\.mean is float32\[4, 3\], not float32\[4, 10{12}\]"),
+        (
+            lambda _, m: m["spec"].update(contract=99),
+            r"spec\.contract = 99: made under contract 99, but .* has \d+; .*; the bank is from another version",
+        ),
         (lambda _, m: m["spec"]["framing"].pop("side"), r"spec\.framing\.side is missing"),
     ],
 )
@@ -227,15 +237,29 @@ def test_a_bank_that_looks_at_each_position_has_gaussians_for_it_in_every_produc
     bank = make_bank(detectors=("position", "knn"))
     assert read_bank(bank.blob, "bank").manifest.detectors == ("position", "knn")
     for with_places in (0, 1):
-        with pytest.raises(DataError, match=r"holds the tensors .*, not \[.*'1\.places\.mean'.*; fit the bank again"):
+        with pytest.raises(DataError, match=r"lacks the tensors \[.*'1\.places\.mean'.*\] and has \[\]"):
             read_bank(make_bank(detectors=("position", "knn"), with_places=with_places).blob, "bank")
 
 
-@pytest.mark.parametrize("metadata", [None, {"other": "{}"}, {"manifest": "{"}, {"manifest": "[]"}])
+@pytest.mark.parametrize(
+    "metadata",
+    [None, {"other": "{}"}, {"manifest": "{"}, {"manifest": "[]"}, {"manifest": "[" * 100_000}],
+    ids=["none", "another", "broken", "a list", "nested"],
+)
 def test_another_safetensors_file_is_no_bank(metadata: dict[str, str] | None) -> None:
     blob = safetensors.numpy.save({"mean": np.zeros(3, np.float32)}, metadata)
     with pytest.raises(DataError, match=r"^weights"):
         read_bank(blob, "weights")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "size"), [("BF16", [1], 2), ("F8_E4M3", [1], 1), ("F32", [2**62, 0], 0), ("F32", [2**40], 4)]
+)
+def test_tensors_that_numpy_cannot_hold_are_no_bank(dtype: str, shape: list[int], size: int) -> None:
+    tensor = {"dtype": dtype, "shape": shape, "data_offsets": [0, size]}
+    header = json.dumps({"__metadata__": {"manifest": "{}"}, "mean": tensor}).encode()
+    with pytest.raises(DataError, match=r"^weights: is no bank \(.*\); make one with 'quarterturn bank fit'$"):
+        read_bank(len(header).to_bytes(8, "little") + header + bytes(size), "weights")
 
 
 def test_a_bank_belongs_to_its_engine() -> None:

@@ -9,6 +9,7 @@ import pytest
 from worker.contract.errors import DataError, MismatchError
 from worker.contract.framing import Framing
 from worker.contract.manifest import (
+    CONTRACT,
     EmbeddingSpec,
     EngineManifest,
     ModelManifest,
@@ -61,7 +62,28 @@ def test_manifests_that_cannot_be_used(tmp_path: Path, manifest: EngineManifest)
     assert fault("[]") == ": is no quarterturn-engine manifest; make one with 'quarterturn build'"
     assert fault(json.dumps({**whole, "kind": "quarterturn-model"})).startswith(": is no quarterturn-engine manifest")
     assert fault(json.dumps({**whole, "holdut": 1})) == ": holdut is unknown; did you mean 'holdout'?"
+    assert fault("[" * 100_000).startswith(": is damaged (")
+    newer = {**whole, "spec": {**whole["spec"], "contract": 99}}
+    assert fault(json.dumps(newer)) == (
+        f": spec.contract = 99: made under contract 99, but this quarterturn has {CONTRACT}; make it again with this"
+    )
+    without_files = {**whole["targets"]["openvino"], "files": []}
+    assert fault(json.dumps({**whole, "targets": {"openvino": without_files}})).startswith(
+        ": targets.openvino.files = []: "
+    )
     assert fault(json.dumps({**whole, "holdout": 1.0})) == ": holdout = 1.0: input should be less than 1"
+
+
+def test_every_flipped_bit_and_every_cut_of_an_engines_file_is_refused(tmp_path: Path) -> None:
+    content = b"a small engine"
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    hashes = hash_files(tmp_path, [path.name])
+    flipped = [content[:n] + bytes([content[n] ^ 1 << bit]) + content[n + 1 :] for n in range(14) for bit in range(8)]
+    for damaged in (*flipped, *(content[:length] for length in range(14)), content + b"\0"):
+        path.write_bytes(damaged)
+        with pytest.raises(MismatchError, match=r"model.onnx: has hash .*damaged, build the folder again$"):
+            verify_files(tmp_path, hashes, [path.name])
 
 
 def test_the_two_kinds_of_manifest_are_told_apart(tmp_path: Path, manifest: EngineManifest) -> None:

@@ -104,6 +104,7 @@ def test_every_fault_has_its_line(path: Path) -> None:
         ("name: [1, 2", " line 1 is not valid YAML: "),
         ("name: *nobody", " line 1 is not valid YAML: found undefined alias"),
         ("? [a, b]\n: 1", " line 1 is not valid YAML: found unhashable key"),
+        ("name: " + "[" * 5000, " is nested too deeply to be a configuration; correct it"),
         ("name: \0", " is not valid YAML: unacceptable character"),
         ("name: !!python/object/apply:os.system [ls]", " line 1 is not valid YAML: could not determine a constructor"),
     ],

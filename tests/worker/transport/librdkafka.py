@@ -7,15 +7,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
 _QUIET = {"log_level": 2}  # not each reconnect
 
 
-def producer(bootstrap: str) -> Producer:
+def producer(bootstrap: str, **settings: object) -> Producer:
     """A producer that keeps the order even when a broker that is just starting refuses a record first."""
     in_order = {"enable.idempotence": True, "linger.ms": 0}
-    return Producer({"bootstrap.servers": bootstrap, "message.max.bytes": 2**25, **in_order, **_QUIET})
+    return Producer({"bootstrap.servers": bootstrap, "message.max.bytes": 2**26, **in_order, **_QUIET, **settings})
 
 
 def produce(
@@ -66,3 +66,15 @@ def delete_before(bootstrap: str, topic: str, offset: int) -> None:
     admin = AdminClient({"bootstrap.servers": bootstrap, **_QUIET})
     for deleted in admin.delete_records([TopicPartition(topic, 0, offset)]).values():
         deleted.result(timeout=20)
+
+
+def configure(bootstrap: str, topic: str, **configs: object) -> None:
+    """Set `configs` of a topic, dots written as underscores."""
+    entries = [
+        ConfigEntry(name.replace("_", "."), str(value), incremental_operation=AlterConfigOpType.SET)
+        for name, value in configs.items()
+    ]
+    admin = AdminClient({"bootstrap.servers": bootstrap, **_QUIET})
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=entries)
+    for altered in admin.incremental_alter_configs([resource]).values():
+        altered.result(timeout=20)

@@ -276,7 +276,7 @@ def test_a_missing_topic_is_named_with_the_command_that_creates_it(
     with pytest.raises(ConfigError, match=expected):
         KafkaTransport(settings_for(kafka_bootstrap, topics))
     with pytest.raises(ConfigError, match=expected):
-        FramePublisher(kafka_bootstrap, "no-such-topic", 2**20)
+        FramePublisher(settings_for(kafka_bootstrap, topics.model_copy(update={"frames": "no-such-topic"})))
 
 
 def test_topics_are_created_once(kafka_bootstrap: str) -> None:
@@ -301,7 +301,7 @@ def test_what_no_waiting_cures_is_said_at_once(kafka_bootstrap: str, create_topi
 
 def test_a_camera_publishes_in_order(kafka_bootstrap: str, create_topics: CreateTopics) -> None:
     topics = create_topics(3)
-    with closing(FramePublisher(kafka_bootstrap, topics.frames, 2**20)) as publisher:
+    with closing(FramePublisher(settings_for(kafka_bootstrap, topics))) as publisher:
         for number in range(100):
             publisher.publish(b"top-%d" % (number % 2), {"camera": "Prüfstand"}, b"%d" % number)
         publisher.flush()
@@ -315,7 +315,7 @@ def test_a_camera_publishes_in_order(kafka_bootstrap: str, create_topics: Create
 def test_a_frame_that_is_too_large_is_one_sentence(kafka_bootstrap: str, create_topics: CreateTopics) -> None:
     topics = create_topics(1)
     with (
-        closing(FramePublisher(kafka_bootstrap, topics.frames, 1000)) as publisher,
+        closing(FramePublisher(settings_for(kafka_bootstrap, topics, max_frame_bytes=1000))) as publisher,
         pytest.raises(UnavailableError, match=f"a frame was not stored in '{topics.frames}' .*message.max.bytes"),
     ):
         publisher.publish(b"top-01", {}, bytes(100_000))
@@ -338,7 +338,9 @@ def test_a_reader_gets_new_and_committed_results(kafka_bootstrap: str, create_to
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nobody.invalid:9092", "127.0.0.1:not-a-port"])
 def test_an_unreachable_broker_is_one_sentence(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setattr(kafka_client, "ANSWER_S", 0.5)
-    with pytest.raises(UnavailableError, match=f"Kafka at {address} cannot be used .*correct 'bootstrap_servers'"):
+    with pytest.raises(
+        UnavailableError, match=f"Kafka at {address} cannot be used .*correct 'bootstrap_servers', 'tls', 'sasl' or"
+    ):
         KafkaTransport(settings_for(address, Topics()))
 
 

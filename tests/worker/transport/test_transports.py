@@ -21,7 +21,7 @@ from worker.transport.folder import FolderTransport
 from worker.transport.kafka import KafkaTransport
 from worker.transport.memory import MemoryTransport
 
-PICTURES = [b"good 0", b"broken 1", b"defect 2", b"good 3", b"defect 4", b"good 5", b"good 6"]
+PICTURES = [b"good 0", b"broken 1", b"defect 2", b"good 3", b"defect 4", b"late 5", b"good 6"]
 
 
 class Line(Protocol):
@@ -82,18 +82,22 @@ class KafkaLine:
     def results(self) -> dict[str, list[int]]:
         topics = {"verdict": self.topics.verdicts, "alert": self.topics.alerts, "dead_letter": self.topics.dead_letters}
         return by_kind(
-            [(kind, data) for kind, topic in topics.items() for data in librdkafka.values(self.bootstrap, topic)]
+            [
+                ("late" if "ageMs" in data else kind, data)
+                for kind, topic in topics.items()
+                for data in librdkafka.values(self.bootstrap, topic)
+            ]
         )
 
 
 def by_kind(events: list[tuple[str, dict[str, Any]]]) -> dict[str, list[int]]:
-    offsets: dict[str, list[int]] = {"verdict": [], "alert": [], "dead_letter": []}
+    offsets: dict[str, list[int]] = {"verdict": [], "late": [], "alert": [], "dead_letter": []}
     for kind, data in events:
         offsets[kind].append(data["frame"]["offset"])
     return offsets
 
 
-ALL_RESULTS = {"verdict": [0, 2, 3, 4, 5, 6], "alert": [2, 4], "dead_letter": [1]}
+ALL_RESULTS = {"verdict": [0, 2, 3, 4, 6], "late": [5], "alert": [2, 4], "dead_letter": [1]}
 
 
 @pytest.fixture(params=["memory", "folder", "kafka exactly_once", "kafka at_least_once"])
@@ -156,7 +160,7 @@ def test_polls_ahead_of_the_delivery(line: Line) -> None:
         for batch in batches:
             transport.deliver([examples.outcome(frame) for frame in batch])
 
-    assert line.results() == {"verdict": [0, 2, 3, 4, 5], "alert": [2, 4], "dead_letter": [1]}
+    assert line.results() == {"verdict": [0, 2, 3, 4], "late": [5], "alert": [2, 4], "dead_letter": [1]}
 
 
 def test_refuses_outcomes_of_another_batch(line: Line) -> None:
@@ -165,7 +169,7 @@ def test_refuses_outcomes_of_another_batch(line: Line) -> None:
         with pytest.raises(ValueError, match="oldest batch"):
             transport.deliver([examples.outcome(frame) for frame in frames[:-1]])
 
-    assert line.results() == {"verdict": [], "alert": [], "dead_letter": []}
+    assert line.results() == {"verdict": [], "late": [], "alert": [], "dead_letter": []}
 
 
 def test_is_exhausted_only_when_nothing_can_come(line: Line) -> None:
