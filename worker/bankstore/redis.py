@@ -134,9 +134,9 @@ class RedisBankStore:
                     pipe.hmget(_blob(line, version), ["size", "pushed_at"])
                 active, *details = pipe.execute()
         return [
-            BankVersion(line, version, str(_text(pushed_at)), int(size), version == _text(active))
-            for version, (size, pushed_at) in zip(known, details, strict=True)
-            if size is not None  # evicted or deleted by hand
+            BankVersion(line, version, str(_text(pushed_at)), size, version == _text(active))
+            for version, (field, pushed_at) in zip(known, details, strict=True)
+            if (size := _size(field)) is not None  # evicted, or deleted or damaged by hand
         ]
 
     def activate(self, line: str, version: str) -> None:
@@ -196,10 +196,11 @@ class RedisBankStore:
         return key
 
     def _describe_active(self, line: str, version: str) -> BankVersion:
-        size, pushed_at = self._redis.hmget(_blob(line, version), ["size", "pushed_at"])
+        field, pushed_at = self._redis.hmget(_blob(line, version), ["size", "pushed_at"])
+        size = _size(field)
         if size is None:
             raise self._gone(line, version)
-        return BankVersion(line, version, str(_text(pushed_at)), int(size), active=True)
+        return BankVersion(line, version, str(_text(pushed_at)), size, active=True)
 
     def _listen(self, line: str, deadline: float) -> None:
         subscription = self._subscriptions.get(line)
@@ -214,7 +215,7 @@ class RedisBankStore:
 
     def _gone(self, line: str, version: str) -> DataError:
         return DataError(
-            f"{self._where}: bank {version[:12]} of line '{line}' is not there (any more); "
+            f"{self._where}: bank {version[:12]} of line '{line}' is not there (any more), or damaged; "
             "push one with 'quarterturn bank push'"
         )
 
@@ -264,6 +265,11 @@ def _address(client: redis.Redis) -> str:
     options = client.get_connection_kwargs()
     place = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
     return f"Redis at {place}"
+
+
+def _size(field: Any) -> int | None:
+    text = _text(field)
+    return int(text) if text is not None and text.isdecimal() else None
 
 
 def _text(value: Any) -> str | None:

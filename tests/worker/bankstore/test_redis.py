@@ -56,6 +56,19 @@ def test_nothing_but_the_documented_keys_is_left(
     assert client.ttl(f"bank:{line}:v:{version}") == -1  # for ever
 
 
+@pytest.mark.parametrize("field", [b"", b"12 MB", b"-1", b"\xff"])
+def test_a_version_whose_size_is_no_number_is_damaged(
+    store: RedisBankStore, client: redis.Redis, line: str, banks: list[Bank], field: bytes
+) -> None:
+    kept, active = (store.publish(line, bank).version for bank in banks[:2])
+    client.hset(f"bank:{line}:v:{active}", "size", field)
+    with pytest.raises(DataError, match=r"is not there \(any more\), or damaged; push one"):
+        store.current(line)
+    assert [one.version for one in store.versions(line)] == [kept]
+    store.activate(line, kept)  # the way back is open
+    assert store.current(line) is not None
+
+
 def test_a_dropped_version_expires_and_a_new_push_keeps_it(
     store: RedisBankStore, client: redis.Redis, line: str, banks: list[Bank]
 ) -> None:
