@@ -11,18 +11,17 @@ from worker.events import (
     AlertKind,
     DeadLetter,
     DeadLetterData,
-    Frame,
     FramePosition,
     Late,
     LateData,
     Outcome,
-    Position,
     ProcessingTimes,
     ResultData,
     Verdict,
     now,
     result_id,
 )
+from worker.frames import Frame, Position
 
 HEAT_MAP = base64.b64encode(cv2.imencode(".png", np.array([[0, 64], [128, 255]], np.uint8))[1].tobytes()).decode()
 

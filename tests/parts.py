@@ -17,8 +17,8 @@ from worker.contract.manifest import EmbeddingSpec
 from worker.contract.scoring import fit_scale, read
 from worker.contract.views import place_order, turn
 from worker.engine.base import Engine, check_frames
-from worker.events import Frame, Position
 from worker.fit import calibrate
+from worker.frames import Frame, Position
 
 SIDE = 32
 _GRID = 4  # of the local engine

@@ -20,6 +20,7 @@ FLOORS: list[tuple[str, ...]] = [
     (
         "worker.config",
         "worker.events",
+        "worker.frames",
         "worker.figures",
         "worker.health",
         "worker.heatmap",

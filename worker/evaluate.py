@@ -25,9 +25,10 @@ from worker.contract.errors import ConfigError, DataError
 from worker.contract.pictures import GOOD, TestPicture, test_pictures
 from worker.contract.preprocess import Region
 from worker.engine.base import Engine
-from worker.events import DeadLetter, Frame, Outcome, Position, Verdict
+from worker.events import DeadLetter, Outcome, Verdict
 from worker.figures import OVERKILLS, Evaluation, Figures, Inspected, Swapped, Unreadable
 from worker.fit import read_bank_file
+from worker.frames import Frame, Position
 from worker.inspector import Inspector
 from worker.masks import localise
 from worker.options import add_config, read_config

@@ -17,11 +17,8 @@ from worker.contract.framing import Frames, Layout, cut
 from worker.contract.preprocess import crop, decode
 from worker.engine.base import Engine
 from worker.events import (
-    MAX_HEADER_BYTES,
     DeadLetter,
     DeadLetterData,
-    Frame,
-    FrameInfo,
     FramePosition,
     Late,
     LateData,
@@ -32,6 +29,7 @@ from worker.events import (
     now,
     result_id,
 )
+from worker.frames import MAX_HEADER_BYTES, Frame, FrameInfo
 from worker.judge import Judge, Judgement
 
 _NO_CAMERA = CameraSettings()

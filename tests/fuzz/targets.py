@@ -21,7 +21,7 @@ from worker.contract.framing import Framing, cut
 from worker.contract.manifest import EngineManifest, TargetManifest, read_manifest
 from worker.contract.preprocess import PIXEL_FORMATS, RawFormat, decode
 from worker.contract.settings import load_settings
-from worker.events import Frame, FrameInfo, Position
+from worker.frames import Frame, FrameInfo, Position
 from worker.judge import Judge
 
 _NAMES = ("camera", "product", "part_id", "captured_at", "simulated", "width", "height", "pixel_format", "caf\x1a")

@@ -18,7 +18,7 @@ from worker import camera
 from worker.config import Topics
 from worker.contract.errors import ConfigError, DataError, UnavailableError
 from worker.contract.preprocess import decode
-from worker.events import Frame, Position
+from worker.frames import Frame, Position
 from worker.transport import kafka_client
 
 CreateTopics = Callable[[int], Topics]

@@ -25,7 +25,8 @@ from tests.parts import NumpyEngine, bank_of, frame, good_part, png
 from tests.worker.transport import librdkafka
 from worker.config import BatchSettings, KafkaSettings, Topics
 from worker.contract.preprocess import decode
-from worker.events import UNREADABLE, DeadLetter, Frame, Outcome, Position, Verdict, events_of
+from worker.events import DeadLetter, Outcome, Verdict, events_of
+from worker.frames import UNREADABLE, Frame, Position
 from worker.health import Health
 from worker.inspector import Inspector
 from worker.service import Service

@@ -11,7 +11,8 @@ import pytest
 from tests.parts import NumpyEngine, bank_of, frame, good_part, png
 from worker.config import BatchSettings, CameraSettings
 from worker.contract.errors import UnavailableError
-from worker.events import DeadLetter, Frame, Late, Outcome
+from worker.events import DeadLetter, Late, Outcome
+from worker.frames import Frame
 from worker.health import Health
 from worker.inspector import Inspector
 from worker.service import Service

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from worker.events import Frame, Outcome
+from worker.events import Outcome
+from worker.frames import Frame
 
 
 class RewoundError(Exception):

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from worker.config import FolderSettings
 from worker.contract.errors import DataError, UnavailableError
 from worker.contract.pictures import list_pictures
-from worker.events import Event, Frame, Outcome, Position, events_of
+from worker.events import Event, Outcome, events_of
+from worker.frames import Frame, Position
 from worker.transport.batch import check_delivery
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 from worker.config import KafkaSettings
 from worker.contract.errors import UnavailableError
-from worker.events import Frame, Outcome, Position
+from worker.events import Outcome
+from worker.frames import Frame, Position
 from worker.transport.base import RewoundError
 from worker.transport.batch import check_delivery
 from worker.transport.kafka_client import (

@@ -38,7 +38,8 @@ from kafka.structs import ConsumerGroupMetadata, MemberState
 
 from worker.config import KafkaSettings
 from worker.contract.errors import ConfigError, UnavailableError
-from worker.events import UNREADABLE, Frame, Outcome, Position, events_of
+from worker.events import Outcome, events_of
+from worker.frames import UNREADABLE, Frame, Position
 from worker.security import Secret
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from enum import Enum
 
 from worker.contract.errors import UnavailableError
-from worker.events import Event, Frame, Outcome, events_of
+from worker.events import Event, Outcome, events_of
+from worker.frames import Frame
 from worker.transport.base import RewoundError
 from worker.transport.batch import check_delivery
 

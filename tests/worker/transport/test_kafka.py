@@ -23,7 +23,7 @@ from tests import examples, services
 from tests.worker.transport import librdkafka
 from worker.config import KafkaSettings, Topics
 from worker.contract.errors import ConfigError, UnavailableError
-from worker.events import Frame
+from worker.frames import Frame
 from worker.transport import kafka, kafka_client
 from worker.transport.base import RewoundError
 from worker.transport.kafka import KafkaTransport

@@ -15,7 +15,7 @@ import pytest
 from tests import examples
 from tests.worker.transport import librdkafka
 from worker.config import FolderSettings, KafkaSettings, Topics
-from worker.events import Frame
+from worker.frames import Frame
 from worker.transport.base import Transport
 from worker.transport.folder import FolderTransport
 from worker.transport.kafka import KafkaTransport
