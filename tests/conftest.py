@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests import bindings, services
+from tests.lines import MadeLine, make_line
 from worker.config import Topics
 
 CreateTopics = Callable[[int], Topics]
@@ -63,6 +64,12 @@ def redis_url() -> Iterator[str]:
             yield url
     except services.ServiceError as error:
         pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def line(tmp_path_factory: pytest.TempPathFactory) -> MadeLine:
+    """A whole line, made once per run."""
+    return make_line(tmp_path_factory.mktemp("line"))
 
 
 @pytest.fixture(scope="session")

@@ -114,6 +114,29 @@ class Broker:
             return False
 
 
+class RedisServer:
+    """A Redis of our own that keeps nothing: after `kill`, `start` brings up an empty one at the same address."""
+
+    def __init__(self, folder: Path) -> None:
+        (self._port,) = free_ports(1)
+        self.url = f"redis://127.0.0.1:{self._port}/0"
+        self._log = folder / "redis.log"
+        listen = ("--port", str(self._port), "--bind", "127.0.0.1")
+        self._command = ("redis-server", *listen, "--save", "", "--dir", str(folder))
+
+    def start(self) -> None:
+        """Return when the server answers.
+
+        Raises:
+            ServiceError: it does not; the text ends with its log.
+        """
+        self._process = start(self._command, self._log, self._port, lambda: _redis_answers(self.url))
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        end(self._process)
+
+
 @contextlib.contextmanager
 def broker() -> Iterator[Broker]:
     """A broker of our own that runs, even where KAFKA_BOOTSTRAP_SERVERS names another.
@@ -155,16 +178,25 @@ def redis_server() -> Iterator[str]:
     if given := os.environ.get(REDIS_VARIABLE):
         yield given
         return
+    with own_redis() as own:
+        yield own.url
+
+
+@contextlib.contextmanager
+def own_redis() -> Iterator[RedisServer]:
+    """A server of our own that runs, even where REDIS_URL names another.
+
+    Raises:
+        ServiceError: it cannot be started.
+    """
     install_redis()
     with folder_for("redis") as folder:
-        (port,) = free_ports(1)
-        url = f"redis://127.0.0.1:{port}/0"
-        command = ("redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder))
-        process = start(command, folder / "redis.log", port, lambda: _redis_answers(url))
+        own = RedisServer(folder)
+        own.start()
         try:
-            yield url
+            yield own
         finally:
-            end(process)
+            own.kill()
 
 
 def install_redis() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from tests.conftest import CreateTopics
-from tests.end_to_end.conftest import LINE, PRODUCTS, MadeLine, quarterturn
+from tests.lines import LINE, PRODUCTS, MadeLine, quarterturn
 
 
 def doctor(config: Path, *arguments: str) -> tuple[int, dict[str, Any]]:

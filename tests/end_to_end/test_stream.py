@@ -21,7 +21,7 @@ from cloudevents.core.formats.json import JSONFormat
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from tests.conftest import CreateTopics
-from tests.end_to_end.conftest import MadeLine, quarterturn
+from tests.lines import MadeLine, quarterturn
 from tests.parts import good_part, png
 from worker.config import Topics
 from worker.contract.bank import read_bank

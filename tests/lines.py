@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pytest
 import yaml
 
 from tests.parts import good_part, png
@@ -29,9 +28,9 @@ def quarterturn(*arguments: str) -> None:
     assert main(["--log-level", "warning", *arguments]) == 0, arguments
 
 
-@pytest.fixture(scope="session")
-def line(tmp_path_factory: pytest.TempPathFactory) -> MadeLine:
-    root = tmp_path_factory.mktemp("line")
+def make_line(root: Path) -> MadeLine:
+    """Make it in the folder `root`; takes some seconds."""
+    root.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     for product in PRODUCTS:
         folder = root / "parts" / product / "train" / "good"

@@ -1,0 +1,147 @@
+"""Faults without end against a real line: `make chaos`, or `python -m tests.chaos [--frames N] [--kills N] [--seed N]`.
+
+Numbered frames from four cameras, three workers that are killed, frozen and stopped all the time, a broker and a Redis
+that come and go, and a bank swapped every second. Then every frame is accounted for: one result each, in order, the
+alerts those of an undisturbed worker. Prints a table; the exit code says whether anything was lost, doubled or wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.chaos.faults import FREEZES, KILLS, STOPS, Deck, Fate, Record, Supervisor, Weather, until
+from tests.chaos.ledger import Account, Ledger
+from tests.chaos.line import BankSwaps, Cameras, Worker, line
+from tests.lines import MadeLine, make_line
+from tests.services import ServiceError
+
+_DRAIN_S = 300.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """What befell the line, and what became of its frames."""
+
+    account: Account
+    recoveries_s: dict[str, list[float]]
+    swaps: int
+    defects: tuple[str, ...]
+    wall_s: float
+
+    @property
+    def clean(self) -> bool:
+        return not (self.account.lost or self.account.doubled or self.account.faults or self.defects)
+
+    @property
+    def kills(self) -> int:
+        return sum(len(times) for name, times in self.recoveries_s.items() if name.startswith("kill -9"))
+
+    def table(self) -> str:
+        """Markdown."""
+        lines = ["| fault | times | seconds to recover, median | at most |", "|---|---:|---:|---:|"]
+        for name, times in sorted(self.recoveries_s.items()):
+            lines.append(f"| {name} | {len(times)} | {statistics.median(times):.1f} | {max(times):.1f} |")
+        one = self.account
+        frames = f"{one.frames} frames: {one.verdicts} verdicts ({one.alerts} alerts), {one.dead_letters} dead letters"
+        lines += [
+            "",
+            f"{frames}; {self.kills} kills, {self.swaps} bank swaps, {self.wall_s:.0f} s",
+            f"lost {one.lost}, doubled {one.doubled}, other faults {len(one.faults)}, defects {len(self.defects)}",
+        ]
+        return "\n".join([*lines, *one.faults[:20], *self.defects[:20]]) + "\n"
+
+
+def chaos(
+    made: MadeLine,
+    folder: Path,
+    fates: Sequence[Fate],
+    *,
+    frames: int,
+    rate: float,
+    workers: int,
+    gone_s: float,
+    pause_s: float,
+    seed: int,
+) -> Report:
+    """Let `workers` supervisors play all `fates` while services fail, and account for at least `frames` frames."""
+    began_s = time.monotonic()
+    with ExitStack() as stack:
+        attacked = stack.enter_context(line(made, folder))
+        ledger = stack.enter_context(Ledger(attacked, attacked.expected()))
+        cameras, swaps, record = Cameras(attacked, rate, frames), BankSwaps(attacked, 1.0), Record()
+        weather = Weather(attacked, record, gone_s)
+        deck = Deck(fates, random.Random(seed))
+        supervisors = [Supervisor(f"worker-{n}", attacked, deck, record, seed) for n in range(workers)]
+        for thread in (cameras, swaps, *supervisors):
+            thread.start()
+        while not until(lambda: not any(supervisor.is_alive() for supervisor in supervisors), pause_s):
+            weather.strike()
+        cameras.stop()
+        swaps.stop()
+        finish(Worker(attacked.config("last")), attacked.published, ledger, record)
+    recoveries: dict[str, list[float]] = {}
+    for event in record.events:
+        recovered_s = ledger.recovery_s(event.at_s)
+        recoveries.setdefault(event.name, []).append(float("nan") if recovered_s is None else recovered_s)
+    return Report(ledger.account(), recoveries, swaps.swaps, tuple(record.defects), time.monotonic() - began_s)
+
+
+def finish(worker: Worker, published: dict[tuple[int, int], tuple[int, str]], ledger: Ledger, record: Record) -> None:
+    """An undisturbed worker inspects what is left."""
+    try:
+        if not until(lambda: ledger.count >= len(published) or worker.code is not None, _DRAIN_S):
+            record.defect(f"the last worker has not finished within {_DRAIN_S:g} s: {worker.log.read_text()[-2000:]}")
+        if worker.code is not None:
+            record.defect(f"the last worker left with {worker.code}: {worker.log.read_text()[-2000:]}")
+    finally:
+        worker.end()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos", description=__doc__.splitlines()[0] if __doc__ else ""
+    )
+    parser.add_argument("--frames", type=int, default=100_000, help="at least; default: %(default)s")
+    parser.add_argument("--rate", type=float, default=50, help="frames per second; default: %(default)s")
+    parser.add_argument("--kills", type=int, default=200, help="kill -9, at all steps alike; default: %(default)s")
+    parser.add_argument(
+        "--gone", type=float, default=60, metavar="S", help="outages of services; default: %(default)s s"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("out/chaos"), metavar="DIR", help="default: %(default)s")
+    parsed = parser.parse_args(arguments)
+    parsed.out.mkdir(parents=True, exist_ok=True)
+    fates = [KILLS[n % len(KILLS)] for n in range(parsed.kills)]
+    fates += [fate for fate in (*FREEZES, *STOPS) for _ in range(parsed.kills // 20)]
+    with tempfile.TemporaryDirectory(prefix="quarterturn-chaos-") as folder:
+        try:
+            report = chaos(
+                make_line(Path(folder, "line")),
+                Path(folder),
+                fates,
+                frames=parsed.frames,
+                rate=parsed.rate,
+                workers=parsed.workers,
+                gone_s=parsed.gone,
+                pause_s=parsed.pause,
+                seed=parsed.seed,
+            )
+        except ServiceError as error:
+            sys.exit(f"error: {error}")
+    text = report.table()
+    (parsed.out / "table.md").write_text(text, encoding="utf-8")
+    print(text, end="")
+    return int(not report.clean)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
