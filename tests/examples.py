@@ -56,6 +56,7 @@ def verdict(of: Frame, alert: AlertKind | None = None, heat_map: str | None = No
 def dead_letter(of: Frame, reason: str = "truncated") -> DeadLetter:
     data = DeadLetterData(
         result_id=result_id(of.position),
+        meas_id=result_id(of.position),
         job_id="line-3",
         creation_time=now(),
         reason=reason,

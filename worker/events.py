@@ -45,7 +45,21 @@ class ProcessingTimes(_Data):
     total_ms: float = Field(ge=0)
 
 
-class ResultData(_Data):
+class _Outcome(_Data):
+    """What verdicts, late frames and dead letters say alike."""
+
+    result_id: str
+    is_simulated: bool = False
+    meas_id: str
+    part_id: str | None = None
+    job_id: str = Field(description="the line")
+    creation_time: str
+    product_id: str | None = Field(default=None, description="the product that was declared for the frame")
+    camera: str
+    frame: FramePosition
+
+
+class ResultData(_Outcome):
     """The data of a verdict and of an alert.
 
     `alert` is null for a part within its threshold. `score` is the distance to `predictedProduct` (or to the declared
@@ -54,18 +68,10 @@ class ResultData(_Data):
     `predictedProduct` is the product that fits best; others than the declared are asked only beyond the threshold.
     """
 
-    result_id: str
     is_partial: Literal[False] = False
-    is_simulated: bool = False
     result_state: Literal["completed"] = "completed"
-    meas_id: str
-    part_id: str | None = None
-    job_id: str = Field(description="the line")
-    creation_time: str
-    product_id: str | None = Field(default=None, description="the product that was declared for the frame")
     internal_recipe_id: str = Field(description="the hash of the engine")
     internal_configuration_id: str = Field(description="the version of the bank")
-    camera: str
     alert: AlertKind | None = None
     score: float = Field(ge=0)
     threshold: float = Field(ge=0)
@@ -76,37 +82,26 @@ class ResultData(_Data):
         default=None,
         description="where: a greyscale PNG in base64, 64 grey levels to a threshold; null for whole-frame embeddings",
     )
-    frame: FramePosition
     processing_times: ProcessingTimes
 
 
-class DeadLetterData(_Data):
-    """The data of a dead letter: why a frame could not be inspected, and where its bytes are."""
-
-    result_id: str
-    job_id: str
-    creation_time: str
-    reason: str = Field(description="a stable code such as 'undecodable'")
-    message: str
-    camera: str | None = None
-    frame: FramePosition
-    size: int = Field(ge=0, description="bytes of the frame")
-
-
-class LateData(_Data):
+class LateData(_Outcome):
     """The data of a late frame: it came too old to be inspected in time, so nobody looked at it."""
 
-    result_id: str
-    is_simulated: bool = False
-    meas_id: str
-    part_id: str | None = None
-    job_id: str = Field(description="the line")
-    creation_time: str
-    product_id: str | None = Field(default=None, description="the product that was declared for the frame")
-    camera: str
     age_ms: float = Field(ge=0, description="from the frame's capture to the start of its inspection")
     max_age_ms: float = Field(gt=0, description="what the camera's settings allow")
-    frame: FramePosition
+
+
+class DeadLetterData(_Outcome):
+    """The data of a dead letter: why a frame could not be inspected, and where its bytes are.
+
+    What only the headers say is null where they could not be read.
+    """
+
+    camera: str | None = None  # type: ignore[assignment]  # the headers may not say
+    reason: str = Field(description="a stable code such as 'undecodable'")
+    message: str
+    size: int = Field(ge=0, description="bytes of the frame")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -47,10 +48,10 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Polled frames after decoding; `looks[i]` is what stands in the way of a frame that is not inspected."""
+    """Polled frames after decoding; a frame that is not to be inspected has its outcome already."""
 
     frames: Sequence[Frame]
-    looks: Sequence[Look | LateData | FrameError]
+    looks: Sequence[Look | Late | DeadLetter]
     started_s: float
     decode_ms: float
 
@@ -98,7 +99,7 @@ class Inspector:
         return self.score(self.prepare(frames))
 
     def prepare(self, frames: Sequence[Frame]) -> Batch:
-        """Read headers, decode, crop and resize. A frame that cannot be inspected keeps its error instead."""
+        """Read headers, decode, crop and resize."""
         started_s = time.perf_counter()
         looks = list(self._decoders.map(self._look, frames))
         return Batch(frames, looks, started_s, _ms_since(started_s))
@@ -126,14 +127,9 @@ class Inspector:
         )
         outcomes: list[Outcome] = []
         for frame, look in zip(batch.frames, batch.looks, strict=True):
-            if isinstance(look, FrameError):
-                outcomes.append(self._dead_letter(frame, None, look))
-                continue
-            if isinstance(look, LateData):
-                outcomes.append(Late(frame.position, frame.key, look))
-                continue
-            judgement = next(judgements)
-            if isinstance(judgement, FrameError):
+            if not isinstance(look, Look):
+                outcomes.append(look)
+            elif isinstance(judgement := next(judgements), FrameError):
                 outcomes.append(self._dead_letter(frame, look.info, judgement))
             else:
                 outcomes.append(self._verdict(frame, look.info, judgement, judge.bank.version, times))
@@ -143,7 +139,8 @@ class Inspector:
         """Stop the decoding threads; the engine belongs to its owner."""
         self._decoders.shutdown()
 
-    def _look(self, frame: Frame) -> Look | LateData | FrameError:
+    def _look(self, frame: Frame) -> Look | Late | DeadLetter:
+        info = None
         try:
             info = frame.info()
             camera = self._cameras.get(info.camera, _NO_CAMERA)
@@ -152,24 +149,16 @@ class Inspector:
             picture = crop(decode(frame.data, info.raw), camera.region)
             tiles, layout = cut(picture, self._engine.spec.framing)
         except FrameError as error:
-            return error
+            return self._dead_letter(frame, info, error)
         return Look(info, tiles, layout, (info.product,) if info.product else camera.products)
 
     def _verdict(
         self, frame: Frame, info: FrameInfo, judgement: Judgement, bank: str, times: ProcessingTimes
     ) -> Verdict:
-        identity = result_id(frame.position)
         data = ResultData(
-            result_id=identity,
-            is_simulated=info.simulated,
-            meas_id=identity,
-            part_id=info.part_id,
-            job_id=self._line,
-            creation_time=now(),
-            product_id=info.product,
+            **self._common(frame, info),
             internal_recipe_id=self._engine.hash,
             internal_configuration_id=bank,
-            camera=info.camera,
             alert=judgement.alert,
             score=judgement.score,
             threshold=judgement.threshold,
@@ -177,46 +166,43 @@ class Inspector:
             predicted_product=judgement.nearest,
             view_distances=list(judgement.view_distances),
             heat_map=heatmap.encode(judgement.heat) if judgement.heat.size > 1 else None,
-            frame=_position(frame, info),
             processing_times=times,
         )
         return Verdict(frame.position, frame.key, data, judgement.heat)
 
-    def _late(self, frame: Frame, info: FrameInfo, age_ms: float, max_age_ms: float) -> LateData:
-        identity = result_id(frame.position)
-        return LateData(
-            result_id=identity,
-            is_simulated=info.simulated,
-            meas_id=identity,
-            part_id=info.part_id,
-            job_id=self._line,
-            creation_time=now(),
-            product_id=info.product,
-            camera=info.camera,
-            age_ms=round(age_ms, 3),
-            max_age_ms=max_age_ms,
-            frame=_position(frame, info),
-        )
+    def _late(self, frame: Frame, info: FrameInfo, age_ms: float, max_age_ms: float) -> Late:
+        data = LateData(**self._common(frame, info), age_ms=round(age_ms, 3), max_age_ms=max_age_ms)
+        return Late(frame.position, frame.key, data)
 
     def _dead_letter(self, frame: Frame, info: FrameInfo | None, error: FrameError) -> DeadLetter:
         data = DeadLetterData(
-            result_id=result_id(frame.position),
-            job_id=self._line,
-            creation_time=now(),
-            reason=error.reason,
-            message=str(error),
-            camera=info.camera if info else None,
-            frame=_position(frame, info),
-            size=len(frame.data),
+            **self._common(frame, info), reason=error.reason, message=str(error), size=len(frame.data)
         )
         key = frame.key if frame.key and len(frame.key) <= MAX_HEADER_BYTES else None  # else the letter itself is dead
         return DeadLetter(frame.position, key, data)
 
-
-def _position(frame: Frame, info: FrameInfo | None) -> FramePosition:
-    place = frame.position
-    captured_at = info.captured_at if info else None
-    return FramePosition(topic=place.topic, partition=place.partition, offset=place.offset, captured_at=captured_at)
+    def _common(self, frame: Frame, info: FrameInfo | None) -> dict[str, Any]:
+        """What every outcome says of its frame; `info` is None where the headers cannot be read."""
+        place, identity = frame.position, result_id(frame.position)
+        captured_at = info.captured_at if info else None
+        said: dict[str, Any] = {}
+        if info is not None:
+            said = {
+                "camera": info.camera,
+                "product_id": info.product,
+                "part_id": info.part_id,
+                "is_simulated": info.simulated,
+            }
+        return {
+            "result_id": identity,
+            "meas_id": identity,
+            "job_id": self._line,
+            "creation_time": now(),
+            "frame": FramePosition(
+                topic=place.topic, partition=place.partition, offset=place.offset, captured_at=captured_at
+            ),
+            **said,
+        }
 
 
 def _joined(tiles: Sequence[Frames], side: int) -> Frames:

@@ -113,6 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--frames", type=int, default=100_000, help="at least; default: %(default)s")
     parser.add_argument("--rate", type=float, default=50, help="frames per second; default: %(default)s")
     parser.add_argument("--kills", type=int, default=200, help="kill -9, at all steps alike; default: %(default)s")
+    parser.add_argument("--workers", type=int, default=3, help="at a time; default: %(default)s")
+    parser.add_argument("--pause", type=float, default=60, metavar="S", help="between outages; default: %(default)s s")
     parser.add_argument(
         "--gone", type=float, default=60, metavar="S", help="outages of services; default: %(default)s s"
     )

@@ -229,7 +229,7 @@ def test_every_bad_frame_becomes_one_dead_letter_in_its_place(inspector: Inspect
     frames = [
         frame(good, 0),
         frame(b"", 1),
-        frame(good[: len(good) // 2], 2),
+        frame(good[: len(good) // 2], 2, part_id="p2", product="ring", captured_at="2026-01-01T00:00:00Z"),
         frame(b"GIF89a not a picture", 3),
         frame(good, 4, product="washer"),
         frame(good, 5, width="32", height="32", pixel_format="Mono8"),
@@ -242,8 +242,11 @@ def test_every_bad_frame_becomes_one_dead_letter_in_its_place(inspector: Inspect
     (unknown,) = [o for o in outcomes if isinstance(o, DeadLetter) and o.position.offset == 4]
     assert "washer" in unknown.data.message
     assert "ring, bracket" in unknown.data.message
-    assert unknown.data.camera == "top-01"
     assert unknown.data.size == len(good)
+    letters = [o.data for o in outcomes if isinstance(o, DeadLetter)]
+    assert {letter.camera for letter in letters} == {"top-01"}
+    cut = letters[1]
+    assert (cut.part_id, cut.product_id, cut.frame.captured_at) == ("p2", "ring", "2026-01-01T00:00:00Z")
 
 
 def test_a_picture_that_takes_too_many_tiles_is_a_dead_letter() -> None:
