@@ -17,7 +17,9 @@ from typing import Any
 from worker.config import FolderSettings, KafkaSettings
 from worker.contract.errors import QuarterturnError
 from worker.contract.pictures import GOOD, TestPicture
-from worker.transport.kafka_client import FramePublisher, ResultReader, create_topics
+from worker.transport.kafka.consumer import ResultReader
+from worker.transport.kafka.producer import FramePublisher
+from worker.transport.kafka.topics import create_topics
 
 WRONG_PRODUCT = "wrong_product"
 

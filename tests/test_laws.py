@@ -40,7 +40,7 @@ FLOORS: list[tuple[str, ...]] = [
     ("worker.__main__",),
 ]
 CONTRACT_MAY_IMPORT = {"numpy", "cv2", "yaml", "pydantic", "pydantic_core", "safetensors", "worker"}
-ONE_FILE_EACH = {"kafka", "redis", "openvino", "onnxruntime", "tensorrt", "cuda", "prometheus_client", "jinja2"}
+ONE_FILE_EACH = {"redis", "openvino", "onnxruntime", "tensorrt", "cuda", "prometheus_client", "jinja2"}
 
 
 def module_of(path: Path) -> str:
@@ -134,6 +134,11 @@ def test_adapters_do_not_know_each_other(folder: str) -> None:
 def test_a_vendor_is_imported_in_one_file(vendor: str) -> None:
     where = [str(path) for path in FILES if any(name.split(".")[0] == vendor for name in imports(path, lazy=True))]
     assert len(where) <= 1, where
+
+
+def test_kafka_is_imported_in_one_folder() -> None:
+    where = {str(path.parent) for path in FILES if "kafka" in {n.split(".")[0] for n in imports(path, lazy=True)}}
+    assert where == {"worker/transport/kafka"}
 
 
 def test_only_export_imports_the_trainer() -> None:

@@ -77,7 +77,7 @@ def open_store(settings: BankSettings) -> BankStore:
 def open_transport(settings: TransportSettings) -> Transport:
     """Open the configured transport."""
     if settings.kafka is not None:
-        from worker.transport.kafka import KafkaTransport
+        from worker.transport.kafka.transport import KafkaTransport
 
         return KafkaTransport(settings.kafka)
     from worker.transport.folder import FolderTransport

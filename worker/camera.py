@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Publish the source to the frames topic of the settings' Kafka."""
-    from worker.transport.kafka_client import FramePublisher  # takes a while, and only this command needs it
+    from worker.transport.kafka.producer import FramePublisher  # takes a while, and only this command needs it
 
     kafka = read_config(arguments, WorkerSettings).transport.kafka
     if kafka is None:

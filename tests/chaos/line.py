@@ -30,7 +30,7 @@ from worker.contract.bank import Bank, read_bank
 from worker.contract.errors import QuarterturnError
 from worker.events import Verdict
 from worker.inspector import Inspector
-from worker.transport.kafka_client import create_topics
+from worker.transport.kafka.topics import create_topics
 
 CAMERAS = ("top-01", "top-02", "side-01", "side-02")
 NAME = "line-1"

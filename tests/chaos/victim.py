@@ -39,8 +39,8 @@ def main(arguments: list[str]) -> int:
 def arm(step: str, passage: int, strike: Callable[[], None]) -> None:
     """Call `strike` at the given passage of `step`, counted from 1."""
     from worker.inspector import Inspector
-    from worker.transport.kafka import KafkaTransport
-    from worker.transport.kafka_client import KafkaProducer
+    from worker.transport.kafka.producer import KafkaProducer
+    from worker.transport.kafka.transport import KafkaTransport
 
     passed = 0
 

@@ -19,9 +19,9 @@ from worker.config import BatchSettings, KafkaSettings, Topics
 from worker.health import Health
 from worker.inspector import Inspector
 from worker.service import Service
-from worker.transport import kafka_client
-from worker.transport.kafka import KafkaTransport
-from worker.transport.kafka_client import create_topics
+from worker.transport.kafka import connection
+from worker.transport.kafka.topics import create_topics
+from worker.transport.kafka.transport import KafkaTransport
 
 FRAME_BYTES = 2**20
 FRAMES = 300
@@ -127,7 +127,7 @@ def test_a_slow_engine_leaves_the_backlog_in_kafka(broker: services.Broker) -> N
 
 
 def test_a_slow_broker_delays_and_loses_nothing(broker: services.Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka_client, "ANSWER_S", 2.0)
+    monkeypatch.setattr(connection, "ANSWER_S", 2.0)
     settings = settings_for(broker, "slow-broker")
     librdkafka.produce(broker.bootstrap, settings.topics.frames, [b"no picture"] * 200)
     with working(settings, SlowEngine()) as worker:

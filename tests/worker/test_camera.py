@@ -19,7 +19,7 @@ from worker.config import Topics
 from worker.contract.errors import ConfigError, DataError, UnavailableError
 from worker.contract.preprocess import decode
 from worker.frames import Frame, Position
-from worker.transport import kafka_client
+from worker.transport.kafka import connection
 
 CreateTopics = Callable[[int], Topics]
 Publish = Callable[..., list[tuple[Frame, Message]]]
@@ -131,7 +131,7 @@ def test_the_rate_does_not_drift(
 
 
 def test_faults_are_one_sentence(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka_client, "ANSWER_S", 0.5)
+    monkeypatch.setattr(connection, "ANSWER_S", 0.5)
     config = tmp_path / "worker.yaml"
     config.write_text(CONFIG.replace("KAFKA", "127.0.0.1:1").replace("TOPIC", "frames"), encoding="utf-8")
     source = ("--config", str(config), str(pictures))

@@ -30,8 +30,8 @@ from worker.frames import UNREADABLE, Frame, Position
 from worker.health import Health
 from worker.inspector import Inspector
 from worker.service import Service
-from worker.transport.kafka import KafkaTransport
-from worker.transport.kafka_client import create_topics as create_line
+from worker.transport.kafka.topics import create_topics as create_line
+from worker.transport.kafka.transport import KafkaTransport
 from worker.transport.memory import MemoryTransport
 
 ROOT = Path(__file__).parents[2]

@@ -30,9 +30,9 @@ from worker.config import KafkaSettings, RedisStoreSettings, Topics, WorkerSetti
 from worker.contract.errors import ConfigError, UnavailableError
 from worker.contract.settings import load_settings
 from worker.security import SaslSettings, Secret, TlsSettings
-from worker.transport import kafka_client
-from worker.transport.kafka import KafkaTransport
-from worker.transport.kafka_client import FramePublisher
+from worker.transport.kafka import connection
+from worker.transport.kafka.producer import FramePublisher
+from worker.transport.kafka.transport import KafkaTransport
 
 DOCS = Path(__file__).parents[2] / "docs" / "security.md"
 
@@ -107,7 +107,7 @@ def test_a_token_from_a_file(kafka: SecureKafka, tmp_path: Path) -> None:
 def test_who_cannot_prove_himself_is_told_in_one_sentence(
     kafka: SecureKafka, wrong: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kafka_client, "ANSWER_S", 3.0)
+    monkeypatch.setattr(connection, "ANSWER_S", 3.0)
     wrong = {"tls": {"ca": kafka.stranger}} if wrong.get("tls") else wrong
     with pytest.raises(UnavailableError, match=rf"^Kafka at {kafka.scram} cannot be used \(.*'tls', 'sasl'") as caught:
         KafkaTransport(as_worker(kafka, topics_of("scram"), **wrong))

@@ -55,7 +55,7 @@ def frames(settings: TransportSettings) -> Iterator[Check]:
 
 def _kafka(settings: KafkaSettings) -> Iterator[Check]:
     """Whether the broker answers, has the topics, and lets the largest frame through."""
-    from worker.transport.kafka_client import look_at_topics
+    from worker.transport.kafka.topics import look_at_topics
 
     address, names = settings.bootstrap_servers, settings.topics.model_dump().values()
     try:

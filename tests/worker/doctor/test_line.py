@@ -237,7 +237,7 @@ def test_a_frames_topic_that_takes_too_little(kafka_bootstrap: str, create_topic
 
 
 def test_a_kafka_that_is_not_there(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.transport.kafka_client.ANSWER_S", 0.5)
+    monkeypatch.setattr("worker.transport.kafka.connection.ANSWER_S", 0.5)
     started = time.monotonic()
     for address in ("127.0.0.1:1", silent):
         found = look_at_kafka(bootstrap_servers=address)

@@ -24,10 +24,12 @@ from tests.worker.transport import librdkafka
 from worker.config import KafkaSettings, Topics
 from worker.contract.errors import ConfigError, UnavailableError
 from worker.frames import Frame
-from worker.transport import kafka, kafka_client
 from worker.transport.base import RewoundError
-from worker.transport.kafka import KafkaTransport
-from worker.transport.kafka_client import FramePublisher, ResultReader, create_topics
+from worker.transport.kafka import connection
+from worker.transport.kafka.consumer import ResultReader
+from worker.transport.kafka.producer import FramePublisher
+from worker.transport.kafka.topics import create_topics
+from worker.transport.kafka.transport import KafkaTransport
 
 CreateTopics = Callable[[int], Topics]
 
@@ -337,7 +339,7 @@ def test_a_reader_gets_new_and_committed_results(kafka_bootstrap: str, create_to
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nobody.invalid:9092", "127.0.0.1:not-a-port"])
 def test_an_unreachable_broker_is_one_sentence(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
-    monkeypatch.setattr(kafka_client, "ANSWER_S", 0.5)
+    monkeypatch.setattr(connection, "ANSWER_S", 0.5)
     with pytest.raises(
         UnavailableError, match=f"Kafka at {address} cannot be used .*correct 'bootstrap_servers', 'tls', 'sasl' or"
     ):
@@ -360,16 +362,16 @@ def test_a_killed_worker_leaves_no_trace_of_its_transaction(broker: services.Bro
         import os, signal, time
         from tests import examples
         from worker.config import KafkaSettings
-        from worker.transport import kafka_client
-        from worker.transport.kafka import KafkaTransport
+        from worker.transport.kafka import connection, producer
+        from worker.transport.kafka.transport import KafkaTransport
 
-        kafka_client.ANSWER_S = 3.0
+        connection.ANSWER_S = 3.0
         transport = KafkaTransport(KafkaSettings.model_validate_json({settings.model_dump_json()!r}))
         for last in (False, True):
             while not (frames := transport.poll(2, 0.5)):
                 pass
             if last:  # everything is sent, only the commit is missing
-                kafka_client.KafkaProducer.commit_transaction = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+                producer.KafkaProducer.commit_transaction = lambda _: os.kill(os.getpid(), signal.SIGKILL)
             transport.deliver([examples.outcome(frame) for frame in frames])
     """
     command = [sys.executable, "-c", textwrap.dedent(script)]
@@ -385,7 +387,7 @@ def test_a_killed_worker_leaves_no_trace_of_its_transaction(broker: services.Bro
 
 
 def test_every_frame_exactly_once_across_an_outage(broker: services.Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka_client, "ANSWER_S", 2.0)
+    monkeypatch.setattr(connection, "ANSWER_S", 2.0)
     topics = Topics(frames="outage-f", verdicts="outage-v", alerts="outage-a", dead_letters="outage-d")
     settings = settings_for(broker.bootstrap, topics)
     create_topics(settings, 2)
@@ -405,7 +407,7 @@ def test_every_frame_exactly_once_across_an_outage(broker: services.Broker, monk
 
 
 def test_gives_up_when_the_broker_stays_silent(broker: services.Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka, "_PROBE_S", 0.5)
+    monkeypatch.setattr("worker.transport.kafka.transport._PROBE_S", 0.5)
     topics = Topics(frames="gone-f", verdicts="gone-v", alerts="gone-a", dead_letters="gone-d")
     settings = settings_for(broker.bootstrap, topics, give_up_after_s=1)
     create_topics(settings, 1)

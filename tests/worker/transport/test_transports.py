@@ -18,7 +18,7 @@ from worker.config import FolderSettings, KafkaSettings, Topics
 from worker.frames import Frame
 from worker.transport.base import Transport
 from worker.transport.folder import FolderTransport
-from worker.transport.kafka import KafkaTransport
+from worker.transport.kafka.transport import KafkaTransport
 from worker.transport.memory import MemoryTransport
 
 PICTURES = [b"good 0", b"broken 1", b"defect 2", b"good 3", b"defect 4", b"late 5", b"good 6"]

@@ -22,15 +22,9 @@ from worker.events import Outcome
 from worker.frames import Frame, Position
 from worker.transport.base import RewoundError
 from worker.transport.batch import check_delivery
-from worker.transport.kafka_client import (
-    LASTING_ERRORS,
-    BrokerError,
-    GroupConsumer,
-    Member,
-    Outbox,
-    StaleMemberError,
-    text,
-)
+from worker.transport.kafka.connection import LASTING_ERRORS, BrokerError, StaleMemberError, text
+from worker.transport.kafka.consumer import GroupConsumer, Member
+from worker.transport.kafka.producer import Outbox
 
 log = logging.getLogger(__name__)
 

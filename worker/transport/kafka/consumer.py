@@ -1,0 +1,170 @@
+"""Reading: the frames as one member of a consumer group, and the results as they are committed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka.errors import KafkaError
+from kafka.structs import MemberState
+
+from worker.config import KafkaSettings
+from worker.contract.errors import UnavailableError
+from worker.events import Outcome
+from worker.frames import Frame
+from worker.transport.kafka import connection
+from worker.transport.kafka.connection import common, ms, reaching, text
+from worker.transport.kafka.records import behind, frame_of
+from worker.transport.kafka.topics import need_topics
+
+log = logging.getLogger(__name__)
+
+_HEARTBEAT_S = 1.0  # also how soon a member learns of a rebalance
+_REBALANCE_S = 5.0  # how long a poll may stay with a rebalance,
+_STAY_S = 0.2  # in steps of so long
+_FETCH_BYTES = 16 * 2**20  # buffered ahead; a larger frame is fetched alone (KIP-74)
+_ANY_SIZE = 2**31 - 1  # the topic's max.message.bytes is the limit; with a lower one here the worker would get stuck
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Who we are in the consumer group, and in which of its generations; a negative one: not a member."""
+
+    group: str
+    generation: int
+    id: str
+
+
+class GroupConsumer:
+    """One member of a consumer group, reading the frames. All methods raise BrokerError.
+
+    Raises:
+        UnavailableError: the broker does not answer.
+        ConfigError: a topic does not exist.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._topic, self._start = settings.topics.frames, settings.start
+        with reaching(settings):
+            need_topics(settings, settings.topics.model_dump().values())
+            self._consumer = KafkaConsumer(
+                self._topic,
+                **common(settings),
+                group_id=settings.group,
+                session_timeout_ms=ms(settings.session_timeout_s),
+                heartbeat_interval_ms=ms(min(_HEARTBEAT_S, settings.session_timeout_s / 3)),
+                # No state is kept per partition, so the assignor that rebalances in one round is the best.
+                partition_assignment_strategy=[RangePartitionAssignor],
+                isolation_level="read_committed",
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",  # where retention overtakes us; `start` is applied below
+                fetch_max_bytes=_FETCH_BYTES,
+                max_partition_fetch_bytes=_FETCH_BYTES // 2,
+                fetch_max_wait_ms=50,  # as long as one fetch waits for an idle partition, no other is sent
+                receive_message_max_bytes=_ANY_SIZE,
+            )
+            # Else the first generation would be formed without the topic's partitions, and replaced at once.
+            self._consumer.partitions_for_topic(self._topic)
+
+    def poll(self, max_frames: int, timeout_s: float) -> tuple[Member, list[Frame]]:
+        """Waiting frames, and the member that we are now; may take longer while the group is rebalanced."""
+        records = self._consumer.poll(ms(timeout_s), max_records=max_frames)
+        deadline_s = time.monotonic() + _REBALANCE_S
+        # kafka-python forgets a rebalance that ends between two polls, and asks for another, without end: stay in poll.
+        while self._state == MemberState.REBALANCING and time.monotonic() < deadline_s:
+            records = self._consumer.poll(ms(_STAY_S), max_records=max_frames)
+        now = self._consumer.group_metadata()
+        generation = now.generation_id if now.state == MemberState.STABLE else -1
+        member = Member(now.group_id, generation, now.member_id)
+        return member, [frame_of(record) for partition in records.values() for record in partition]
+
+    def go_to_committed(self) -> list[str]:
+        """Continue every assigned partition at its committed position; returns their names.
+
+        A partition without one starts as the settings say, and commits that at once: what arrives from now on is
+        never skipped, whoever comes to own it.
+        """
+        assigned = self._consumer.assignment()
+        oldest = self._consumer.beginning_offsets(assigned, timeout_ms=ms(connection.ANSWER_S))
+        first: dict[TopicPartition, OffsetAndMetadata] = {}
+        for partition in assigned:
+            offset = self._consumer.committed(partition, timeout_ms=ms(connection.ANSWER_S))
+            if offset is None:
+                offset = oldest[partition] if self._start == "earliest" else self._newest(partition)
+                first[partition] = OffsetAndMetadata(offset, "", -1)
+            elif offset < oldest[partition]:
+                lost = oldest[partition] - offset
+                log.warning("%s[%d]@%d: retention deleted %d frames that were not inspected", *partition, offset, lost)
+                offset = oldest[partition]
+            self._consumer.seek(partition, offset)
+        if first:
+            self._consumer.commit(first, timeout_ms=ms(connection.ANSWER_S))
+        return sorted(f"{topic}[{partition}]" for topic, partition in assigned)
+
+    def commit(self, outcomes: Sequence[Outcome]) -> None:
+        """Mark the frames of `outcomes` as done."""
+        self._consumer.commit(behind(outcomes), timeout_ms=ms(connection.ANSWER_S))
+
+    def probe(self) -> None:
+        """Ask the broker for something small."""
+        self._consumer.end_offsets([TopicPartition(self._topic, 0)], timeout_ms=1000)
+
+    def close(self) -> None:
+        """Leave the group, so that the others take over at once."""
+        with contextlib.suppress(KafkaError):
+            self._consumer.close(autocommit=False, timeout_ms=2000)
+
+    @property
+    def _state(self) -> str:
+        state: str = self._consumer.group_metadata().state
+        return state
+
+    def _newest(self, partition: TopicPartition) -> int:
+        offset: int = self._consumer.end_offsets([partition], timeout_ms=ms(connection.ANSWER_S))[partition]
+        return offset
+
+
+class ResultReader:
+    """Reads verdicts and dead letters as they are committed, from now on and from all partitions.
+
+    Raises:
+        UnavailableError: the broker does not answer.
+        ConfigError: a topic does not exist.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._bootstrap_servers = settings.bootstrap_servers
+        topics = (settings.topics.verdicts, settings.topics.dead_letters)
+        with reaching(settings):
+            need_topics(settings, topics)
+            consumer = KafkaConsumer(**common(settings), isolation_level="read_committed")
+            partitions = [TopicPartition(topic, n) for topic in topics for n in consumer.partitions_for_topic(topic)]
+            consumer.assign(partitions)
+            for partition, end in consumer.end_offsets(partitions).items():
+                consumer.seek(partition, end)
+        self._consumer = consumer
+
+    def poll(self, timeout_s: float) -> list[dict[str, Any]]:
+        """The data of the results that came in; waits at most `timeout_s` for the first.
+
+        Raises:
+            UnavailableError: the broker refuses.
+        """
+        try:
+            records = self._consumer.poll(ms(timeout_s))
+        except KafkaError as error:
+            raise UnavailableError(
+                f"Kafka at {self._bootstrap_servers}: no results can be read ({text(error)}); check the broker"
+            ) from error
+        return [json.loads(record.value) for partition in records.values() for record in partition]
+
+    def close(self) -> None:
+        """Release the connection; may be called twice."""
+        self._consumer.close()
