@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 
-.PHONY: help install demo line test lint check fuzz format lock clean
+.PHONY: help install demo line test lint check fuzz chaos soak format lock clean
 
 help:
 	@echo "make demo            render a small line, train, build, stream, report (about 3 minutes)"
@@ -14,6 +14,8 @@ help:
 	@echo "make test            all tests, on a real Kafka and a real Redis"
 	@echo "make check           what CI checks: format, lint, types, tests"
 	@echo "make fuzz            coverage-guided fuzzing, 5 minutes for each target: ARGS='SECONDS [TARGET ...]'"
+	@echo "make chaos           100,000 frames while workers are killed and services fail (half an hour)"
+	@echo "make soak            one worker for an hour, its memory, handles, threads and lag plotted"
 
 install: $(INSTALLED)
 
@@ -44,6 +46,12 @@ check: lint test
 fuzz: install # atheris is no part of `dev`: it is large, and has no wheel for every Python that we support
 	$(BIN)/python -m pip install --quiet 'atheris>=3'
 	$(BIN)/python -m tests.fuzz $(ARGS)
+
+chaos: install
+	$(BIN)/python -m tests.chaos $(ARGS)
+
+soak: install
+	$(BIN)/python -m tests.chaos.soak $(ARGS)
 
 format: install
 	$(BIN)/ruff format .
