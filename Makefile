@@ -5,14 +5,14 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 
-.PHONY: help install demo line test lint check fuzz chaos soak format lock clean
+.PHONY: help install demo line test lint audit check fuzz chaos soak format lock clean
 
 help:
 	@echo "make demo            render a small line, train, build, stream, report (about 3 minutes)"
 	@echo "make line DATA=DIR   the same on a folder of real pictures, through real Kafka and Redis"
 	@echo "                     both take options, for example ARGS='--set train.epochs=60'"
 	@echo "make test            all tests, on a real Kafka and a real Redis"
-	@echo "make check           what CI checks: format, lint, types, tests"
+	@echo "make check           what CI checks: format, lint, types, secrets, known flaws of dependencies, tests"
 	@echo "make fuzz            coverage-guided fuzzing, 5 minutes for each target: ARGS='SECONDS [TARGET ...]'"
 	@echo "make chaos           100,000 frames while workers are killed and services fail (half an hour)"
 	@echo "make soak            one worker for an hour, its memory, handles, threads and lag plotted"
@@ -41,7 +41,12 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-check: lint test
+audit: install # the tools run apart from the project's own packages
+	$(BIN)/uv tool run --quiet --from 'detect-secrets==1.5.0' detect-secrets-hook $$(git ls-files)
+	$(BIN)/uv tool run --quiet 'pip-audit==2.10.0' -r constraints.txt --no-deps --disable-pip -f json 2>/dev/null \
+		| $(BIN)/python -m tests.audit
+
+check: lint audit test
 
 fuzz: install # atheris is no part of `dev`: it is large, and has no wheel for every Python that we support
 	$(BIN)/python -m pip install --quiet 'atheris>=3'

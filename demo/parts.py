@@ -125,7 +125,7 @@ def _flange(size: int, missing: int | None) -> Surface:
             bolt = _disc(x - 0.66 * math.cos(angle), y - 0.66 * math.sin(angle), 0.062)
             _pocket(part, bolt - 0.045, depth=0.04, chamfer=0.012)
             _hole(part, bolt)
-    _mark(part, 0.0, -0.655, pitch=0.030, code="a3f1c95d7e")
+    _mark(part, 0.0, -0.655, pitch=0.030, code="a3f1c95d7e")  # pragma: allowlist secret
     return part
 
 

@@ -25,7 +25,7 @@ from confluent_kafka.admin import (
 from tests import services
 from worker.config import Topics
 
-PASSWORD = "correct-horse-7"
+PASSWORD = "correct-horse-7"  # pragma: allowlist secret
 
 _PROPERTIES = """
 listeners=PLAINTEXT://127.0.0.1:{{port}},SCRAM://127.0.0.1:{scram},TOKEN://127.0.0.1:{token},CONTROLLER://127.0.0.1:{{controller}}

@@ -83,7 +83,9 @@ def test_for_scripts(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_settings_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "worker.yaml"
-    config.write_text("line: line-1\nbank: {redis: {url: [redis://me:secret@plant:6379]}}\n")
+    config.write_text(
+        "line: line-1\nbank: {redis: {url: [redis://me:secret@plant:6379]}}\n"  # pragma: allowlist secret
+    )
     assert cli.main(["doctor", "--config", str(config)]) == 1
     printed = capsys.readouterr().out
     assert printed.startswith(f"failure  settings  {config}: ")
