@@ -28,8 +28,9 @@ from worker.config import Topics
 PASSWORD = "correct-horse-7"  # pragma: allowlist secret
 
 _PROPERTIES = """
-listeners=PLAINTEXT://127.0.0.1:{{port}},SCRAM://127.0.0.1:{scram},TOKEN://127.0.0.1:{token},CONTROLLER://127.0.0.1:{{controller}}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SCRAM:SASL_SSL,TOKEN:SASL_SSL
+listeners=PLAINTEXT://127.0.0.1:{{port}},USERS://127.0.0.1:{users},TOKEN://127.0.0.1:{token},MUTUAL://127.0.0.1:{mutual},\
+CONTROLLER://127.0.0.1:{{controller}}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,USERS:SASL_SSL,TOKEN:SASL_SSL,MUTUAL:SSL
 inter.broker.listener.name=PLAINTEXT
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS
@@ -37,8 +38,13 @@ ssl.keystore.type=PEM
 ssl.keystore.location={folder}/server.pem
 ssl.truststore.type=PEM
 ssl.truststore.location={folder}/ca.crt
-listener.name.scram.sasl.enabled.mechanisms=SCRAM-SHA-512
-listener.name.scram.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.users.sasl.enabled.mechanisms=SCRAM-SHA-512,SCRAM-SHA-256,PLAIN
+listener.name.users.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.users.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.users.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
+user_worker="{password}";
+listener.name.mutual.ssl.client.auth=required
+listener.name.mutual.ssl.principal.mapping.rules=RULE:^CN=(.*)$/$1/
 listener.name.token.sasl.enabled.mechanisms=OAUTHBEARER
 listener.name.token.oauthbearer.sasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule \
 required unsecuredLoginStringClaim_sub="broker";
@@ -55,17 +61,18 @@ PUBLISHER_RULES = (
 
 @dataclass(frozen=True)
 class Certificates:
-    """PEM files: an authority, a server's certificate for 127.0.0.1 and its key, and another authority."""
+    """PEM files: an authority, certificates of a server at 127.0.0.1 and of a client, and another authority."""
 
     folder: Path
 
     def __post_init__(self) -> None:
         for name in ("ca", "stranger"):
             self._openssl("req", "-x509", *self._new_key(name), "-out", f"{name}.crt", "-days", "2")
-        self._openssl("req", *self._new_key("server"), "-out", "server.csr")
         (self.folder / "names").write_text("subjectAltName=IP:127.0.0.1")
-        signed = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names", "-days", "2")
-        self._openssl("x509", "-req", "-in", "server.csr", *signed, "-out", "server.crt")
+        for name, more in (("server", ("-extfile", "names")), ("worker", ())):
+            self._openssl("req", *self._new_key(name), "-out", f"{name}.csr")
+            signed = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", *more, "-days", "2")
+            self._openssl("x509", "-req", "-in", f"{name}.csr", *signed, "-out", f"{name}.crt")
         both = (self.folder / "server.key").read_text() + (self.folder / "server.crt").read_text()
         (self.folder / "server.pem").write_text(both)
 
@@ -77,6 +84,10 @@ class Certificates:
     def stranger(self) -> Path:
         return self.folder / "stranger.crt"
 
+    def client(self, name: str = "worker") -> dict[str, Path]:
+        """The settings `tls` of a client with the certificate of `name`: `worker` or, not to be trusted, `stranger`."""
+        return {"ca": self.ca, "certificate": self.folder / f"{name}.crt", "key": self.folder / f"{name}.key"}
+
     def _new_key(self, name: str) -> tuple[str, ...]:
         return ("-newkey", "rsa:2048", "-noenc", "-keyout", f"{name}.key", "-subj", f"/CN={name}")
 
@@ -86,13 +97,13 @@ class Certificates:
 
 @dataclass(frozen=True)
 class SecureKafka:
-    """`scram` and `token` are the addresses for users; `admin` is the address of one who may do all."""
+    """Addresses: `users` log in with a password, `token` with one, `mutual` by a certificate; `admin` may do all."""
 
     admin: str
-    scram: str
+    users: str
     token: str
-    ca: Path
-    stranger: Path
+    mutual: str
+    certificates: Certificates
 
     def create_line(self, topics: Topics, group: str) -> None:
         """The topics, and what docs/security.md gives to the user `worker`."""
@@ -115,23 +126,19 @@ class SecureKafka:
 
 @contextlib.contextmanager
 def secure_kafka() -> Iterator[SecureKafka]:
-    """A broker with a listener for SCRAM-SHA-512, one for OAUTHBEARER with unsigned tokens, and access lists."""
+    """A broker with access lists, and listeners for passwords, unsigned tokens and certificates."""
     services.install_kafka()
     with services.folder_for("secure-kafka") as folder:
         certificates = Certificates(folder)
-        scram, token = services.free_ports(2)
-        properties = _PROPERTIES.format(scram=scram, token=token, folder=folder)
-        user = ("--add-scram", f"SCRAM-SHA-512=[name=worker,password={PASSWORD}]")
-        broker = services.Broker(folder, properties, user)
+        users, token, mutual = services.free_ports(3)
+        properties = _PROPERTIES.format(users=users, token=token, mutual=mutual, folder=folder, password=PASSWORD)
+        mechanisms = ("SCRAM-SHA-256", "SCRAM-SHA-512")
+        scram = [part for name in mechanisms for part in ("--add-scram", f"{name}=[name=worker,password={PASSWORD}]")]
+        broker = services.Broker(folder, properties, scram)
         broker.start()
         try:
-            yield SecureKafka(
-                broker.bootstrap,
-                f"127.0.0.1:{scram}",
-                f"127.0.0.1:{token}",
-                certificates.ca,
-                certificates.stranger,
-            )
+            where = (f"127.0.0.1:{port}" for port in (users, token, mutual))
+            yield SecureKafka(broker.bootstrap, *where, certificates)
         finally:
             broker.kill()
 
@@ -151,8 +158,7 @@ class SecureRedis:
     """A server with the users `worker` and `publisher`; `admin` may do all."""
 
     url: str
-    ca: Path
-    stranger: Path
+    certificates: Certificates
 
 
 @contextlib.contextmanager
@@ -166,7 +172,7 @@ def secure_redis() -> Iterator[SecureRedis]:
         lines = [f"user {name} on >{PASSWORD} {rules}" for name, rules in users.items()]
         lines += [
             "user default off",
-            f"port 0\ntls-port {port}\nbind 127.0.0.1\ntls-auth-clients no\nsave ''\ndir {folder}",
+            f"port 0\ntls-port {port}\nbind 127.0.0.1\ntls-auth-clients optional\nsave ''\ndir {folder}",
         ]
         lines += [f"tls-cert-file {folder}/server.crt", f"tls-key-file {folder}/server.key"]
         lines += [f"tls-ca-cert-file {folder}/ca.crt"]
@@ -184,6 +190,6 @@ def secure_redis() -> Iterator[SecureRedis]:
 
         process = services.start(("redis-server", str(folder / "redis.conf")), folder / "redis.log", port, answers)
         try:
-            yield SecureRedis(url, certificates.ca, certificates.stranger)
+            yield SecureRedis(url, certificates)
         finally:
             services.end(process)

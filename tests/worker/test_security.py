@@ -61,7 +61,12 @@ def topics_of(name: str) -> Topics:
 
 def as_worker(kafka: SecureKafka, topics: Topics, **changes: object) -> KafkaSettings:
     sasl = {"mechanism": "SCRAM-SHA-512", "username": "worker", "password": {"env": "THE_PASSWORD"}}
-    ours = {"bootstrap_servers": kafka.scram, "tls": {"ca": kafka.ca}, "sasl": sasl, "group": topics.frames}
+    ours = {
+        "bootstrap_servers": kafka.users,
+        "tls": {"ca": kafka.certificates.ca},
+        "sasl": sasl,
+        "group": topics.frames,
+    }
     return KafkaSettings.model_validate({**ours, "topics": topics, **changes})
 
 
@@ -73,14 +78,25 @@ def inspect_one(settings: KafkaSettings) -> None:
         transport.deliver([examples.outcome(frame) for frame in frames])
 
 
-def test_a_worker_with_the_documented_rights_serves_its_line(kafka: SecureKafka) -> None:
-    topics = topics_of("scram")
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"])
+def test_a_worker_with_the_documented_rights_serves_its_line(kafka: SecureKafka, mechanism: str) -> None:
+    topics = topics_of(mechanism)
     kafka.create_line(topics, topics.frames)
     librdkafka.produce(kafka.admin, topics.frames, [b"good", b"defect", b"broken"])
-    inspect_one(as_worker(kafka, topics))
+    sasl = {"mechanism": mechanism, "username": "worker", "password": {"env": "THE_PASSWORD"}}
+    inspect_one(as_worker(kafka, topics, sasl=sasl))
     assert len(librdkafka.consume(kafka.admin, topics.verdicts)) == 2
     assert len(librdkafka.consume(kafka.admin, topics.alerts)) == 1
     assert len(librdkafka.consume(kafka.admin, topics.dead_letters)) == 1
+
+
+def test_a_certificate_in_place_of_a_password(kafka: SecureKafka) -> None:
+    topics = topics_of("mutual")
+    kafka.create_line(topics, topics.frames)
+    librdkafka.produce(kafka.admin, topics.frames, [b"good"])
+    mutual = {"bootstrap_servers": kafka.mutual, "sasl": None}
+    inspect_one(as_worker(kafka, topics, tls=kafka.certificates.client(), **mutual))
+    assert len(librdkafka.consume(kafka.admin, topics.verdicts)) == 1
 
 
 def test_a_token_from_a_file(kafka: SecureKafka, tmp_path: Path) -> None:
@@ -108,11 +124,19 @@ def test_who_cannot_prove_himself_is_told_in_one_sentence(
     kafka: SecureKafka, wrong: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "ANSWER_S", 3.0)
-    wrong = {"tls": {"ca": kafka.stranger}} if wrong.get("tls") else wrong
-    with pytest.raises(UnavailableError, match=rf"^Kafka at {kafka.scram} cannot be used \(.*'tls', 'sasl'") as caught:
+    wrong = {"tls": {"ca": kafka.certificates.stranger}} if wrong.get("tls") else wrong
+    with pytest.raises(UnavailableError, match=rf"^Kafka at {kafka.users} cannot be used \(.*'tls', 'sasl'") as caught:
         KafkaTransport(as_worker(kafka, topics_of("scram"), **wrong))
     assert PASSWORD not in str(caught.value)
     assert "battery" not in str(caught.value)
+
+
+@pytest.mark.parametrize("who", ["nobody", "stranger"])
+def test_a_broker_that_asks_for_a_certificate(kafka: SecureKafka, who: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "ANSWER_S", 3.0)
+    tls = {"ca": kafka.certificates.ca} if who == "nobody" else kafka.certificates.client(who)
+    with pytest.raises(UnavailableError, match=rf"^Kafka at {kafka.mutual} cannot be used \(.*'tls', 'sasl'"):
+        KafkaTransport(as_worker(kafka, topics_of("mutual"), bootstrap_servers=kafka.mutual, sasl=None, tls=tls))
 
 
 def test_a_worker_may_not_publish_frames(kafka: SecureKafka) -> None:
@@ -125,7 +149,12 @@ def test_a_worker_may_not_publish_frames(kafka: SecureKafka) -> None:
 
 
 def redis_as(user: str, secured: SecureRedis, **changes: object) -> RedisBankStore:
-    ours = {"url": secured.url, "username": user, "password": {"env": "THE_PASSWORD"}, "tls": {"ca": secured.ca}}
+    ours = {
+        "url": secured.url,
+        "username": user,
+        "password": {"env": "THE_PASSWORD"},
+        "tls": {"ca": secured.certificates.ca},
+    }
     return RedisBankStore(RedisStoreSettings.model_validate({**ours, **changes}))
 
 
@@ -145,8 +174,20 @@ def test_a_worker_reads_banks_and_changes_none(secured: SecureRedis) -> None:
         assert publisher.versions("line-1") == [published]
 
 
+def test_a_redis_that_looks_at_certificates(secured: SecureRedis) -> None:
+    with closing(redis_as("worker", secured, tls=secured.certificates.client())) as store:
+        store.versions("line-1")
+    with (
+        closing(redis_as("worker", secured, tls=secured.certificates.client("stranger"))) as store,
+        pytest.raises(UnavailableError, match=r"^Redis at 127.0.0.1:\d+ cannot be used \("),
+    ):
+        store.versions("line-1")
+
+
 def test_a_publisher_reaches_banks_alone(secured: SecureRedis) -> None:
-    client = redis.Redis.from_url(secured.url, username="publisher", password=PASSWORD, ssl_ca_certs=str(secured.ca))
+    client = redis.Redis.from_url(
+        secured.url, username="publisher", password=PASSWORD, ssl_ca_certs=str(secured.certificates.ca)
+    )
     with client, pytest.raises(redis.exceptions.NoPermissionError):
         client.set("something else", b"x")
 
@@ -157,7 +198,7 @@ def test_a_publisher_reaches_banks_alone(secured: SecureRedis) -> None:
     ids=["another authority", "wrong password", "nobody"],
 )
 def test_redis_tells_in_one_sentence(secured: SecureRedis, wrong: dict[str, object]) -> None:
-    wrong = {"tls": {"ca": secured.stranger}} if "tls" in wrong else wrong
+    wrong = {"tls": {"ca": secured.certificates.stranger}} if "tls" in wrong else wrong
     with (
         closing(redis_as("worker", secured, **wrong)) as store,
         pytest.raises(UnavailableError, match=r"^Redis at 127.0.0.1:\d+ cannot be used \(") as caught,
