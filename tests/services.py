@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import redis
 from confluent_kafka import KafkaException
@@ -65,6 +66,9 @@ share.coordinator.state.topic.min.isr=1
 
 class ServiceError(Exception):
     """A service cannot be started; the text says what to install or which variable to set."""
+
+
+Server = TypeVar("Server", "Broker", "RedisServer")
 
 
 class Broker:
@@ -137,16 +141,29 @@ class RedisServer:
         end(self._process)
 
 
-@contextlib.contextmanager
-def broker() -> Iterator[Broker]:
+def broker() -> contextlib.AbstractContextManager[Broker]:
     """A broker of our own that runs, even where KAFKA_BOOTSTRAP_SERVERS names another.
 
     Raises:
         ServiceError: it cannot be started.
     """
-    install_kafka()
-    with folder_for("kafka") as folder:
-        own = Broker(folder)
+    return _running("kafka", install_kafka, Broker)
+
+
+def own_redis() -> contextlib.AbstractContextManager[RedisServer]:
+    """A Redis of our own that runs, even where REDIS_URL names another.
+
+    Raises:
+        ServiceError: it cannot be started.
+    """
+    return _running("redis", install_redis, RedisServer)
+
+
+@contextlib.contextmanager
+def _running(name: str, install: Callable[[], None], make: Callable[[Path], Server]) -> Iterator[Server]:
+    install()
+    with folder_for(name) as folder:
+        own = make(folder)
         own.start()
         try:
             yield own
@@ -180,23 +197,6 @@ def redis_server() -> Iterator[str]:
         return
     with own_redis() as own:
         yield own.url
-
-
-@contextlib.contextmanager
-def own_redis() -> Iterator[RedisServer]:
-    """A server of our own that runs, even where REDIS_URL names another.
-
-    Raises:
-        ServiceError: it cannot be started.
-    """
-    install_redis()
-    with folder_for("redis") as folder:
-        own = RedisServer(folder)
-        own.start()
-        try:
-            yield own
-        finally:
-            own.kill()
 
 
 def install_redis() -> None:
