@@ -7,16 +7,12 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Column, Table
 
-from worker import localisation, probe
+from worker import probe
 from worker.bankstore.versions import require_active
 from worker.config import CameraSettings, WorkerSettings
 from worker.contract.bank import Bank
@@ -26,13 +22,14 @@ from worker.contract.pictures import GOOD, TestPicture, test_pictures
 from worker.contract.preprocess import Region
 from worker.engine.base import Engine
 from worker.events import DeadLetter, Outcome, Verdict
-from worker.figures import OVERKILLS, Evaluation, Figures, Inspected, Swapped, Unreadable
+from worker.figures import Evaluation, Inspected, Swapped, Unreadable
 from worker.fit import read_bank_file
 from worker.frames import Frame, Position
 from worker.inspector import Inspector
 from worker.masks import localise
 from worker.options import add_config, read_config
 from worker.report import write_report
+from worker.summary import sentences, table, to_json
 
 OnProgress = Callable[[int, int], object]
 
@@ -146,65 +143,12 @@ def evaluate(
     )
 
 
-def table(evaluation: Evaluation) -> Table:
-    """The figures for a terminal: all pictures, each product where there are several, each defect type."""
-    names = ("good", "bad", "AUROC", "AP", "overkill", "escape", *(f"R@{overkill:.0%}" for overkill in OVERKILLS))
-    columns = (Column(name, justify="right", no_wrap=True) for name in names)
-    result = Table("", *columns, box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    result.add_row("all", *_cells(evaluation.total), style="bold")
-    if len(evaluation.by_product) > 1:
-        for product, figures in evaluation.by_product.items():
-            result.add_row(product, *_cells(figures))
-    result.add_section()
-    for (product, defect), figures in evaluation.by_defect.items():
-        result.add_row(f"{product} {defect}" if len(evaluation.by_product) > 1 else defect, *_cells(figures))
-    return result
-
-
-def sentences(evaluation: Evaluation) -> list[str]:
-    """What the table leaves out: the promises, where the defects are, wrong products, unreadable pictures."""
-    said = [f"{product}: {sentence}" for product, sentence in evaluation.promises.items()]
-    if (found := evaluation.localisation) is not None:
-        said.append(
-            f"where: in {_percent(found.peak_in_mask)} of {found.masks} bad pictures with masks, the heat map's peak "
-            f"lies in the mask; pixel AUROC {_figure(found.pixel_auroc)}, "
-            f"AUPRO up to {localisation.LIMIT:.0%} false positives {_figure(found.aupro)}"
-        )
-    if (swapped := evaluation.swapped) is not None:
-        said.append(
-            f"of {swapped.parts} good parts declared as another product, {swapped.alerted:.1%} raised an alert "
-            f"({swapped.named:.1%} wrong_product)"
-        )
-    return said + [f"{one.path}: not inspected: {one.reason}" for one in evaluation.unreadable]
-
-
 def promises(bank: Bank, overkill: float, fixed: Mapping[str, float]) -> dict[str, str]:
     """The guarantee behind each calibrated threshold, in words; products with a `fixed` one have none."""
     return {
         product: promise(len(calibration.scores), overkill)
         for product, calibration in zip(bank.products, bank.calibration, strict=True)
         if product not in fixed
-    }
-
-
-def to_json(evaluation: Evaluation) -> dict[str, Any]:
-    """The figures and every verdict, for `json.dumps`."""
-    return {
-        "engine": evaluation.engine,
-        "target": evaluation.target,
-        "bank": evaluation.bank,
-        "overkill": evaluation.overkill,
-        "promises": dict(evaluation.promises),
-        "total": asdict(evaluation.total),
-        "products": {product: asdict(figures) for product, figures in evaluation.by_product.items()},
-        "defects": [
-            {"product": product, "defect": defect, **asdict(figures)}
-            for (product, defect), figures in evaluation.by_defect.items()
-        ],
-        "localisation": asdict(evaluation.localisation) if evaluation.localisation else None,
-        "swapped": asdict(evaluation.swapped) if evaluation.swapped else None,
-        "pictures": [_picture_json(one) for one in evaluation.inspected],
-        "unreadable": [{"path": str(one.path), "reason": one.reason} for one in evaluation.unreadable],
     }
 
 
@@ -267,33 +211,9 @@ def _inspected(picture: TestPicture, verdict: Verdict) -> Inspected:
     )
 
 
-def _picture_json(one: Inspected) -> dict[str, Any]:
-    everything = {field.name: getattr(one, field.name) for field in fields(one) if field.name != "heat"}
-    return {**everything, "path": str(one.path)}
-
-
 def _swapped_figures(outcomes: Sequence[Outcome]) -> Swapped | None:
     alerts = [outcome.data.alert for outcome in outcomes if isinstance(outcome, Verdict)]
     if not alerts:
         return None
     alerted = sum(alert is not None for alert in alerts)
     return Swapped(len(alerts), alerted / len(alerts), alerts.count("wrong_product") / len(alerts))
-
-
-def _cells(figures: Figures) -> list[str]:
-    ranking = [figures.auroc, figures.average_precision]
-    shares = [figures.overkill, figures.escape, *figures.recall_at.values()]
-    return [
-        str(figures.good),
-        str(figures.bad),
-        *(_figure(value) for value in ranking),
-        *(_percent(value) for value in shares),
-    ]
-
-
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"
