@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from worker.contract.bank import Bank, ScoringSettings
@@ -118,12 +119,15 @@ def frame_scores(readings: Sequence[Reading], bank: Bank) -> Array:
 
 
 def heat_map(reading: Reading, bank: Bank, product: int, threshold: float) -> Array:
-    """(h, w): the evidence at each place, in thresholds: a frame that looked like that everywhere would be an alert."""
-    finest = max(one.shape[-1] for one in reading.maps)
-    parts = []
-    for one, scale in zip(reading.maps, bank.scales[product], strict=True):
-        repeats = finest // one.shape[-1]
-        parts.append(evidence(one[product], scale).repeat(repeats, axis=0).repeat(repeats, axis=1))
+    """(h, w): the evidence at each place, in thresholds: a frame that looked like that everywhere would be an alert.
+
+    Detectors of coarser grids are interpolated between the middles of their places.
+    """
+    height, width = max((one.shape[-2:] for one in reading.maps), key=lambda grid: grid[1])
+    parts = [
+        cv2.resize(evidence(one[product], scale), (width, height), interpolation=cv2.INTER_LINEAR)
+        for one, scale in zip(reading.maps, bank.scales[product], strict=True)
+    ]
     return np.asarray(np.mean(parts, axis=0) / np.maximum(threshold, _TINY), np.float32)
 
 

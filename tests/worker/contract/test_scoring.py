@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import ndimage, stats
 from sklearn.covariance import OAS
 
 from worker.contract.bank import Bank, BankManifest, ScoringSettings
@@ -366,13 +366,10 @@ def test_a_heat_map_is_the_mean_evidence_at_each_place_in_thresholds() -> None:
     reading = Reading(np.empty(0, np.float32), (coarse, fine), np.empty(0, np.float32))
     heat = heat_map(reading, bank, 1, 2.5)
     assert (heat.shape, heat.dtype) == ((6, 8), np.float32)
-    for y in range(6):
-        for x in range(8):
-            tails = [
-                stats.logistic.sf(coarse[1, y // 2, x // 2], *bank.scales[1, 0]),
-                stats.logistic.sf(fine[1, y, x], *bank.scales[1, 1]),
-            ]
-            assert heat[y, x] == pytest.approx(-math.log10(math.prod(tails)) / 2 / 2.5, rel=1e-4)
+    low, high = (-stats.logistic.logsf(one[1], *bank.scales[1, k]) for k, one in enumerate((coarse, fine)))
+    middles = [(np.arange(n) + 0.5) / 2 - 0.5 for n in heat.shape]
+    enlarged = ndimage.map_coordinates(low, np.meshgrid(*middles, indexing="ij"), order=1, mode="nearest")
+    np.testing.assert_allclose(heat, (enlarged + high) / math.log(10) / 2 / 2.5, rtol=1e-4)
     assert np.isfinite(heat_map(reading, bank, 0, 0.0)).all()
 
 
