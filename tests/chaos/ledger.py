@@ -98,7 +98,7 @@ class Ledger:
 
     def _follow(self) -> None:
         topics = self._line.topics
-        options = {"isolation.level": "read_committed", "auto.offset.reset": "earliest", "fetch.wait.max.ms": 100}
+        options = {"isolation.level": "read_committed", "enable.auto.commit": False, "fetch.wait.max.ms": 100}
         consumer = Consumer(
             {"bootstrap.servers": self._line.broker.bootstrap, "group.id": "ledger", "log_level": 0, **options}
         )
