@@ -16,13 +16,15 @@ log = logging.getLogger(__name__)
 
 OnBank = Callable[[Bank, str], None]
 
+_EMPTY = "the store holds no bank of this line (any more); push one"
+
 
 class BankWatcher:
     """Hands every new active bank of `line` to `on_bank(bank, version)`, first from `start`, then from a thread.
 
     A bank that cannot be loaded, or that `on_bank` refuses with a QuarterturnError, is logged and counted, and the
     bank before it goes on serving. `snapshot` is a second store that gets a copy of each bank in service; it is read
-    only where `store` cannot be reached at the start.
+    only where `store` cannot be reached at the start, or is empty then.
 
     Attributes:
         state: "ok", or a sentence on what is wrong with the store or its newest bank.
@@ -54,9 +56,14 @@ class BankWatcher:
             UnavailableError: the store cannot be reached, and there is no snapshot of this line.
         """
         try:
-            self._serve(self._store, require_active(self._store, self._line))
+            if self._store.current(self._line) is None and self._serve_snapshot():
+                self._enter(_EMPTY, logging.WARNING)  # it came back empty, and workers that run go on, too
+            else:
+                self._serve(self._store, require_active(self._store, self._line))
         except UnavailableError as error:
-            self._serve_snapshot(error)
+            if not self._serve_snapshot():
+                raise UnavailableError(f"{error}; no local copy of a bank is there to start with") from error
+            self._lost(error)
         self._thread.start()
 
     def close(self) -> None:
@@ -65,12 +72,13 @@ class BankWatcher:
         if self._thread.is_alive():
             self._thread.join(timeout=1.0)
 
-    def _serve_snapshot(self, error: UnavailableError) -> None:
+    def _serve_snapshot(self) -> bool:
+        """Serve the local copy; whether there is one."""
         copy = self._snapshot.current(self._line) if self._snapshot else None
         if self._snapshot is None or copy is None:
-            raise UnavailableError(f"{error}; no local copy of a bank is there to start with") from error
+            return False
         self._serve(self._snapshot, copy)
-        self._lost(error)
+        return True
 
     def _serve(self, store: BankStore, active: BankVersion) -> None:
         """Load one version aside, hand it over, and keep a copy of it."""
@@ -107,7 +115,7 @@ class BankWatcher:
         """Compare the store's active version with the one in service, and change over if they differ."""
         active = self._store.current(self._line)
         if active is None:
-            self._enter("the store holds no bank of this line (any more); push one", logging.WARNING)
+            self._enter(_EMPTY, logging.WARNING)
         elif active == self._bad:  # refused before; pushed again, it would have another time
             self._enter(self._why_bad, logging.ERROR)
         elif active.version == self._serving:

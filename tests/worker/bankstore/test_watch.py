@@ -270,6 +270,20 @@ def test_a_start_without_redis_takes_the_snapshot_and_then_what_redis_has(
     await_state(watcher, "ok")
 
 
+def test_a_start_on_a_redis_that_came_back_empty_takes_the_snapshot(
+    own_redis: OwnRedis, watch: Watch, banks: list[Bank], tmp_path: Path
+) -> None:
+    snapshot = FileBankStore(tmp_path / "snapshot")
+    snapshot.publish(LINE, banks[0])
+    watcher = watch(own_redis.store, snapshot)
+    watcher.start()
+    assert watch.taken.versions.get_nowait() == banks[0].version
+    assert watcher.state == "the store holds no bank of this line (any more); push one"
+    own_redis.store.publish(LINE, banks[1])
+    assert watch.taken.next() == banks[1].version
+    await_state(watcher, "ok")
+
+
 @pytest.mark.parametrize("with_snapshot", [True, False])
 def test_a_start_without_redis_and_without_a_copy_is_one_sentence(
     own_redis: OwnRedis,
