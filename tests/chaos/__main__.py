@@ -24,8 +24,6 @@ from tests.chaos.line import BankSwaps, Cameras, Worker, line
 from tests.lines import MadeLine, make_line
 from tests.services import ServiceError
 
-_DRAIN_S = 300.0
-
 
 @dataclass(frozen=True)
 class Report:
@@ -87,7 +85,7 @@ def chaos(
             weather.strike()
         cameras.stop()
         swaps.stop()
-        finish(Worker(attacked.config("last")), attacked.published, ledger, record)
+        finish(Worker(attacked.config("last")), len(attacked.published), ledger, record)
     recoveries: dict[str, list[float]] = {}
     for event in record.events:
         recovered_s = ledger.recovery_s(event.at_s)
@@ -95,13 +93,12 @@ def chaos(
     return Report(ledger.account(), recoveries, swaps.swaps, tuple(record.defects), time.monotonic() - began_s)
 
 
-def finish(worker: Worker, published: dict[tuple[int, int], tuple[int, str]], ledger: Ledger, record: Record) -> None:
+def finish(worker: Worker, published: int, ledger: Ledger, record: Record) -> None:
     """An undisturbed worker inspects what is left."""
     try:
-        if not until(lambda: ledger.count >= len(published) or worker.code is not None, _DRAIN_S):
-            record.defect(f"the last worker has not finished within {_DRAIN_S:g} s: {worker.log.read_text()[-2000:]}")
-        if worker.code is not None:
-            record.defect(f"the last worker left with {worker.code}: {worker.log.read_text()[-2000:]}")
+        if not ledger.wait_for(published):
+            log = worker.log.read_text()[-2000:]
+            record.defect(f"the last worker stands still at {ledger.count} of {published} frames: {log}")
     finally:
         worker.end()
 
@@ -114,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=50, help="frames per second; default: %(default)s")
     parser.add_argument("--kills", type=int, default=200, help="kill -9, at all steps alike; default: %(default)s")
     parser.add_argument("--workers", type=int, default=3, help="at a time; default: %(default)s")
-    parser.add_argument("--pause", type=float, default=60, metavar="S", help="between outages; default: %(default)s s")
+    parser.add_argument("--pause", type=float, default=120, metavar="S", help="between outages; default: %(default)s s")
     parser.add_argument(
         "--gone", type=float, default=60, metavar="S", help="outages of services; default: %(default)s s"
     )

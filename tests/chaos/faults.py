@@ -97,7 +97,7 @@ class Supervisor(threading.Thread):
         while (fate := self._deck.draw()) is not None:
             strike = ""
             if fate.step is not None:
-                strike = f"{fate.signal.name.removeprefix('SIG')}:{fate.step}:{self._rng.randint(1, 20)}"
+                strike = f"{fate.signal.name.removeprefix('SIG')}:{fate.step}:{self._rng.randint(1, 40)}"
             worker = Worker(config, strike)
             try:
                 if not self._live(worker, fate):

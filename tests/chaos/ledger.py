@@ -15,6 +15,8 @@ from confluent_kafka import Consumer, Message, TopicPartition
 
 from tests.chaos.line import CAMERAS, Expected, Line, Place
 
+_STANDSTILL_S = 90.0
+
 
 @dataclass(frozen=True)
 class Account:
@@ -58,6 +60,17 @@ class Ledger:
     def count(self) -> int:
         """Frames that have an outcome."""
         return len(self._outcomes)
+
+    def wait_for(self, frames: int) -> bool:
+        """Wait until so many frames have an outcome; False when none comes for a while."""
+        done, since_s = self.count, time.monotonic()
+        while self.count < frames:
+            if self.count > done:
+                done, since_s = self.count, time.monotonic()
+            elif time.monotonic() - since_s > _STANDSTILL_S:
+                return False
+            time.sleep(0.05)
+        return True
 
     def recovery_s(self, fault_s: float) -> float | None:
         """Seconds from a fault until each partition had results again; None where one has had none since."""

@@ -99,7 +99,7 @@ class Line:
             "bank": {"redis": {"url": self.redis.url, "timeout_s": 2, "snapshot": str(self.folder / worker)}},
             "transport": {"kafka": self.settings.model_dump(mode="json")},
             "overkill": OVERKILL,
-            "batch": {"max_frames": 16},
+            "batch": {"max_frames": 32},
             "http": None,
         }
         path.write_text(yaml.safe_dump(settings))

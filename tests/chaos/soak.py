@@ -88,9 +88,7 @@ def soak(line: Line, minutes: float, rate: float) -> tuple[list[Sample], Account
                 time.sleep(minutes * 60 / _SAMPLES)
             cameras.stop()
             swaps.stop()
-            deadline_s = time.monotonic() + 60
-            while ledger.count < len(line.published) and time.monotonic() < deadline_s:
-                time.sleep(0.1)
+            ledger.wait_for(len(line.published))
         finally:
             worker.end()
     return samples, ledger.account(), swaps.swaps
