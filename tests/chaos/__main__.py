@@ -8,6 +8,7 @@ alerts those of an undisturbed worker. Prints a table; the exit code says whethe
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import statistics
 import sys
@@ -27,10 +28,13 @@ from tests.services import ServiceError
 
 @dataclass(frozen=True)
 class Report:
-    """What befell the line, and what became of its frames."""
+    """What befell the line, and what became of its frames.
+
+    `recoveries_s` holds for each kind of fault how long it took each time; None where no frames were left to show it.
+    """
 
     account: Account
-    recoveries_s: dict[str, list[float]]
+    recoveries_s: dict[str, list[float | None]]
     swaps: int
     defects: tuple[str, ...]
     wall_s: float
@@ -47,7 +51,8 @@ class Report:
         """Markdown."""
         lines = ["| fault | times | seconds to recover, median | at most |", "|---|---:|---:|---:|"]
         for name, times in sorted(self.recoveries_s.items()):
-            lines.append(f"| {name} | {len(times)} | {statistics.median(times):.1f} | {max(times):.1f} |")
+            known = [seconds for seconds in times if seconds is not None] or [math.nan]
+            lines.append(f"| {name} | {len(times)} | {statistics.median(known):.1f} | {max(known):.1f} |")
         one = self.account
         frames = f"{one.frames} frames: {one.verdicts} verdicts ({one.alerts} alerts), {one.dead_letters} dead letters"
         lines += [
@@ -86,10 +91,9 @@ def chaos(
         cameras.stop()
         swaps.stop()
         finish(Worker(attacked.config("last")), len(attacked.published), ledger, record)
-    recoveries: dict[str, list[float]] = {}
+    recoveries: dict[str, list[float | None]] = {}
     for event in record.events:
-        recovered_s = ledger.recovery_s(event.at_s)
-        recoveries.setdefault(event.name, []).append(float("nan") if recovered_s is None else recovered_s)
+        recoveries.setdefault(event.name, []).append(ledger.recovery_s(event.at_s))
     return Report(ledger.account(), recoveries, swaps.swaps, tuple(record.defects), time.monotonic() - began_s)
 
 
