@@ -4,8 +4,9 @@
 
 Each run takes the whole way of a line: train, build, fit a bank, evaluate through the engine. It is written to
 `results.jsonl` as soon as it is done; runs that are there already, with the same settings, are not repeated. So several
-calls, each with the settings of its folders, fill one table, which `--table` only prints. Code that changed is not
-noticed: begin a new `--out` then.
+calls, each with the settings of its folders, fill one table, which `--table` only prints. A set is known by the names
+of its last two folders. Code that changed is not noticed: begin a new `--out` then. The runs behind docs/method.md are
+in benchmarks/results/accuracy.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from worker.probe import probe
 
 Row = dict[str, Any]
 
-KEY = ("folder", "matched", "variant", "seed", "settings")
+KEY = ("set", "matched", "variant", "seed", "settings")
 VARIANTS = {"trained": (), "untrained": ("train.epochs=0",)}
 
 
@@ -94,7 +95,7 @@ def measure(folder: Path, arguments: argparse.Namespace, results: Path) -> None:
     fingerprint = fingerprint_of(settings_of(folder, results.parent))
 
     def take(variant: str, seed: int | None, work: Callable[[], Row]) -> None:
-        key = dict(zip(KEY, (str(folder), matched, variant, seed, fingerprint), strict=True))
+        key = dict(zip(KEY, (name_of(folder), matched, variant, seed, fingerprint), strict=True))
         if tuple(key.values()) in known:
             return
         print(f"{name_of(folder)}: {variant}{'' if seed is None else f', seed {seed}'}", file=sys.stderr, flush=True)
@@ -212,7 +213,7 @@ def table(rows: Sequence[Row], chosen_on: Sequence[str]) -> str:
     """The rows as Markdown: one line for each set, settings and variant, the mean over its seeds."""
     sets: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        sets.setdefault((row["folder"], row["matched"], row["settings"]), []).append(row)
+        sets.setdefault((row["set"], row["matched"], row["settings"]), []).append(row)
     lines = [
         f"Settings were chosen on {', '.join(chosen_on)} (marked \\*): figures on these sets flatter them.",
         "Means over the seeds, the AUROC with its lowest and highest. † every picture's median brightness matched to",
@@ -222,8 +223,8 @@ def table(rows: Sequence[Row], chosen_on: Sequence[str]) -> str:
         f"|---|---|{'---:|' * (len(COLUMNS) - 2)}",
     ]
     notes = []
-    for (folder, matched, settings), found in sets.items():
-        name = name_of(Path(folder)) + ("\\*" if any(one in folder for one in chosen_on) else "") + "†" * matched
+    for (measured, matched, settings), found in sets.items():
+        name = measured + ("\\*" if any(one in measured for one in chosen_on) else "") + "†" * matched
         for variant in VARIANTS:
             runs = [row for row in found if row["variant"] == variant]
             if runs:

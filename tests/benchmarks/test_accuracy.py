@@ -30,7 +30,7 @@ SMALL = (
 def row(**changes: Any) -> dict[str, Any]:
     measured = dict.fromkeys(("average_precision", "recall_at_1", "overkill", "pixel_auroc", "aupro", "peak_in_mask"))
     return {
-        "folder": "/sets/mvtec/screw",
+        "set": "mvtec/screw",
         "matched": True,
         "settings": "a1",
         "variant": "trained",
@@ -78,7 +78,7 @@ def test_the_table_says_means_and_ranges() -> None:
 
 
 def test_other_settings_and_unmatched_copies_get_lines_of_their_own() -> None:
-    lines = lines_of([row(), row(settings="b2"), row(matched=False), row(folder="/sets/x/y")], chosen_on="tile")
+    lines = lines_of([row(), row(settings="b2"), row(matched=False), row(set="x/y")], chosen_on="tile")
     assert [line.split(" | ")[0] for line in lines if line.startswith("| ") and " trained " in line] == [
         "| mvtec/screw†",
         "| mvtec/screw†",
