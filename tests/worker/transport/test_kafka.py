@@ -215,6 +215,20 @@ def test_slow_workers_settle_without_detours(
     assert max(generations) <= len(workers)
 
 
+def test_the_group_gives_up_a_member_that_hangs(
+    kafka_bootstrap: str, create_topics: CreateTopics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It beats on, so its session never ends; by kafka-python's default the others would wait for five minutes."""
+    monkeypatch.setattr("worker.transport.kafka.consumer._AWAY_S", 3.0)
+    topics = create_topics(1)
+    settings = settings_for(kafka_bootstrap, topics, session_timeout_s=3)
+    with closing(KafkaTransport(settings)) as hanging:
+        librdkafka.produce(kafka_bootstrap, topics.frames, [b"good"])
+        assert poll(hanging)
+        with closing(KafkaTransport(settings)) as other:
+            assert [frame.position.offset for frame in poll(other)] == [0]
+
+
 def test_the_broker_refuses_a_member_that_was_expelled(kafka_bootstrap: str, create_topics: CreateTopics) -> None:
     topics = create_topics(1)
     settings = settings_for(kafka_bootstrap, topics)

@@ -27,6 +27,7 @@ from worker.transport.kafka.topics import need_topics
 log = logging.getLogger(__name__)
 
 _HEARTBEAT_S = 1.0  # also how soon a member learns of a rebalance
+_AWAY_S = 60.0  # a member that does not poll for so long is given up; a rebalance waits no longer for the dead, either
 _REBALANCE_S = 5.0  # how long a poll may stay with a rebalance,
 _STAY_S = 0.2  # in steps of so long
 _FETCH_BYTES = 16 * 2**20  # buffered ahead; a larger frame is fetched alone (KIP-74)
@@ -59,6 +60,7 @@ class GroupConsumer:
                 **common(settings),
                 group_id=settings.group,
                 session_timeout_ms=ms(settings.session_timeout_s),
+                max_poll_interval_ms=ms(max(_AWAY_S, settings.session_timeout_s)),
                 heartbeat_interval_ms=ms(min(_HEARTBEAT_S, settings.session_timeout_s / 3)),
                 # No state is kept per partition, so the assignor that rebalances in one round is the best.
                 partition_assignment_strategy=[RangePartitionAssignor],
