@@ -111,9 +111,10 @@ def plot(samples: Sequence[Sample], path: Path) -> None:
     figure, axes = pyplot.subplots(len(names), 1, sharex=True, figsize=(9, 9), layout="constrained")
     minutes = [sample.minutes for sample in samples]
     for axis, name, slope in zip(axes, names, slopes(samples), strict=True):
-        axis.plot(minutes, [getattr(sample, name) for sample in samples], linewidth=1)
+        values = [getattr(sample, name) for sample in samples]
+        axis.plot(minutes, values, linewidth=1)
         axis.set_title(f"{name.replace('_', ' ')}: {slope.per_hour:+.2f} ± {slope.error:.2f} an hour", loc="left")
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.15 * max(values) + 1)
         axis.axvspan(0, _WARM_UP * minutes[-1], alpha=0.1)
     axes[-1].set_xlabel("minutes (shaded: warm-up, not in the slopes)")
     figure.savefig(path, dpi=100)
