@@ -14,7 +14,7 @@ help:
 	@echo "make test            all tests, on a real Kafka and a real Redis"
 	@echo "make check           what CI checks: format, lint, types, secrets, known flaws of dependencies, tests"
 	@echo "make fuzz            coverage-guided fuzzing, 5 minutes for each target: ARGS='SECONDS [TARGET ...]'"
-	@echo "make chaos           100,000 frames while workers are killed and services fail (half an hour)"
+	@echo "make chaos           100,000 frames while workers are killed and services fail (about an hour)"
 	@echo "make soak            one worker for an hour, its memory, handles, threads and lag plotted"
 
 install: $(INSTALLED)
