@@ -71,11 +71,15 @@ def chaos(
     frames: int,
     rate: float,
     workers: int,
+    outages: int,
     gone_s: float,
     pause_s: float,
     seed: int,
 ) -> Report:
-    """Let `workers` supervisors play all `fates` while services fail, and account for at least `frames` frames."""
+    """Let `workers` supervisors play all `fates`, at first while services fail, and account for `frames` or more.
+
+    The `outages` are bounded, or on a slow machine the next would come before a worker recovers from the last.
+    """
     began_s = time.monotonic()
     with ExitStack() as stack:
         attacked = stack.enter_context(line(made, folder))
@@ -86,8 +90,12 @@ def chaos(
         supervisors = [Supervisor(f"worker-{n}", attacked, deck, record, seed) for n in range(workers)]
         for thread in (cameras, swaps, *supervisors):
             thread.start()
-        while not until(lambda: not any(supervisor.is_alive() for supervisor in supervisors), pause_s):
+        for _ in range(outages):
+            if until(lambda: not any(supervisor.is_alive() for supervisor in supervisors), pause_s):
+                break
             weather.strike()
+        for supervisor in supervisors:
+            supervisor.join()
         cameras.stop()
         swaps.stop()
         finish(Worker(attacked.config("last")), len(attacked.published), ledger, record)
@@ -115,6 +123,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=50, help="frames per second; default: %(default)s")
     parser.add_argument("--kills", type=int, default=200, help="kill -9, at all steps alike; default: %(default)s")
     parser.add_argument("--workers", type=int, default=3, help="at a time; default: %(default)s")
+    parser.add_argument(
+        "--outages", type=int, default=20, help="of services, all kinds alike, while workers die; default: %(default)s"
+    )
     parser.add_argument("--pause", type=float, default=120, metavar="S", help="between outages; default: %(default)s s")
     parser.add_argument(
         "--gone", type=float, default=60, metavar="S", help="outages of services; default: %(default)s s"
@@ -134,6 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 frames=parsed.frames,
                 rate=parsed.rate,
                 workers=parsed.workers,
+                outages=parsed.outages,
                 gone_s=parsed.gone,
                 pause_s=parsed.pause,
                 seed=parsed.seed,

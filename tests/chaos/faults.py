@@ -10,11 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import redis
 
 from tests.chaos import victim
 from tests.chaos.line import SESSION_S, Line, Worker
+from tests.services import Broker, RedisServer
 
 _JOIN_S = 60.0
 _STRIKE_S = 60.0
@@ -155,9 +157,9 @@ class Weather:
         self._faults = itertools.cycle(
             {
                 "Redis flushed": self._flush_redis,
-                "broker killed and started": self._restart_broker,
-                f"Redis gone for {gone_s:g} s, and empty": self._lose_redis,
-                f"broker gone for {gone_s:g} s": self._lose_broker,
+                "broker killed and started": partial(self._lose, line.broker, 0.0),
+                f"Redis gone for {gone_s:g} s, and empty": partial(self._lose, line.redis, gone_s),
+                f"broker gone for {gone_s:g} s": partial(self._lose, line.broker, gone_s),
                 f"broker silent for {gone_s:g} s": self._freeze_broker,
             }.items()
         )
@@ -172,19 +174,10 @@ class Weather:
         with redis.Redis.from_url(self._line.redis.url) as client:
             client.flushall()
 
-    def _lose_redis(self) -> None:
-        self._line.redis.kill()
-        time.sleep(self._gone_s)
-        self._line.redis.start()
-
-    def _restart_broker(self) -> None:
-        self._line.broker.kill()
-        self._line.broker.start()
-
-    def _lose_broker(self) -> None:
-        self._line.broker.kill()
-        time.sleep(self._gone_s)
-        self._line.broker.start()
+    def _lose(self, service: Broker | RedisServer, gone_s: float) -> None:
+        service.kill()
+        time.sleep(gone_s)
+        service.start()
 
     def _freeze_broker(self) -> None:
         self._line.broker.freeze()
