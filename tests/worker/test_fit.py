@@ -257,8 +257,8 @@ def test_the_promise_holds_for_detectors_chosen_by_a_part_of_the_held_out_pictur
         chosen, _ = choose_detectors(("mahalanobis", "position", "knn"), [clean], [spoiled])
         columns = [("mahalanobis", "position", "knn").index(one) for one in chosen]
         scale = fit_scale(clean[:, columns])
-        threshold = conformal_threshold(combine(held_out[:, columns], scale), overkill)
-        rejected[plant] = (combine(new[:, columns], scale) > threshold).mean()
+        threshold = conformal_threshold(combine(held_out[:, columns], scale, chosen), overkill)
+        rejected[plant] = (combine(new[:, columns], scale, chosen) > threshold).mean()
         combinations.add(chosen)
     assert len(combinations) >= 4  # the choice does follow the pictures
     error = 3 * rejected.std() / math.sqrt(plants)

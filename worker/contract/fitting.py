@@ -104,11 +104,11 @@ def choose_detectors(
     """
 
     def found(places: tuple[int, ...]) -> float:
-        columns = list(places)
+        columns, those = list(places), [detectors[k] for k in places]
         each = []
         for good, bad in zip(clean, spoiled, strict=True):
             scale = fit_scale(good[:, columns])
-            each.append(auroc(combine(good[:, columns], scale), combine(bad[:, columns], scale)))
+            each.append(auroc(*(combine(raw[:, columns], scale, those) for raw in (good, bad))))
         return float(np.mean(each))
 
     everyone = range(len(detectors))

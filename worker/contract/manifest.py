@@ -15,7 +15,7 @@ from worker.contract.errors import ConfigError, DataError, MismatchError
 from worker.contract.framing import UNITS, Framing
 from worker.contract.settings import Settings, parse_settings
 
-CONTRACT = 2
+CONTRACT = 3
 """Raised whenever pre-processing, views or scoring change in a way that makes old banks wrong."""
 
 MANIFEST = "manifest.json"

@@ -104,18 +104,25 @@ def evidence(values: Array, scale: Array) -> Array:
     return np.asarray(np.logaddexp(np.float32(0), standard) / _LOG_10, np.float32)
 
 
-def combine(raw: Array, scale: Array) -> Array:
-    """(..., K) distances, (..., K, 2) scales -> (...) scores: the mean evidence of the detectors.
+def combine(raw: Array, scale: Array, detectors: Sequence[Detector]) -> Array:
+    """(..., K) distances, (..., K, 2) scales -> (...) scores: the weighted mean evidence of the detectors.
 
-    Times K it is Fisher's combination of p-values (Fisher 1925, section 21.1), in units of log₁₀.
+    A weighted form of Fisher's combination of p-values (Fisher 1925, section 21.1; Good 1955), in units of log₁₀.
     """
-    return np.asarray(evidence(raw, scale).mean(axis=-1), np.float32)
+    return np.asarray(evidence(raw, scale) @ weights(detectors), np.float32)
+
+
+def weights(detectors: Sequence[Detector]) -> Array:
+    """(K,), summing to 1: the bank's detectors look at the same features and share one vote, `learned` has another."""
+    of_bank = [one != "learned" for one in detectors]
+    votes = np.where(of_bank, 1 / max(1, sum(of_bank)), 1)
+    return np.asarray(votes / votes.sum(), np.float32)
 
 
 def frame_scores(readings: Sequence[Reading], bank: Bank) -> Array:
     """B readings -> (B, C) scores."""
     raw = np.stack([reading.raw for reading in readings]) if readings else np.empty((0, *bank.scales.shape[:2]))
-    return combine(raw.astype(np.float32), bank.scales)
+    return combine(raw.astype(np.float32), bank.scales, bank.manifest.detectors)
 
 
 def heat_map(reading: Reading, bank: Bank, product: int, threshold: float) -> Array:
@@ -128,7 +135,8 @@ def heat_map(reading: Reading, bank: Bank, product: int, threshold: float) -> Ar
         cv2.resize(evidence(one[product], scale), (width, height), interpolation=cv2.INTER_LINEAR)
         for one, scale in zip(reading.maps, bank.scales[product], strict=True)
     ]
-    return np.asarray(np.mean(parts, axis=0) / np.maximum(threshold, _TINY), np.float32)
+    mean = np.average(parts, axis=0, weights=weights(bank.manifest.detectors))
+    return np.asarray(mean / np.maximum(threshold, _TINY), np.float32)
 
 
 def read_frames(embeddings: Array, layouts: Sequence[Layout], bank: Bank) -> list[Reading]:

@@ -31,6 +31,7 @@ from worker.contract.scoring import (
     read_frames,
     turn_ratio,
     turn_ratios,
+    weights,
 )
 from worker.contract.views import place_order, turn
 
@@ -332,16 +333,23 @@ def test_evidence_rises_evenly_beyond_what_was_ever_seen_and_never_overflows() -
     assert one_in_ten == pytest.approx(1, rel=1e-5)
 
 
-def test_detectors_are_combined_by_their_mean_evidence() -> None:
+def test_detectors_of_the_bank_share_one_vote_and_the_learned_one_has_another() -> None:
+    assert weights(("knn",)) == weights(("learned",)) == pytest.approx([1])
+    assert weights(("mahalanobis", "position", "knn")) == pytest.approx(np.full(3, 1 / 3))
+    assert weights(("knn", "learned")) == pytest.approx([0.5, 0.5])
+    assert weights(("mahalanobis", "learned", "position", "knn")) == pytest.approx([1 / 6, 1 / 2, 1 / 6, 1 / 6])
+
+
+def test_detectors_are_combined_by_their_weighted_evidence() -> None:
     rng = np.random.default_rng(0)
     raw = rng.gamma(3.0, size=(5, 2, 3)).astype(np.float32)
     scale = rng.uniform(0.5, 2, (2, 3, 2)).astype(np.float32)
-    found = combine(raw, scale)
+    found = combine(raw, scale, ("mahalanobis", "knn", "learned"))
     assert (found.shape, found.dtype) == ((5, 2), np.float32)
     for b in range(5):
         for c in range(2):
-            tails = [stats.logistic.sf(raw[b, c, k], *scale[c, k]) for k in range(3)]
-            assert found[b, c] == pytest.approx(-math.log10(math.prod(tails)) / 3, rel=1e-4)
+            first, second, learned = (stats.logistic.sf(raw[b, c, k], *scale[c, k]) for k in range(3))
+            assert found[b, c] == pytest.approx(-math.log10(first * second * learned**2) / 4, rel=1e-4)
 
 
 def test_a_bank_weighs_each_product_by_its_own_scale() -> None:
@@ -359,17 +367,17 @@ def test_a_bank_weighs_each_product_by_its_own_scale() -> None:
     )
 
 
-def test_a_heat_map_is_the_mean_evidence_at_each_place_in_thresholds() -> None:
+def test_a_heat_map_is_the_weighted_evidence_at_each_place_in_thresholds() -> None:
     rng = np.random.default_rng(5)
-    bank = bank_from([normal_of(one) for one in parts(rng, 40, products=2)], ("mahalanobis", "learned"))
-    coarse, fine = rng.normal(1, 1, (2, 3, 4)).astype(np.float32), rng.normal(1, 1, (2, 6, 8)).astype(np.float32)
-    reading = Reading(np.empty(0, np.float32), (coarse, fine), np.empty(0, np.float32))
+    bank = bank_from([normal_of(one) for one in parts(rng, 40, products=2)], ("mahalanobis", "knn", "learned"))
+    maps = tuple(rng.normal(1, 1, (2, *grid)).astype(np.float32) for grid in ((3, 4), (3, 4), (6, 8)))
+    reading = Reading(np.empty(0, np.float32), maps, np.empty(0, np.float32))
     heat = heat_map(reading, bank, 1, 2.5)
     assert (heat.shape, heat.dtype) == ((6, 8), np.float32)
-    low, high = (-stats.logistic.logsf(one[1], *bank.scales[1, k]) for k, one in enumerate((coarse, fine)))
+    first, second, learned = (-stats.logistic.logsf(one[1], *bank.scales[1, k]) for k, one in enumerate(maps))
     middles = [(np.arange(n) + 0.5) / 2 - 0.5 for n in heat.shape]
-    enlarged = ndimage.map_coordinates(low, np.meshgrid(*middles, indexing="ij"), order=1, mode="nearest")
-    np.testing.assert_allclose(heat, (enlarged + high) / math.log(10) / 2 / 2.5, rtol=1e-4)
+    enlarged = ndimage.map_coordinates(first + second, np.meshgrid(*middles, indexing="ij"), order=1, mode="nearest")
+    np.testing.assert_allclose(heat, (enlarged / 4 + learned / 2) / math.log(10) / 2.5, rtol=1e-4)
     assert np.isfinite(heat_map(reading, bank, 0, 0.0)).all()
 
 
