@@ -163,15 +163,18 @@ class Turns:
     products: torch.Tensor
 
     @classmethod
-    def of_pictures(cls, products: Indices, count: int, pasted: torch.Tensor | None = None) -> Turns:
-        """Label the turns of pictures of (B,) products, of which there are `count`.
+    def of_pictures(cls, products: Indices, distinct: Indices, pasted: torch.Tensor | None = None) -> Turns:
+        """Label the turns of pictures of (B,) products.
 
-        Where `pasted` (B · 4,) bool is given, turns with a defect pasted in are a product of their own, c + `count`.
+        `distinct` (C,) says how many turns of each product look different: 4, 1, or 2 where it looks the same after a
+        half turn. Turns that look alike share a label. Where `pasted` (B · 4,) bool is given, turns with a defect
+        pasted in are a product of their own, c + C.
         """
-        of_turns = torch.from_numpy(products).repeat_interleave(ROTATIONS)
+        of_turns, count = torch.from_numpy(products).repeat_interleave(ROTATIONS), len(distinct)
+        turns = torch.arange(len(of_turns)) % torch.from_numpy(distinct)[of_turns]
         if pasted is not None:
             of_turns, count = of_turns + count * pasted, 2 * count
-        labels = [label(product, n % ROTATIONS, count) for n, product in enumerate(of_turns.tolist())]
+        labels = [label(*one, count) for one in zip(of_turns.tolist(), turns.tolist(), strict=True)]
         return cls(torch.tensor(labels), of_turns)
 
 

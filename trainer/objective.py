@@ -19,16 +19,19 @@ from worker.contract.views import ROTATIONS
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures of one step: (B, 3, S, S) uint8 RGB on the encoder's device, and (B,) their products of `count`."""
+    """Pictures of one step: (B, 3, S, S) uint8 RGB on the encoder's device, and (B,) their products.
+
+    `distinct` (C,): how many quarter turns of each product look different.
+    """
 
     pictures: Tensor
     products: Indices
-    count: int
+    distinct: Indices
 
     @classmethod
-    def of(cls, frames: Frames, products: Indices, count: int, device: torch.device) -> Batch:
+    def of(cls, frames: Frames, products: Indices, distinct: Indices, device: torch.device) -> Batch:
         """From (B, S, S, 3) frames."""
-        return cls(torch.from_numpy(frames).to(device).permute(0, 3, 1, 2), products, count)
+        return cls(torch.from_numpy(frames).to(device).permute(0, 3, 1, 2), products, distinct)
 
 
 def frame_losses(
@@ -37,7 +40,7 @@ def frame_losses(
     """The masked contrastive loss, as published, on two views of whole frames."""
     views = normalise(augment(batch.pictures, settings.augment, generator).flatten(0, 1))
     stages = encoder.stages(views.contiguous(memory_format=torch.channels_last))
-    turns = Turns.of_pictures(batch.products, batch.count)
+    turns = Turns.of_pictures(batch.products, batch.distinct)
     ccm, spa = _contrast(encoder.project(stages), turns, settings.loss, generator)
     return {"loss": ccm + settings.loss.spa * spa, "ccm": ccm, "spa": spa}
 
@@ -55,7 +58,7 @@ def local_losses(
     dense = pasted_loss(encoder.local.logits(stages)[:, 0], targets, settings.loss.positive)
     losses = {"loss": settings.loss.dense * dense, "dense": dense}
     if settings.loss.contrast > 0:
-        turns = Turns.of_pictures(batch.products, batch.count, pasted)
+        turns = Turns.of_pictures(batch.products, batch.distinct, pasted)
         ccm, spa = _contrast(encoder.project(stages), turns, settings.loss, generator)
         contrast = settings.loss.contrast * (ccm + settings.loss.spa * spa)
         losses |= {"loss": losses["loss"] + contrast, "ccm": ccm, "spa": spa}

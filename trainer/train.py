@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
@@ -16,13 +17,14 @@ from torch.optim import SGD, AdamW, Optimizer
 from trainer.basis import fit_basis, settle
 from trainer.checkpoint import Learner, load_checkpoint, require_replaceable, save_checkpoint, save_model
 from trainer.config import VIEWS, TrainSettings
-from trainer.data import GoodParts, Pictures, Plan, find_good_parts, seeded
+from trainer.data import GoodParts, Indices, Pictures, Plan, find_good_parts, seeded
 from trainer.encoder import Encoder, load_backbone
 from trainer.monitor import Monitor, stop_signals
 from trainer.objective import Batch, frame_losses, local_losses
 from trainer.rotations import measure_rotations
 from trainer.worth import measure_worth
 from worker.contract.errors import ConfigError, QuarterturnError
+from worker.contract.views import ROTATIONS
 
 log = logging.getLogger(__name__)
 
@@ -82,13 +84,10 @@ def _worthier(encoder: Encoder, parts: GoodParts, settings: TrainSettings) -> tu
 
     Also returns what both are worth; the trained one is compared only if it was trained.
     """
-    untrained = _new_learner(settings.model_copy(update={"resume": False})).encoder  # with the `init` weights
-    paths, _ = parts.to_learn
-    with Pictures(paths[:: 1 + len(paths) // _BASIS_PICTURES], settings.data) as pictures:
-        settle(untrained, pictures.batches(_BASIS_BATCH))
-        fit_basis(untrained, pictures.batches(_BASIS_BATCH))
-        if settings.epochs == 0:
-            return untrained, {}
+    untrained = _untrained(parts, settings)
+    if settings.epochs == 0:
+        return untrained, {}
+    with _basis_pictures(parts, settings) as pictures:
         fit_basis(encoder, pictures.batches(_BASIS_BATCH))
     values = [measure_worth(one, parts, settings.data.framing, settings.data.region) for one in (encoder, untrained)]
     worth = {"worth.trained": round(values[0], 4), "worth.untrained": round(values[1], 4)}
@@ -98,6 +97,34 @@ def _worthier(encoder: Encoder, parts: GoodParts, settings: TrainSettings) -> tu
         "" if values[0] > values[1] else "; training did not help, so the untrained one is kept",
     )
     return (encoder if values[0] > values[1] else untrained), worth
+
+
+def _untrained(parts: GoodParts, settings: TrainSettings) -> Encoder:
+    """The local encoder as it was before the first step, with the `init` weights, ready to serve."""
+    encoder = _new_learner(settings.model_copy(update={"resume": False})).encoder
+    with _basis_pictures(parts, settings) as pictures:
+        settle(encoder, pictures.batches(_BASIS_BATCH))
+        fit_basis(encoder, pictures.batches(_BASIS_BATCH))
+    return encoder
+
+
+def _basis_pictures(parts: GoodParts, settings: TrainSettings) -> Pictures:
+    paths, _ = parts.to_learn
+    return Pictures(paths[:: 1 + len(paths) // _BASIS_PICTURES], settings.data)
+
+
+def _distinct_turns(parts: GoodParts, settings: TrainSettings) -> Indices:
+    """(C,) how many quarter turns of each product are classes of the contrastive loss.
+
+    As published, all four; with local embeddings those that an untrained encoder tells apart. To push turns apart that
+    look alike would teach an encoder to see what is not there.
+    """
+    if not settings.architecture.local or settings.loss.contrast == 0:
+        return np.full(len(parts.products), ROTATIONS)
+    rotations = measure_rotations(_untrained(parts, settings), parts, settings.data)
+    for product, report in rotations.items():
+        log.info("%s: %d of 4 quarter turns become classes of the contrastive loss", product, report.views)
+    return np.array([report.views for report in rotations.values()])
 
 
 def _learn(
@@ -111,6 +138,7 @@ def _learn(
 ) -> float | None:
     """Take the steps from number `first` on; returns the last loss shown, None if there was none."""
     paths, products = parts.to_learn
+    distinct = _distinct_turns(parts, settings)
     plan = Plan(len(paths), min(settings.batch, len(paths)), settings.epochs, settings.seed)
     steps = range(first, plan.steps)
     device = next(learner.encoder.parameters()).device
@@ -124,7 +152,7 @@ def _learn(
             rate = learning_rate(step, plan, settings)
             for group in learner.optimiser.param_groups:
                 group["lr"] = rate
-            batch = Batch.of(frames, products[indices], len(parts.products), device)
+            batch = Batch.of(frames, products[indices], distinct, device)
             losses = _step(learner, batch, settings, seeded(settings.seed, 1, step))
             monitor.step(step, losses, rate)
             stopped = stopping()

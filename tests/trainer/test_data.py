@@ -35,7 +35,7 @@ def settings(path: Path, **changes: Any) -> DataSettings:
 @pytest.mark.parametrize("products", [1, 2, 6, 37])
 def test_labels_tell_product_and_rotation_for_any_number_of_products(products: int) -> None:
     order = np.random.default_rng(0).permutation(products)
-    turns = Turns.of_pictures(order, products)
+    turns = Turns.of_pictures(order, np.full(products, 4))
     labels = turns.labels.tolist()
     assert sorted(labels) == list(range(4 * products))
     assert turns.products.tolist() == [int(c) for c in order for _ in range(4)]
@@ -51,7 +51,7 @@ def test_turns_with_a_defect_are_products_of_their_own(products: int) -> None:
     order = np.repeat(np.random.default_rng(0).permutation(products), 2)
     pasted = torch.tensor([n % 8 >= 4 for n in range(8 * products)])  # all turns of the second picture of each
     pasted[1], pasted[5] = True, False
-    turns = Turns.of_pictures(order, products, pasted)
+    turns = Turns.of_pictures(order, np.full(products, 4), pasted)
     wanted = []
     for n, spoiled in enumerate(pasted.tolist()):
         product = int(order[n // 4]) + (products if spoiled else 0)
@@ -60,6 +60,15 @@ def test_turns_with_a_defect_are_products_of_their_own(products: int) -> None:
     labels = turns.labels.tolist()
     assert [(product_of(one, 2 * products), rotation_of(one, 2 * products)) for one in labels] == wanted
     assert len(set(labels)) == 8 * products
+
+
+def test_turns_that_look_alike_share_a_label() -> None:
+    pasted = torch.tensor([False] * 12 + [True] * 12)
+    turns = Turns.of_pictures(np.array([0, 1, 2] * 2), np.array([4, 1, 2]), pasted)
+    rotations = [rotation_of(one, 6) for one in turns.labels.tolist()]
+    assert rotations == [0, 1, 2, 3, 0, 0, 0, 0, 0, 1, 0, 1] * 2
+    assert [product_of(one, 6) for one in turns.labels.tolist()] == turns.products.tolist()
+    assert turns.products.tolist() == [product for product in range(6) for _ in range(4)]
 
 
 def test_good_parts_are_split_by_product(parts_folder: Path) -> None:

@@ -24,7 +24,7 @@ def batch_of(products: list[int], count: int, side: int = 64) -> Batch:
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 200, (len(products), side // 8, side // 8, 3)).repeat(8, axis=1).repeat(8, axis=2)
     frames = (coarse + rng.integers(0, 56, coarse.shape)).astype(np.uint8)
-    return Batch.of(frames, np.array(products), count, torch.device("cpu"))
+    return Batch.of(frames, np.array(products), np.full(count, 4), torch.device("cpu"))
 
 
 def encoder_of(settings: TrainSettings) -> Encoder:
