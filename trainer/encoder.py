@@ -54,7 +54,7 @@ class Architecture(Settings):
     def _fits_local(self) -> Architecture:
         if self.local and self.stem != "imagenet":
             raise ValueError("local embeddings need stem 'imagenet'")
-        largest = 2 + 6 * self.width
+        largest = 2 + 7 * self.width
         if self.local and not 2 < self.dimensions <= largest:
             raise ValueError(f"local embeddings of width {self.width} have 3 to {largest} dimensions")
         return self
@@ -68,7 +68,7 @@ class Encoder(nn.Module):
     """(N, 3, S, S) float, normalised -> (N, P, D) embeddings, not yet of unit length.
 
     With `local`, an embedding is (ℓ/4, 1, f) brought to unit length: ℓ the logit that something was pasted there, f the
-    features of the second and third stage along their principal axes (`local.basis`). The 1 keeps f's length.
+    features of all three stages along their principal axes (`local.basis`). The 1 keeps f's length.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -98,6 +98,9 @@ class Encoder(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        if architecture.local:
+            for parameter in self.local.logit.parameters():
+                nn.init.zeros_(parameter)  # what has learned nothing says nothing
 
     def forward(self, pictures: Tensor) -> Tensor:
         """(N, 3, S, S) -> (N, P, D)."""
@@ -131,28 +134,31 @@ class Local(nn.Module):
         self.squeeze = nn.Conv2d(7 * width, _SQUEEZED, 1, bias=False)
         self.norm = nn.BatchNorm2d(_SQUEEZED)
         self.logit = nn.Conv2d(_SQUEEZED, 1, 1)
-        self.basis = nn.Conv2d(6 * width, dimensions - 2, 1)
+        self.basis = nn.Conv2d(7 * width, dimensions - 2, 1)
         self.basis.requires_grad_(False)
 
     def forward(self, stages: tuple[Tensor, ...]) -> Tensor:
         """The features of each stage -> (N, G · G, D) float32, row by row; not of unit length."""
-        logits = self.logits(stages).float() / _LOGIT_SCALE
-        features = self.basis(self.features(stages)).float()
+        features = self.features(stages)
+        logits = self._logits(features).float() / _LOGIT_SCALE
+        along_axes = self.basis(features).float()
         ones = 0 * logits + 1  # ones_like would make the exported graph ask for the shape of its uint8 frames
-        return torch.cat([logits, ones, features], dim=1).flatten(2).transpose(1, 2)
+        return torch.cat([logits, ones, along_axes], dim=1).flatten(2).transpose(1, 2)
 
     def logits(self, stages: tuple[Tensor, ...]) -> Tensor:
         """The features of each stage -> (N, 1, G, G): how much each position looks pasted."""
-        first = F.avg_pool2d(stages[0], 2)
-        squeezed = self.squeeze(torch.cat([first, self.features(stages)], dim=1))
-        logits: Tensor = self.logit(F.relu(self.norm(squeezed), inplace=True))
-        return logits
+        return self._logits(self.features(stages))
 
     def features(self, stages: tuple[Tensor, ...]) -> Tensor:
-        """The second and third stage on one grid: (N, 6 · width, G, G)."""
-        second, third = stages[1], stages[2]
+        """The features of each stage -> (N, 7 · width, G, G): all on the grid of the second."""
+        first, second, third = stages
+        smaller = F.avg_pool2d(first, 2)
         larger = F.interpolate(third, scale_factor=2, mode="bilinear", align_corners=False)
-        return torch.cat([second, larger], dim=1)
+        return torch.cat([smaller, second, larger], dim=1)
+
+    def _logits(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.logit(F.relu(self.norm(self.squeeze(features)), inplace=True))
+        return logits
 
 
 class BasicBlock(nn.Module):

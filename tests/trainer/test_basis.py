@@ -10,7 +10,7 @@ from trainer.basis import fit_basis, settle
 from trainer.encoder import Architecture, Encoder
 
 LOCAL = Architecture(network="resnet10", width=8, hidden=8, dimensions=12, local=True, padding="reflect")
-CHANNELS = 48
+CHANNELS = 56
 
 
 def encoder(**changes: object) -> Encoder:
@@ -34,7 +34,7 @@ def prepared(frames: npt.NDArray[np.uint8]) -> Tensor:
 
 
 def features_of(net: Encoder, frames: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float64]:
-    """(n, 48): the features of every position, gathered one at a time."""
+    """(n, 56): the features of every position, gathered one at a time."""
     rows = []
     with torch.inference_mode():
         for batch in frames:
@@ -126,7 +126,7 @@ def test_any_number_of_dimensions_is_fitted_even_with_a_dead_channel(dimensions:
     for parameter in (last.bn2.weight, last.bn2.bias, last.downsample[1].weight, last.downsample[1].bias):
         parameter.data[3] = 0
     fit_basis(net, frames)
-    assert not features_of(net, frames)[:, 3].any()
+    assert not features_of(net, frames)[:, 8 + 3].any()  # behind the 8 channels of the first stage
     assert net.local.basis.weight.shape == (dimensions - 2, CHANNELS, 1, 1)
     assert net.local.basis.weight.isfinite().all()
     assert net(prepared(frames[0])).isfinite().all()

@@ -70,7 +70,7 @@ def test_a_wrong_setting_is_one_sentence(override: str, sentence: str) -> None:
         (["data.side=32"], "data.side = 32: local embeddings need 64 or a multiple of 128"),
         (["data.side=64", "crops.side=72"], "crops.side = 72 is larger than data.side = 64; lower it"),
         (["architecture.stem=cifar"], "architecture: local embeddings need stem 'imagenet'"),
-        (["architecture.dimensions=51"], "architecture: local embeddings of width 8 have 3 to 50 dimensions"),
+        (["architecture.dimensions=59"], "architecture: local embeddings of width 8 have 3 to 58 dimensions"),
         (["data.tiles=2"], "data: tiles = 2 has no effect with fit 'stretch'; set fit to 'tiles'"),
     ],
 )

@@ -32,7 +32,7 @@ def used(architecture: Architecture) -> Encoder:
     for name, tensor in encoder.state_dict().items():
         if name.endswith("running_var"):
             tensor.uniform_(0.5, 2)
-        elif name.endswith(("running_mean", "bn1.bias", "bn2.bias", "norm.bias")):
+        elif name.endswith(("running_mean", "bn1.bias", "bn2.bias", "norm.bias", "logit.weight", "logit.bias")):
             tensor.normal_(0, 0.3)
     return encoder.eval()
 
@@ -161,16 +161,25 @@ def test_a_local_embedding_is_the_logit_beside_features_with_their_length() -> N
             np.testing.assert_allclose(found[n, place, 2:] * scale, vector, atol=1e-5)
 
 
-def test_local_features_are_two_stages_on_the_finer_grid() -> None:
+def test_local_features_are_all_stages_on_the_grid_of_the_second() -> None:
     rng = np.random.default_rng(0)
-    stages = [rng.normal(size=(2, channels, side, side)).astype(np.float32) for channels, side in ((8, 16), (16, 8))]
-    third = rng.normal(size=(2, 32, 4, 4)).astype(np.float32)
-    found = Encoder(LOCAL).local.features(tuple(torch.from_numpy(stage) for stage in (*stages, third))).numpy()
-    np.testing.assert_array_equal(found[:, :16], stages[1])
+    shapes = ((8, 16), (16, 8), (32, 4))
+    stages = [rng.normal(size=(2, channels, side, side)).astype(np.float32) for channels, side in shapes]
+    found = Encoder(LOCAL).local.features(tuple(torch.from_numpy(stage) for stage in stages)).numpy()
+    smaller = sum(stages[0][:, :, row::2, column::2] for row in (0, 1) for column in (0, 1)) / 4
+    np.testing.assert_allclose(found[:, :8], smaller, atol=1e-6)
+    np.testing.assert_array_equal(found[:, 8:24], stages[1])
     for n in range(2):
         for channel in range(32):
-            larger = cv2.resize(third[n, channel], (8, 8), interpolation=cv2.INTER_LINEAR)
-            np.testing.assert_allclose(found[n, 16 + channel], larger, atol=1e-6)
+            larger = cv2.resize(stages[2][n, channel], (8, 8), interpolation=cv2.INTER_LINEAR)
+            np.testing.assert_allclose(found[n, 24 + channel], larger, atol=1e-6)
+
+
+def test_an_encoder_that_has_learned_nothing_says_nothing() -> None:
+    encoder = Encoder(LOCAL)
+    found = embed_views(encoder, random_frames(3), 4)
+    assert (learned_logits(found) == 0).all()
+    assert found[..., 2:].std() > 0.01
 
 
 def test_only_the_basis_of_a_local_encoder_is_not_learned() -> None:
@@ -283,7 +292,7 @@ def test_embed_views_of_whole_frames(views: int) -> None:
     ("document", "sentence"),
     [
         ({"local": True, "stem": "cifar"}, "local embeddings need stem 'imagenet'"),
-        ({"local": True, "width": 8, "dimensions": 51}, "local embeddings of width 8 have 3 to 50 dimensions"),
+        ({"local": True, "width": 8, "dimensions": 59}, "local embeddings of width 8 have 3 to 58 dimensions"),
         ({"padding": "mirror"}, "padding = 'mirror': input should be 'zeros' or 'reflect'"),
         ({"network": "resnet50"}, "network = 'resnet50': input should be 'resnet10', 'resnet18' or 'resnet34'"),
     ],
