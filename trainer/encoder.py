@@ -98,9 +98,6 @@ class Encoder(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        if architecture.local:
-            for parameter in self.local.logit.parameters():
-                nn.init.zeros_(parameter)  # what has learned nothing says nothing
 
     def forward(self, pictures: Tensor) -> Tensor:
         """(N, 3, S, S) -> (N, P, D)."""

@@ -87,6 +87,8 @@ def _worthier(encoder: Encoder, parts: GoodParts, settings: TrainSettings) -> tu
     untrained = _untrained(parts, settings)
     if settings.epochs == 0:
         return untrained, {}
+    if settings.loss.dense == 0:
+        _silence(encoder)
     with _basis_pictures(parts, settings) as pictures:
         fit_basis(encoder, pictures.batches(_BASIS_BATCH))
     values = [measure_worth(one, parts, settings.data.framing, settings.data.region) for one in (encoder, untrained)]
@@ -102,10 +104,17 @@ def _worthier(encoder: Encoder, parts: GoodParts, settings: TrainSettings) -> tu
 def _untrained(parts: GoodParts, settings: TrainSettings) -> Encoder:
     """The local encoder as it was before the first step, with the `init` weights, ready to serve."""
     encoder = _new_learner(settings.model_copy(update={"resume": False})).encoder
+    _silence(encoder)
     with _basis_pictures(parts, settings) as pictures:
         settle(encoder, pictures.batches(_BASIS_BATCH))
         fit_basis(encoder, pictures.batches(_BASIS_BATCH))
     return encoder
+
+
+def _silence(encoder: Encoder) -> None:
+    """Let a logit that has learned nothing say nothing: drawn at random it would vote."""
+    for parameter in encoder.local.logit.parameters():
+        nn.init.zeros_(parameter)
 
 
 def _basis_pictures(parts: GoodParts, settings: TrainSettings) -> Pictures:

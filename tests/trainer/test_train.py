@@ -313,8 +313,9 @@ def test_no_epochs_save_the_untrained_local_encoder_ready_to_serve(
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         expected = dict(Encoder(settings.architecture).named_parameters())
-    learned = {name: value for name, value in encoder.named_parameters() if "basis" not in name}
-    assert all(torch.equal(value, expected[name]) for name, value in learned.items())
+    drawn = {name: value for name, value in encoder.named_parameters() if "basis" not in name and "logit" not in name}
+    assert all(torch.equal(value, expected[name]) for name, value in drawn.items())
+    assert not any(parameter.any() for parameter in encoder.local.logit.parameters()), "it has learned nothing to say"
     assert not torch.equal(encoder.local.basis.weight, expected["local.basis.weight"])
     assert not torch.equal(encoder.bn1.running_mean, torch.zeros(8))
     assert not any(key.startswith("worth") for key in manifest.training)

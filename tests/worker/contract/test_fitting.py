@@ -172,7 +172,7 @@ def test_a_useless_detector_is_not_taken() -> None:
     assert chosen == ("position",)
     assert table["position"] > 0.9
     assert table["mahalanobis"] == pytest.approx(0.5, abs=0.06)
-    assert max(value for name, value in table.items() if "+" in name) < table["position"] - 0.03
+    assert max(value for name, value in table.items() if "+" in name) < table["position"]
 
 
 def test_two_detectors_that_see_different_defects_are_both_taken() -> None:
@@ -204,11 +204,11 @@ def test_of_several_equally_large_combinations_the_best_is_taken() -> None:
     """Two weak detectors err together: the strong one bears either, but not both."""
     rng = np.random.default_rng(7)
     noise = rng.normal(size=(2, 2000, 2))[:, :, [0, 1, 1]]
-    clean, spoiled = (noise + np.array([[CLEAN], [(3, 0.3, 0.9)]]) + 10).astype(np.float32)
+    clean, spoiled = (noise + np.array([[CLEAN], [(2.5, 0.3, 0.7)]]) + 10).astype(np.float32)
     chosen, table = choose_detectors(THREE, [clean], [spoiled])
     best = max(table.values())
-    assert best - 0.03 <= table["mahalanobis+position"] < table["mahalanobis+knn"]
-    assert table["mahalanobis+position+knn"] < best - 0.03
+    assert best - 0.05 <= table["mahalanobis+position"] < table["mahalanobis+knn"]
+    assert table["mahalanobis+position+knn"] < best - 0.05
     assert chosen == ("mahalanobis", "knn")
 
 
@@ -220,7 +220,7 @@ def test_the_most_detectors_that_find_nearly_as_many_are_taken_and_of_those_the_
     chosen, table = choose_detectors(THREE, [drawn(rng, [CLEAN], 200)], [drawn(rng, shifts, 60)])
     useful = [name for name, value in table.items() if all(table[one] >= 0.52 for one in name.split("+"))]
     useful = useful or list(table)
-    nearly = [name for name in useful if table[name] >= max(table[one] for one in useful) - 0.03]
+    nearly = [name for name in useful if table[name] >= max(table[one] for one in useful) - 0.05]
     most = max(name.count("+") for name in nearly)
     best = max((name for name in nearly if name.count("+") == most), key=lambda name: table[name])
     assert "+".join(chosen) == best
