@@ -92,7 +92,7 @@ def choose_detectors(
     Real defects are of more kinds than pasted ones, so of all combinations that find nearly as many as the best one
     (an AUROC of 0.05 less at most), the one with most detectors is taken, and of several such the best. A detector
     that does no better than chance alone (an AUROC below 0.52) is left out, unless all are. `learned` was trained on
-    pasted defects, so they overrate it: it never judges alone.
+    pasted defects, so they say little about how well it finds real ones: it never judges alone.
 
     Args:
         detectors: the K to choose from.
@@ -104,11 +104,11 @@ def choose_detectors(
     """
 
     def found(places: tuple[int, ...]) -> float:
-        columns, those = list(places), [detectors[k] for k in places]
+        columns, names = list(places), [detectors[k] for k in places]
         each = []
         for good, bad in zip(clean, spoiled, strict=True):
             scale = fit_scale(good[:, columns])
-            each.append(auroc(*(combine(raw[:, columns], scale, those) for raw in (good, bad))))
+            each.append(auroc(*(combine(raw[:, columns], scale, names) for raw in (good, bad))))
         return float(np.mean(each))
 
     everyone = range(len(detectors))
