@@ -74,6 +74,7 @@ class PasteSettings(Settings):
 
     share: Share = Field(default=0.9, description="of the crops that get any")
     rounds: int = Field(default=3, gt=0, description="pastes in each of them")
+    decoys: int = Field(default=2, ge=0, description="edits that nobody sees in every crop, which count as good")
     size: tuple[float, float] = Field(default=(3.0, 32.0), description="smallest and largest, in pixels of the frame")
     focus: Share = Field(default=0.95, description="how often a place is drawn by what is to be seen there, not evenly")
 

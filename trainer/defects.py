@@ -44,6 +44,10 @@ class Dice:
         mode = "bilinear" if cells > side // 6 else "bicubic"
         return 1.4 * F.interpolate(knots, size=(side, side), mode=mode, align_corners=True)
 
+    def white_noise(self, side: int) -> Tensor:
+        """(N, 1, side, side) independent standard normal numbers."""
+        return torch.randn(self._count, 1, side, side, generator=self._generator).to(self._device)
+
     def group_whole(self, low: int, high: int) -> int:
         """One number for the whole group, evenly from low to high - 1."""
         return int(torch.randint(low, high, (1,), generator=self._generator))
@@ -82,6 +86,12 @@ def add_defects(
     if fill == WARP:
         return _warp(dice, crops, mask)
     return torch.lerp(crops, FILLS[fill](dice, crops, donors), mask * dice.even(0.5, 1))
+
+
+def first_of_equal(crops: Tensor) -> Tensor:
+    """(N, C, S, S) -> (N, 1, S, S) if all crops are grey, which is a part of the work; else the crops themselves."""
+    first, *others = crops.unbind(dim=1)
+    return crops[:, :1] if all(torch.equal(first, other) for other in others) else crops
 
 
 def smooth(pictures: Tensor, sigma: float) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainer.config import PasteSettings
-from trainer.defects import WARP, Dice, Size, add_defects, pool
+from trainer.defects import WARP, Dice, Size, add_defects, first_of_equal, pool
 
 _KINDS = {  # a shape and a fill, and how often they come
     ("rectangle", "cut"): 1.0,
@@ -38,6 +38,7 @@ _WINDOW_SHARE = 0.75  # of the groups
 _WINDOW_LARGEST = 0.4 * _WINDOW  # px, for a defect that shall fit
 _RIM = 4  # px over which a defect fades out towards the window's edge
 
+_TEXTURE_WIDTH = 9  # half-resolution pixels; what is coarser is the picture's structure, not its texture
 _TEXTURE_GAIN = 1.5  # a change counts as visible against the mean local contrast times this
 _SEEN = 0.35  # of that, the change of a visible defect
 _UNSEEN = 0.1  # and what is no change
@@ -59,8 +60,7 @@ def paste(crops: Tensor, settings: PasteSettings, generator: torch.Generator) ->
         overlap. A grey crop stays grey unless something is copied into it from a colour one.
     """
     count, channels = crops.shape[:2]
-    if all(torch.equal(crops[:, 0], channel) for channel in crops.unbind(dim=1)[1:]):
-        crops = crops[:, :1]  # all grey: a third of the work
+    crops = first_of_equal(crops)
     spoiled = crops.clone()
     for _ in range(settings.rounds if count else 0):
         step = int(torch.randint(1, max(count, 2), (1,), generator=generator))
@@ -88,7 +88,7 @@ def visible(before: Tensor, after: Tensor, cell: int) -> Tensor:
     """
     change = pool((after - before).abs().mean(dim=1, keepdim=True), 2)
     grey = pool(before.mean(dim=1, keepdim=True), 2)
-    texture = _TEXTURE_GAIN * _mean_around(pool((grey - _mean_around(grey, 3)).abs(), 4), 3)
+    texture = _TEXTURE_GAIN * _mean_around(pool((grey - _mean_around(grey, _TEXTURE_WIDTH)).abs(), 4), 3)
     texture = F.interpolate(texture, size=change.shape[-2:], mode="bilinear", align_corners=False)
     contrast = F.max_pool2d(change / (texture + _LEAST_CHANGE / _SEEN), cell // 2)[:, 0]
     ignored = torch.full_like(contrast, -1)

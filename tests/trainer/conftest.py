@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def make_settings(parts_folder: Path, tmp_path: Path) -> MakeSettings:
             section = document
             for parent in parents:
                 section = section.setdefault(parent, {})
-            section[leaf] = value
+            section[leaf] = deepcopy(value)  # so that no test changes what another begins with
         return TrainSettings.model_validate(document)
 
     return make

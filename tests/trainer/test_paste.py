@@ -196,15 +196,15 @@ def test_a_strong_change_is_visible_in_its_cell_alone(cell: int) -> None:
         (0.0, 0.06, 1),  # visible from 0.05 on where there is no texture
         (0.0, 0.04, -1),
         (0.0, 0.01, 0),
-        (1.0, 0.56, 1),  # from 0.35 · (1.5 · 8/9 + 0.05/0.35) = 0.517 on
-        (1.0, 0.48, -1),
-        (1.0, 0.16, -1),  # from 0.148 on
-        (1.0, 0.13, 0),
+        (1.0, 0.60, 1),  # from 0.35 · (1.5 · 80/81 + 0.05/0.35) = 0.568 on
+        (1.0, 0.53, -1),
+        (1.0, 0.18, -1),  # from 0.162 on
+        (1.0, 0.14, 0),
         (1.0, 0.06, 0),
     ],
 )
 def test_the_local_texture_decides_what_is_visible(contrast: float, change: float, expected: int) -> None:
-    """A chequerboard of 2 px fields: at half resolution each differs from the mean around by 8/9 of its level."""
+    """A chequerboard of 2 px fields: at half resolution each differs from the mean around by 80/81 of its level."""
     fields = torch.arange(64) // 2
     board = contrast * (1 - 2.0 * ((fields[:, None] + fields) % 2))
     before = board.expand(1, 3, 64, 64).clone()
