@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainer.config import PasteSettings
-from trainer.defects import WARP, Dice, Size, add_defects, first_of_equal, pool
+from trainer.defects import WARP, Dice, add_defects, first_of_equal, pool, smooth
 
 _KINDS = {  # a shape and a fill, and how often they come
     ("rectangle", "cut"): 1.0,
@@ -30,12 +30,15 @@ _KINDS = {  # a shape and a fill, and how often they come
     ("blob", WARP): 1.0,
 }
 
+_COPYING = ("cut", "blend", WARP)  # fills of what is there anyway: of a surface without structure they look like it
+
 _GROUPS = 8  # of crops that get the same kind of defect in a round: enough variety in a batch, and few enough calls
 _CELLS = 16  # a side, in which places are drawn
 _WINDOW = 64  # px; most defects are small and computed in a window only, at a quarter of a 128 px crop's cost
 _WINDOWED_FROM = 4 * _WINDOW // 3  # px of a crop's side; in a smaller one a window saves little
 _WINDOW_SHARE = 0.75  # of the groups
 _WINDOW_LARGEST = 0.4 * _WINDOW  # px, for a defect that shall fit
+_LEAST_SOFTNESS = 0.3  # px; less is none
 _RIM = 4  # px over which a defect fades out towards the window's edge
 
 _TEXTURE_WIDTH = 9  # half-resolution pixels; what is coarser is the picture's structure, not its texture
@@ -68,7 +71,9 @@ def paste(crops: Tensor, settings: PasteSettings, generator: torch.Generator) ->
         centres = _draw_centres(spoiled, settings.focus, generator)
         groups = zip(spoiled.chunk(_GROUPS), donors.chunk(_GROUPS), centres.chunk(_GROUPS), strict=True)
         for some, their_donors, their_centres in groups:
-            _spoil(some, their_donors, their_centres, settings.size, generator)
+            _spoil(some, their_donors, their_centres, settings, generator)
+    if settings.softness and count:
+        spoiled = _soften(crops, spoiled, settings.softness, generator)
     return spoiled.expand(-1, channels, -1, -1).contiguous()
 
 
@@ -122,11 +127,11 @@ def _draw_centres(crops: Tensor, focus: float, generator: torch.Generator) -> Te
     return (corners + torch.rand(count, 2, generator=generator)) * side / _CELLS
 
 
-def _spoil(crops: Tensor, donors: Tensor, centres: Tensor, size: Size, generator: torch.Generator) -> None:
+def _spoil(crops: Tensor, donors: Tensor, centres: Tensor, settings: PasteSettings, generator: torch.Generator) -> None:
     """Add one defect to each crop of a group, in place: of one kind, mostly small and then within a window."""
     side = crops.shape[-1]
-    shape, fill = _draw_kind(generator)
-    smallest, largest = size
+    shape, fill = _draw_kind(settings.copies, generator)
+    smallest, largest = settings.size
     extent = side
     fits = side >= _WINDOWED_FROM and smallest <= _WINDOW_LARGEST
     if fits and float(torch.rand(1, generator=generator)) < _WINDOW_SHARE:
@@ -145,9 +150,19 @@ def _spoil(crops: Tensor, donors: Tensor, centres: Tensor, size: Size, generator
         view.copy_(picture)
 
 
-def _draw_kind(generator: torch.Generator) -> tuple[str, str]:
-    number = torch.multinomial(torch.tensor(list(_KINDS.values())), 1, generator=generator)
-    return list(_KINDS)[int(number)]
+def _draw_kind(copies: bool, generator: torch.Generator) -> tuple[str, str]:
+    kinds = {kind: often for kind, often in _KINDS.items() if copies or kind[1] not in _COPYING}
+    number = torch.multinomial(torch.tensor(list(kinds.values())), 1, generator=generator)
+    return list(kinds)[int(number)]
+
+
+def _soften(crops: Tensor, spoiled: Tensor, most: float, generator: torch.Generator) -> Tensor:
+    """Blur what was pasted, in each group of crops by a standard deviation of up to `most` pixels."""
+    softened = []
+    for before, after in zip(crops.chunk(_GROUPS), spoiled.chunk(_GROUPS), strict=True):
+        sigma = most * float(torch.rand(1, generator=generator))
+        softened.append(before + smooth(after - before, sigma) if sigma > _LEAST_SOFTNESS else after)
+    return torch.cat(softened)
 
 
 def _windows(crops: Tensor, corners: Tensor, extent: int) -> list[Tensor]:

@@ -6,8 +6,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+import trainer.paste
 from trainer.config import PasteSettings
 from trainer.defects import FILLS, SHAPES, WARP, Dice, add_defects, pool, smooth
 from trainer.paste import activity, paste, visible
@@ -227,3 +229,29 @@ def test_activity_is_highest_on_the_textured_patch() -> None:
     assert found[0, :, :3].max() < 1e-5
     assert found[1].max() < 1e-5
     torch.testing.assert_close(activity(2 * frames, 8), 2 * found)
+
+
+@pytest.mark.parametrize("copies", [False, True])
+def test_copies_are_among_the_pastes_or_not(copies: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    fills: set[str] = set()
+
+    def note(before: Tensor, *_: object, fill: str, **__: object) -> Tensor:
+        fills.add(fill)
+        return before.clone()
+
+    monkeypatch.setattr(trainer.paste, "add_defects", note)
+    settings = PasteSettings(copies=copies, rounds=40)
+    paste(textured(8), settings, seeded())
+    assert fills == {*FILLS, WARP} - (set() if copies else {*COPYING, WARP})
+
+
+def test_softness_blurs_what_was_pasted_and_nothing_else() -> None:
+    crops = textured(64)
+    sharp, soft = (paste(crops, PasteSettings(softness=softness), seeded()) - crops for softness in (0.0, 4.0))
+
+    def finest(change: Tensor) -> float:
+        return (change.diff(n=2, dim=-1).square().mean() / change.square().mean()).item()
+
+    assert finest(soft) < 0.5 * finest(sharp)
+    far = F.max_pool2d(sharp.abs().amax(dim=1, keepdim=True), 41, 1, 20) == 0
+    assert not soft[far.expand_as(soft)].abs().max() > 1e-5
