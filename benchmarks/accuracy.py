@@ -210,7 +210,10 @@ def read_rows(results: Path) -> list[Row]:
 
 
 def table(rows: Sequence[Row], chosen_on: Sequence[str]) -> str:
-    """The rows as Markdown: one line for each set, settings and variant, the mean over its seeds."""
+    """The rows as Markdown: one line for each set, settings and variant, the mean over its seeds.
+
+    Lines name their settings where a set has several.
+    """
     sets: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         sets.setdefault((row["set"], row["matched"], row["settings"]), []).append(row)
@@ -223,13 +226,16 @@ def table(rows: Sequence[Row], chosen_on: Sequence[str]) -> str:
         f"|---|---|{'---:|' * (len(COLUMNS) - 2)}",
     ]
     notes = []
+    groups = Counter((measured, matched) for measured, matched, _ in sets)
     for (measured, matched, settings), found in sets.items():
         name = measured + ("\\*" if any(one in measured for one in chosen_on) else "") + "†" * matched
+        title = f"{name}, settings {settings}"
         for variant in VARIANTS:
             runs = [row for row in found if row["variant"] == variant]
             if runs:
-                lines.append(f"| {' | '.join([name, variant, *cells(runs)])} |")
-        notes.append(note(f"{name}, settings {settings}", found))
+                shown = title if groups[measured, matched] > 1 else name
+                lines.append(f"| {' | '.join([shown, variant, *cells(runs)])} |")
+        notes.append(note(title, found))
     return "\n".join([*lines, "", *notes]) + "\n"
 
 

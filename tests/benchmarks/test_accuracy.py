@@ -80,8 +80,8 @@ def test_the_table_says_means_and_ranges() -> None:
 def test_other_settings_and_unmatched_copies_get_lines_of_their_own() -> None:
     lines = lines_of([row(), row(settings="b2"), row(matched=False), row(set="x/y")], chosen_on="tile")
     assert [line.split(" | ")[0] for line in lines if line.startswith("| ") and " trained " in line] == [
-        "| mvtec/screw†",
-        "| mvtec/screw†",
+        "| mvtec/screw†, settings a1",
+        "| mvtec/screw†, settings b2",
         "| mvtec/screw",
         "| x/y†",
     ]
@@ -176,7 +176,7 @@ def test_runs_are_written_once(
     accuracy.main(["--table", "--out", str(tmp_path / "out")])
     printed = capsys.readouterr().out
     assert printed == (tmp_path / "out" / "table.md").read_text()
-    assert printed.count("| plant/ring† |") == 4
+    assert printed.count("| plant/ring†, settings ") == 4
     assert printed.count("; probe: ") == 2
 
 
