@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from trainer.defects import SHAPES, Dice, first_of_equal, smooth
+from trainer.defects import SHAPES, Dice, drop_equal_channels, smooth
 
 _GROUPS = 8  # of crops that get the same kind of decoy in a round
 _SIZE = (8.0, 64.0)  # px
@@ -33,7 +33,7 @@ def add_decoys(crops: Tensor, rounds: int, generator: torch.Generator) -> Tensor
         (N, 3, S, S) float32 on the crops' device. A grey crop stays grey.
     """
     channels = crops.shape[1]
-    edited = first_of_equal(crops).clone()
+    edited = drop_equal_channels(crops).clone()
     for _ in range(rounds if len(crops) else 0):
         for group in edited.chunk(_GROUPS):
             group.copy_(_add_decoy(group, Dice(generator, len(group), group.device)))

@@ -88,7 +88,7 @@ def add_defects(
     return torch.lerp(crops, FILLS[fill](dice, crops, donors), mask * dice.even(0.5, 1))
 
 
-def first_of_equal(crops: Tensor) -> Tensor:
+def drop_equal_channels(crops: Tensor) -> Tensor:
     """(N, C, S, S) -> (N, 1, S, S) if all crops are grey, which is a part of the work; else the crops themselves."""
     first, *others = crops.unbind(dim=1)
     return crops[:, :1] if all(torch.equal(first, other) for other in others) else crops

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainer.config import PasteSettings
-from trainer.defects import WARP, Dice, add_defects, first_of_equal, pool, smooth
+from trainer.defects import WARP, Dice, add_defects, drop_equal_channels, pool, smooth
 
 _KINDS = {  # a shape and a fill, and how often they come
     ("rectangle", "cut"): 1.0,
@@ -63,7 +63,7 @@ def paste(crops: Tensor, settings: PasteSettings, generator: torch.Generator) ->
         overlap. A grey crop stays grey unless something is copied into it from a colour one.
     """
     count, channels = crops.shape[:2]
-    crops = first_of_equal(crops)
+    crops = drop_equal_channels(crops)
     spoiled = crops.clone()
     for _ in range(settings.rounds if count else 0):
         step = int(torch.randint(1, max(count, 2), (1,), generator=generator))
