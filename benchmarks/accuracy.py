@@ -290,7 +290,8 @@ def note(title: str, found: Sequence[Row]) -> str:
     said = [f"- {title}"]
     if trained:
         one = trained[0]
-        said.append(f"{one['good']} good, {one['bad']} bad, {one['masks']} masks; {len(trained)} seeds")
+        said.append(f"{one['good']} good, {one['bad']} bad, {one['masks']} masks")
+        said.append(f"{len(trained)} seed{'s' * (len(trained) > 1)}")
         said.append(f"{one['epochs']} epochs through {one['target']}{''.join(f', `{s}`' for s in one['overrides'])}")
         dropped = sum(row["worth"].get("trained", 1) <= row["worth"].get("untrained", 0) for row in trained)
         if dropped:

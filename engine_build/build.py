@@ -47,7 +47,8 @@ def build(settings: BuildSettings, progress: bool = True) -> Path:
             status.update(f"building {name}")
             parts[name] = bench.build(name, target, getattr(settings.precision, name))
         write_manifest(folder, bench.manifest(parts))
-    console.print(f"{settings.out}: {source.spec.views} views of {source.spec.side}x{source.spec.side} pixels")
+    views, side = source.spec.views, source.spec.side
+    console.print(f"{settings.out}: {views} view{'s' * (views > 1)} of {side}x{side} pixels")
     return settings.out
 
 
