@@ -74,12 +74,11 @@ class PasteSettings(Settings):
 
     share: Share = Field(default=0.9, description="of the crops that get any")
     rounds: int = Field(default=3, gt=0, description="pastes in each of them")
-    decoys: int = Field(default=2, ge=0, description="edits that nobody sees in every crop, which count as good")
     size: tuple[float, float] = Field(default=(3.0, 32.0), description="smallest and largest, in pixels of the frame")
     focus: Share = Field(default=0.95, description="how often a place is drawn by what is to be seen there, not evenly")
     copies: bool = Field(default=True, description="also patches of other crops, and what is there displaced")
     softness: float = Field(
-        default=0.0, ge=0, le=8, description="largest blur of a paste: its standard deviation in pixels"
+        default=0.0, ge=0, le=4, description="blur of a paste, by that of the picture's own sharpest edges; 0: sharp"
     )
 
     @model_validator(mode="after")

@@ -44,10 +44,6 @@ class Dice:
         mode = "bilinear" if cells > side // 6 else "bicubic"
         return 1.4 * F.interpolate(knots, size=(side, side), mode=mode, align_corners=True)
 
-    def white_noise(self, side: int) -> Tensor:
-        """(N, 1, side, side) independent standard normal numbers."""
-        return torch.randn(self._count, 1, side, side, generator=self._generator).to(self._device)
-
     def group_whole(self, low: int, high: int) -> int:
         """One number for the whole group, evenly from low to high - 1."""
         return int(torch.randint(low, high, (1,), generator=self._generator))
@@ -66,9 +62,19 @@ Fill = Callable[[Dice, Tensor, Tensor], Tensor]
 
 WARP = "warp"  # in place of a fill: moves what is there
 
+_LEAST_BLUR = 0.3  # px; less is none
+
 
 def add_defects(
-    crops: Tensor, donors: Tensor, centres: Tensor, *, shape: str, fill: str, size: Size, dice: Dice
+    crops: Tensor,
+    donors: Tensor,
+    centres: Tensor,
+    *,
+    shape: str,
+    fill: str,
+    size: Size,
+    blur: float,
+    dice: Dice,
 ) -> Tensor:
     """Copies of the crops (N, C, S, S) with one defect each.
 
@@ -79,19 +85,18 @@ def add_defects(
         shape: of `SHAPES`.
         fill: of `FILLS`, or `WARP`.
         size: smallest and largest, in pixels; a line is longer, a cloud spreads wider.
+        blur: of the shape's outline and of new grain, a standard deviation in pixels; what a donor shows keeps its own.
         dice: for N crops.
     """
     offsets = (torch.arange(crops.shape[-1]) - centres[..., None]).to(crops.device)  # (N, 2, S)
     mask = SHAPES[shape](dice, offsets[:, 0, None, :, None], offsets[:, 1, None, None, :], size)
+    soft = blur > _LEAST_BLUR
+    mask = smooth(mask, blur) if soft else mask
     if fill == WARP:
         return _warp(dice, crops, mask)
-    return torch.lerp(crops, FILLS[fill](dice, crops, donors), mask * dice.even(0.5, 1))
-
-
-def drop_equal_channels(crops: Tensor) -> Tensor:
-    """(N, C, S, S) -> (N, 1, S, S) if all crops are grey, which is a part of the work; else the crops themselves."""
-    first, *others = crops.unbind(dim=1)
-    return crops[:, :1] if all(torch.equal(first, other) for other in others) else crops
+    filled = FILLS[fill](dice, crops, donors)
+    filled = smooth(filled, blur) if soft and fill == "noise" else filled
+    return torch.lerp(crops, filled, mask * dice.even(0.5, 1))
 
 
 def smooth(pictures: Tensor, sigma: float) -> Tensor:

@@ -11,7 +11,6 @@ from trainer.augment import augment
 from trainer.config import VIEWS, LossSettings, TrainSettings
 from trainer.crops import draw_crops, relight
 from trainer.data import Frames, Indices, Turns
-from trainer.decoys import add_decoys
 from trainer.encoder import CELL, Encoder, normalise
 from trainer.loss import draw_partners, masked_contrastive_loss, pasted_loss
 from trainer.paste import paste, visible
@@ -68,8 +67,7 @@ def local_losses(
 
 def _draw_views(pictures: Tensor, settings: TrainSettings, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """The (A · N, 3, s, s) crops of N samples, (N,) whether a sample got pastes, and (A · N, G, G) where they show."""
-    samples = _draw_samples(pictures, settings, generator)
-    good = add_decoys(samples.flatten(0, 1), settings.paste.decoys, generator).view_as(samples)
+    good = _draw_samples(pictures, settings, generator)
     pasted = torch.rand(good.shape[1], generator=generator) < settings.paste.share
     spoiled = good.clone()
     if pasted.any():

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainer.config import PasteSettings
-from trainer.defects import WARP, Dice, add_defects, drop_equal_channels, pool, smooth
+from trainer.defects import WARP, Dice, add_defects, pool
+from trainer.sharpness import edge_blur
 
 _KINDS = {  # a shape and a fill, and how often they come
     ("rectangle", "cut"): 1.0,
@@ -38,7 +39,8 @@ _WINDOW = 64  # px; most defects are small and computed in a window only, at a q
 _WINDOWED_FROM = 4 * _WINDOW // 3  # px of a crop's side; in a smaller one a window saves little
 _WINDOW_SHARE = 0.75  # of the groups
 _WINDOW_LARGEST = 0.4 * _WINDOW  # px, for a defect that shall fit
-_LEAST_SOFTNESS = 0.3  # px; less is none
+_BLUR_SPREAD = (0.8, 1.3)  # of the picture's own blur, where pastes are as soft
+_DRAWN_BLUR = 0.5  # px, of a shape as it is drawn
 _RIM = 4  # px over which a defect fades out towards the window's edge
 
 _TEXTURE_WIDTH = 9  # half-resolution pixels; what is coarser is the picture's structure, not its texture
@@ -63,17 +65,16 @@ def paste(crops: Tensor, settings: PasteSettings, generator: torch.Generator) ->
         overlap. A grey crop stays grey unless something is copied into it from a colour one.
     """
     count, channels = crops.shape[:2]
-    crops = drop_equal_channels(crops)
+    crops = _drop_equal_channels(crops)
     spoiled = crops.clone()
+    blurs = _draw_blurs(crops, settings.softness, generator)
     for _ in range(settings.rounds if count else 0):
         step = int(torch.randint(1, max(count, 2), (1,), generator=generator))
         donors = crops.roll(-step, dims=0)  # another crop, or the only one
         centres = _draw_centres(spoiled, settings.focus, generator)
-        groups = zip(spoiled.chunk(_GROUPS), donors.chunk(_GROUPS), centres.chunk(_GROUPS), strict=True)
-        for some, their_donors, their_centres in groups:
-            _spoil(some, their_donors, their_centres, settings, generator)
-    if settings.softness and count:
-        spoiled = _soften(crops, spoiled, settings.softness, generator)
+        groups = zip(spoiled.chunk(_GROUPS), donors.chunk(_GROUPS), centres.chunk(_GROUPS), blurs, strict=True)
+        for some, their_donors, their_centres, blur in groups:
+            _spoil(some, their_donors, their_centres, settings, generator, blur=blur)
     return spoiled.expand(-1, channels, -1, -1).contiguous()
 
 
@@ -111,6 +112,12 @@ def activity(crops: Tensor, cells: int) -> Tensor:
     return F.avg_pool2d(energy, 3, 1)[:, 0]
 
 
+def _drop_equal_channels(crops: Tensor) -> Tensor:
+    """(N, C, S, S) -> (N, 1, S, S) if all crops are grey, which is a part of the work; else the crops themselves."""
+    first, *others = crops.unbind(dim=1)
+    return crops[:, :1] if all(torch.equal(first, other) for other in others) else crops
+
+
 def _mean_around(pictures: Tensor, side: int) -> Tensor:
     return F.avg_pool2d(pictures, side, 1, side // 2, count_include_pad=False)
 
@@ -127,7 +134,25 @@ def _draw_centres(crops: Tensor, focus: float, generator: torch.Generator) -> Te
     return (corners + torch.rand(count, 2, generator=generator)) * side / _CELLS
 
 
-def _spoil(crops: Tensor, donors: Tensor, centres: Tensor, settings: PasteSettings, generator: torch.Generator) -> None:
+def _draw_blurs(crops: Tensor, softness: float, generator: torch.Generator) -> list[float]:
+    """For each group of crops, by what standard deviation in pixels its pastes are blurred: about as it is itself."""
+    groups = crops.chunk(_GROUPS)
+    if not softness:
+        return [0.0] * len(groups)
+    shares = torch.empty(len(groups)).uniform_(*_BLUR_SPREAD, generator=generator).tolist()
+    own = [max(float(edge_blur(group).mean()) ** 2 - _DRAWN_BLUR**2, 0.0) ** 0.5 for group in groups]
+    return [softness * share * blur for share, blur in zip(shares, own, strict=True)]
+
+
+def _spoil(
+    crops: Tensor,
+    donors: Tensor,
+    centres: Tensor,
+    settings: PasteSettings,
+    generator: torch.Generator,
+    *,
+    blur: float,
+) -> None:
     """Add one defect to each crop of a group, in place: of one kind, mostly small and then within a window."""
     side = crops.shape[-1]
     shape, fill = _draw_kind(settings.copies, generator)
@@ -143,7 +168,8 @@ def _spoil(crops: Tensor, donors: Tensor, centres: Tensor, settings: PasteSettin
     before = torch.stack(views)
     dice = Dice(generator, len(crops), crops.device)
     donated = torch.stack(_windows(donors, others, extent))
-    after = add_defects(before, donated, centres - corners, shape=shape, fill=fill, size=(smallest, largest), dice=dice)
+    size = (smallest, largest)
+    after = add_defects(before, donated, centres - corners, shape=shape, fill=fill, size=size, blur=blur, dice=dice)
     if extent < side:
         after = torch.lerp(before, after, _fading(extent).to(crops.device))
     for view, picture in zip(views, after, strict=True):
@@ -154,15 +180,6 @@ def _draw_kind(copies: bool, generator: torch.Generator) -> tuple[str, str]:
     kinds = {kind: often for kind, often in _KINDS.items() if copies or kind[1] not in _COPYING}
     number = torch.multinomial(torch.tensor(list(kinds.values())), 1, generator=generator)
     return list(kinds)[int(number)]
-
-
-def _soften(crops: Tensor, spoiled: Tensor, most: float, generator: torch.Generator) -> Tensor:
-    """Blur what was pasted, in each group of crops by a standard deviation of up to `most` pixels."""
-    softened = []
-    for before, after in zip(crops.chunk(_GROUPS), spoiled.chunk(_GROUPS), strict=True):
-        sigma = most * float(torch.rand(1, generator=generator))
-        softened.append(before + smooth(after - before, sigma) if sigma > _LEAST_SOFTNESS else after)
-    return torch.cat(softened)
 
 
 def _windows(crops: Tensor, corners: Tensor, extent: int) -> list[Tensor]:

@@ -63,7 +63,7 @@ def changed(good: Tensor, spoiled: Tensor) -> list[list[bool]]:
 def test_pasted_crops_are_classes_of_their_own(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, products: int
 ) -> None:
-    settings = make_settings(**{**LOCAL, "paste.share": 0.5, "paste.decoys": 0})
+    settings = make_settings(**{**LOCAL, "paste.share": 0.5})
     order = [*range(products), 0]
     batch = batch_of(order, products)
     relighting, contrast = Spy(monkeypatch, "relight"), Spy(monkeypatch, "masked_contrastive_loss")
@@ -84,7 +84,7 @@ def test_pasted_crops_are_classes_of_their_own(
 def test_share_decides_how_many_samples_are_pasted(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, share: float
 ) -> None:
-    settings = make_settings(**{**LOCAL, "paste.share": share, "paste.decoys": 0})
+    settings = make_settings(**{**LOCAL, "paste.share": share})
     batch = batch_of([0, 1], 2)
     relighting, dense = Spy(monkeypatch, "relight"), Spy(monkeypatch, "pasted_loss")
     local_losses(encoder_of(settings), batch, settings, seeded())
@@ -95,19 +95,6 @@ def test_share_decides_how_many_samples_are_pasted(
     assert positive == settings.loss.positive
     assert bool((targets == 1).any()) == (share == 1)
     assert bool((targets == 0).any())
-
-
-def test_decoys_are_in_every_crop_and_count_as_good(
-    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = make_settings(**{**LOCAL, "paste.share": 0.0})
-    batch = batch_of([0, 1], 2)
-    relighting, dense = Spy(monkeypatch, "relight"), Spy(monkeypatch, "pasted_loss")
-    local_losses(encoder_of(settings), batch, settings, seeded())
-    good = drawn(batch, settings, [0, 1, 2, 3] * 2)
-    assert changed(good, relighting.calls[0][0]) == [[True] * 8] * 2
-    _, targets, _ = dense.calls[0]
-    assert not targets.any()
 
 
 def test_the_loss_is_the_sum_of_its_weighted_terms(make_settings: MakeSettings) -> None:
@@ -138,7 +125,7 @@ def test_without_contrast_there_is_none(make_settings: MakeSettings) -> None:
 def test_without_contrast_a_picture_gives_one_crop_turned_at_random(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    paste, crops = {"share": 0.5, "decoys": 0}, {"side": 64, "flip": 0}
+    paste, crops = {"share": 0.5}, {"side": 64, "flip": 0}
     settings = make_settings(**{**LOCAL, "loss.contrast": 0.0, "paste": paste, "crops": crops})
     relighting = Spy(monkeypatch, "relight")
     batch = batch_of([0] * 40, 1)

@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 import trainer.paste
@@ -36,10 +35,10 @@ def touched(before: Tensor, after: Tensor) -> list[bool]:
     return [not torch.equal(*pair) for pair in zip(before, after, strict=True)]
 
 
-def one_defect(crops: Tensor, donors: Tensor, kind: tuple[str, str], seed: int = 0, centre: int = 16) -> Tensor:
-    centres = torch.full((len(crops), 2), float(centre))
-    dice = Dice(seeded(seed), len(crops), crops.device)
-    return add_defects(crops, donors, centres, shape=kind[0], fill=kind[1], size=(4, 8), dice=dice)
+def one_defect(crops: Tensor, donors: Tensor, kind: tuple[str, str], blur: float = 0.0) -> Tensor:
+    centres = torch.full((len(crops), 2), 16.0)
+    dice = Dice(seeded(), len(crops), crops.device)
+    return add_defects(crops, donors, centres, shape=kind[0], fill=kind[1], size=(4, 8), blur=blur, dice=dice)
 
 
 @pytest.mark.parametrize("side", [64, 72, 88, 128, 256])
@@ -245,13 +244,35 @@ def test_copies_are_among_the_pastes_or_not(copies: bool, monkeypatch: pytest.Mo
     assert fills == {*FILLS, WARP} - (set() if copies else {*COPYING, WARP})
 
 
-def test_softness_blurs_what_was_pasted_and_nothing_else() -> None:
-    crops = textured(64)
-    sharp, soft = (paste(crops, PasteSettings(softness=softness), seeded()) - crops for softness in (0.0, 4.0))
+@pytest.mark.parametrize("kind", [*itertools.product(SHAPES, ["cut", "shade", "noise"])], ids="-".join)
+def test_blur_softens_outlines_and_new_grain(kind: tuple[str, str]) -> None:
+    crops, donors = torch.zeros(64, 1, 64, 64), torch.ones(64, 1, 64, 64)
+    sharp, soft = (one_defect(crops, donors, kind, blur=blur) for blur in (0.0, 3.0))
 
     def finest(change: Tensor) -> float:
         return (change.diff(n=2, dim=-1).square().mean() / change.square().mean()).item()
 
+    assert soft.abs().max() > 0.1
     assert finest(soft) < 0.5 * finest(sharp)
-    far = F.max_pool2d(sharp.abs().amax(dim=1, keepdim=True), 41, 1, 20) == 0
-    assert not soft[far.expand_as(soft)].abs().max() > 1e-5
+
+
+def test_pastes_are_as_soft_as_their_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    blurs: list[float] = []
+
+    def note(before: Tensor, *_: object, blur: float, **__: object) -> Tensor:
+        blurs.append(blur)
+        return before.clone()
+
+    monkeypatch.setattr(trainer.paste, "add_defects", note)
+
+    def drawn(sigma: float, softness: float) -> tuple[float, float, float]:
+        blurs.clear()
+        paste(smooth(textured(64, grey=True), sigma), PasteSettings(softness=softness, rounds=9), seeded())
+        return min(blurs), sum(blurs) / len(blurs), max(blurs)
+
+    assert drawn(1.5, 0.0) == (0.0, 0.0, 0.0)
+    least, mean, most = drawn(1.5, 1.0)
+    assert 0.9 < least < most < 2.3
+    assert 1.2 < mean < 1.9
+    assert drawn(1.5, 2.0) == pytest.approx((2 * least, 2 * mean, 2 * most))
+    assert drawn(3.0, 1.0)[1] > 1.6 * mean
