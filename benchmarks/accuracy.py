@@ -30,6 +30,7 @@ import numpy as np
 from demo.config import DemoSettings, settings_for
 from engine_build.build import build
 from trainer.train import train
+from trainer.worth import training_paid
 from worker.assemble import open_engine
 from worker.contract.errors import QuarterturnError
 from worker.contract.manifest import ModelManifest, read_manifest
@@ -293,9 +294,9 @@ def note(title: str, found: Sequence[Row]) -> str:
         said.append(f"{one['good']} good, {one['bad']} bad, {one['masks']} masks")
         said.append(f"{len(trained)} seed{'s' * (len(trained) > 1)}")
         said.append(f"{one['epochs']} epochs through {one['target']}{''.join(f', `{s}`' for s in one['overrides'])}")
-        dropped = sum(row["worth"].get("trained", 1) <= row["worth"].get("untrained", 0) for row in trained)
+        dropped = sum(bool(row["worth"]) and not training_paid(**row["worth"]) for row in trained)
         if dropped:
-            said.append(f"training was no better than none by its own measure, and discarded, in {dropped} of them")
+            said.append(f"training helped too little by its own measure, and was discarded, in {dropped} of them")
     said += [f"probe: {row['finding']}" for row in found if row["variant"] == "probe"]
     return "; ".join(said)
 

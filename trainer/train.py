@@ -22,7 +22,7 @@ from trainer.encoder import Encoder, load_backbone
 from trainer.monitor import Monitor, stop_signals
 from trainer.objective import Batch, frame_losses, local_losses
 from trainer.rotations import measure_rotations
-from trainer.worth import measure_worth
+from trainer.worth import measure_worth, training_paid
 from worker.contract.errors import ConfigError, QuarterturnError
 from worker.contract.views import ROTATIONS
 
@@ -80,7 +80,7 @@ def train(settings: TrainSettings, progress: bool = True) -> Path:
 
 
 def _worthier(encoder: Encoder, parts: GoodParts, settings: TrainSettings) -> tuple[Encoder, dict[str, float]]:
-    """The local encoder ready to serve, or an untrained one where that finds more of the pasted defects.
+    """The local encoder ready to serve, or an untrained one where that finds about as many of the pasted defects.
 
     Also returns what both are worth; the trained one is compared only if it was trained.
     """
@@ -93,12 +93,13 @@ def _worthier(encoder: Encoder, parts: GoodParts, settings: TrainSettings) -> tu
         fit_basis(encoder, pictures.batches(_BASIS_BATCH))
     values = [measure_worth(one, parts, settings.data.framing, settings.data.region) for one in (encoder, untrained)]
     worth = {"worth.trained": round(values[0], 4), "worth.untrained": round(values[1], 4)}
+    paid = training_paid(*values)
     log.info(
         "of defects pasted into held-out good pictures the trained encoder finds %.3f, an untrained one %.3f (AUROC)%s",
         *values,
-        "" if values[0] > values[1] else "; training did not help, so the untrained one is kept",
+        "" if paid else "; training did not help enough, so the untrained one is kept",
     )
-    return (encoder if values[0] > values[1] else untrained), worth
+    return (encoder if paid else untrained), worth
 
 
 def _untrained(parts: GoodParts, settings: TrainSettings) -> Encoder:

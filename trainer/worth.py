@@ -21,6 +21,15 @@ log = logging.getLogger(__name__)
 
 _MOST = 200  # pictures of a product that become its bank here: enough to compare by
 _SCORING = ScoringSettings()
+_MISSES_LEFT = 0.75  # of an untrained encoder's
+
+
+def training_paid(trained: float, untrained: float) -> bool:
+    """Whether a trained encoder, by what both are worth, misses clearly fewer pasted defects than an untrained one.
+
+    Clearly, because it was trained on pasted defects and real ones are further from them: less than three quarters.
+    """
+    return 1 - trained < _MISSES_LEFT * (1 - untrained)
 
 
 def measure_worth(encoder: Encoder, parts: GoodParts, framing: Framing, region: Region | None) -> float:

@@ -13,7 +13,7 @@ from trainer.basis import fit_basis, settle
 from trainer.config import DataSettings
 from trainer.data import GoodParts, Pictures, find_good_parts
 from trainer.encoder import Architecture, Encoder
-from trainer.worth import measure_worth
+from trainer.worth import measure_worth, training_paid
 from worker.contract.framing import Framing
 from worker.contract.preprocess import Region
 
@@ -47,6 +47,21 @@ def seeing(settings: DataSettings) -> Encoder:
 
 def worth(encoder: Encoder, settings: DataSettings, parts: GoodParts | None = None) -> float:
     return measure_worth(encoder, parts or find_good_parts(settings), settings.framing, settings.region)
+
+
+@pytest.mark.parametrize(
+    ("trained", "untrained", "expected"),
+    [
+        (0.71, 0.6, True),  # misses .29 of .4, and .30 is three quarters
+        (0.69, 0.6, False),
+        (0.993, 0.99, True),
+        (0.992, 0.99, False),
+        (0.5, 0.6, False),
+        (1.0, 1.0, False),
+    ],
+)
+def test_training_pays_if_clearly_fewer_are_missed(trained: float, untrained: float, expected: bool) -> None:
+    assert training_paid(trained, untrained) == expected
 
 
 def test_an_encoder_that_sees_defects_is_worth_more_than_a_blind_one(settings: DataSettings) -> None:
