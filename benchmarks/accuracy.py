@@ -143,7 +143,7 @@ def run(settings: DemoSettings) -> Row:
         "choice": bank.manifest.choice.get(detectors),
         "worth": {key.partition(".")[2]: value for key, value in training.items() if key.startswith("worth.")},
         "epochs": settings.train.epochs,
-        "training_cpu_s": round(cpu_s, 1),
+        "training_cpu_s": cpu_s,
         "target": found.target,
         "unreadable": len(found.unreadable),
     }
