@@ -20,7 +20,7 @@ def edge_blur(pictures: Tensor) -> Tensor:
 
     A step of height h, blurred by a Gaussian of standard deviation σ, has its steepest slope h / (σ √2π). h is taken as
     the range of levels in a window; that the window is small and other edges are near is made up for by a straight
-    line. Good to a fifth from 0.5 to 3 px; 0 where nothing is to be seen.
+    line. Good to about a fifth from 0.8 to 3 px; 0 where nothing is to be seen.
     """
     grey = pictures.mean(dim=1, keepdim=True)
     across = (grey[..., 1:-1, 2:] - grey[..., 1:-1, :-2]) / 2
