@@ -137,7 +137,7 @@ def _draw_centres(crops: Tensor, focus: float, generator: torch.Generator) -> Te
 def _draw_blurs(crops: Tensor, softness: float, generator: torch.Generator) -> list[float]:
     """For each group of crops, by what standard deviation in pixels its pastes are blurred: about as it is itself."""
     groups = crops.chunk(_GROUPS)
-    if not softness:
+    if not softness or not len(crops):
         return [0.0] * len(groups)
     shares = torch.empty(len(groups)).uniform_(*_BLUR_SPREAD, generator=generator).tolist()
     own = [max(float(edge_blur(group).mean()) ** 2 - _DRAWN_BLUR**2, 0.0) ** 0.5 for group in groups]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 
 from trainer.data import GoodParts
@@ -17,17 +15,15 @@ from worker.contract.manifest import EmbeddingSpec
 from worker.contract.pictures import split_held_out
 from worker.contract.preprocess import Region
 
-log = logging.getLogger(__name__)
-
 _MOST = 200  # pictures of a product that become its bank here: enough to compare by
 _SCORING = ScoringSettings()
 _MISSES_LEFT = 0.75  # of an untrained encoder's
 
 
 def training_paid(trained: float, untrained: float) -> bool:
-    """Whether a trained encoder, by what both are worth, misses clearly fewer pasted defects than an untrained one.
+    """Whether a trained encoder misses less than three quarters of what an untrained one misses; by their worth.
 
-    Clearly, because it was trained on pasted defects and real ones are further from them: less than three quarters.
+    Fewer is not enough: it was trained on pasted defects, and real ones are further from what it knows.
     """
     return 1 - trained < _MISSES_LEFT * (1 - untrained)
 

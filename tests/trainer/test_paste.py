@@ -43,10 +43,11 @@ def one_defect(crops: Tensor, donors: Tensor, kind: tuple[str, str], blur: float
 
 @pytest.mark.parametrize("side", [64, 72, 88, 128, 256])
 @pytest.mark.parametrize("count", [0, 1, 2, 19])
-def test_gives_a_copy_of_the_same_form(count: int, side: int) -> None:
+@pytest.mark.parametrize("settings", [DEFAULT, PasteSettings(copies=False, softness=1)], ids=["part", "surface"])
+def test_gives_a_copy_of_the_same_form(settings: PasteSettings, count: int, side: int) -> None:
     crops = textured(19, side)[:count].clone()
     original = crops.clone()
-    pasted = paste(crops.requires_grad_(), DEFAULT, seeded())
+    pasted = paste(crops.requires_grad_(), settings, seeded())
     assert pasted.shape == crops.shape
     assert pasted.dtype == torch.float32
     assert pasted.isfinite().all()
