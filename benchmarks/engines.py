@@ -1,12 +1,12 @@
 """Frames per second of every engine on this machine, side by side, and of the bank behind it.
 
-    python -m benchmarks.engines                                                           # local embeddings
-    python -m benchmarks.engines --whole --network resnet18 --side 128                     # whole-frame embeddings
+    python -m benchmarks.engines                                                           # the default encoder
+    python -m benchmarks.engines --whole --backbone resnet18 --side 128                    # whole-frame embeddings
 
-The weights are random, which speed does not depend on. All engines do the same job, from uint8 frames to embeddings of
-unit length; the bank goes from there to scores, by all its detectors. They take turns within each round. Prints a
-Markdown table: frames/s (the best round, which other work on the machine disturbed least), the ratio to ONNX Runtime,
-and the peak memory of a process with that engine alone.
+Nothing is trained, which speed does not depend on. All engines do the same job, from uint8 frames to embeddings; the
+bank goes from there to what all its detectors say. They take turns within each round. Prints a Markdown table: frames/s
+(the best round, which other work on the machine disturbed least), the ratio to ONNX Runtime, and the peak memory of a
+process with that engine alone.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.encoder import add_encoder, random_encoder
+from benchmarks.encoder import add_encoder, said, untrained_encoder
 from engine_build.build import build
 from engine_build.config import BuildSettings, Precisions
 from engine_build.export import Exporter, FrameGraph
 from engine_build.golden import render_frames
 from trainer.checkpoint import save_model
 from worker.contract.bank import ScoringSettings
+from worker.contract.detectors import supported
+from worker.contract.embeddings import rows
 from worker.contract.errors import MismatchError
 from worker.contract.fitting import NormalFit
 from worker.contract.framing import WHOLE, Framing
@@ -75,10 +77,7 @@ def main() -> None:
             "ONNX Runtime float32": peak_mb(folder, "onnxruntime"),
             "OpenVINO float32": peak_mb(folder, "openvino"),
         }
-    kind = "whole-frame" if arguments.whole else "local"
-    print(f"{kind} {arguments.network}, width {arguments.width}, {arguments.stem} stem, {arguments.padding} padding,")
-    print(f"{arguments.side}x{arguments.side} pixels,", end=" ")
-    print(f"{arguments.views} views, {arguments.threads} threads, best of {arguments.rounds} rounds\n")
+    print(f"{said(arguments)}, {arguments.threads} threads, best of {arguments.rounds} rounds\n")
     print(f"| | {' | '.join(f'batch {batch}' for batch in BATCHES)} | peak MB |\n|---{'|---' * len(BATCHES)}|---|")
     for name, by_batch in speeds.items():
         cells = [f"{by_batch[batch]:.0f} ({by_batch[batch] / speeds[REFERENCE][batch]:.2f}×)" for batch in BATCHES]
@@ -96,7 +95,7 @@ def parse() -> argparse.Namespace:
 def make_model(folder: Path, arguments: argparse.Namespace) -> None:
     save_model(
         folder,
-        random_encoder(arguments),
+        untrained_encoder(arguments),
         framing=Framing(side=arguments.side),
         products=("part",),
         views=arguments.views,
@@ -110,12 +109,11 @@ def eager(model: Path, threads: int) -> Embed:
     """The exported graph before its export."""
     torch.set_num_threads(threads)
     exporter = Exporter(model)
-    graph = FrameGraph(exporter.encoder, exporter.spec.side, exporter.spec.views, "float32")
+    graph = FrameGraph(exporter.encoder, exporter.spec, "float32")
 
     @torch.inference_mode()
-    def embed(frames: npt.NDArray[np.uint8]) -> torch.Tensor:
-        embeddings: torch.Tensor = graph(torch.from_numpy(frames))
-        return embeddings
+    def embed(frames: npt.NDArray[np.uint8]) -> object:
+        return graph(torch.from_numpy(frames))
 
     return embed
 
@@ -139,17 +137,16 @@ def bank_behind(engine: Engine, frames: npt.NDArray[np.uint8]) -> Embed:
     fit = NormalFit(engine.spec, len(frames), coreset=1000)
     for _ in range(-(-1000 // len(frames))):
         fit.add(embeddings, [WHOLE] * len(frames))
-    normal, scoring = fit.build(), ScoringSettings()
-    detectors = (*normal.detectors, *(("learned",) if engine.spec.learned else ()))
+    normal, scoring, detectors = fit.build(), ScoringSettings(), supported(engine.spec)
 
     def score(batch: npt.NDArray[np.uint8]) -> object:
-        return read(embeddings[: len(batch)], [WHOLE] * len(batch), [normal], scoring, detectors)
+        return read(rows(embeddings, slice(len(batch))), [WHOLE] * len(batch), [normal], scoring, detectors)
 
     return score
 
 
 def as_bfloat16(folder: EngineFolder) -> EngineFolder:
-    """The same engine in another precision; the builder's check would refuse it, as random weights spread little."""
+    """The same engine in another precision, which the builder's check might refuse."""
     part = folder.manifest.targets["openvino"].model_copy(update={"precision": "bfloat16"})
     return EngineFolder(folder.path, folder.manifest.model_copy(update={"targets": {"openvino": part}}), "openvino")
 

@@ -1,11 +1,11 @@
 """How fast the float16 graph runs on this GPU without TensorRT, and how far that is from what the GPU can do.
 
-    python -m benchmarks.gpu --out out/gpu.md                                              # local embeddings
-    python -m benchmarks.gpu --out out/gpu.md --whole --network resnet18 --side 128        # whole-frame embeddings
+    python -m benchmarks.gpu --out out/gpu.md                                              # the default encoder
+    python -m benchmarks.gpu --out out/gpu.md --whole --backbone resnet18 --side 128       # whole-frame embeddings
 
-The weights are random, which speed does not depend on. Contenders are torch (channels last: call by call, as a CUDA
-graph, compiled and as a CUDA graph) and ONNX Runtime's CUDA provider where it is installed. Frames are on the GPU
-already. The file gets a Markdown table: frames/s of batches enqueued one after the other, the latency of a batch alone
+Nothing is trained, which speed does not depend on. Contenders are torch (channels last: call by call, as a CUDA graph,
+compiled and as a CUDA graph) and ONNX Runtime's CUDA provider where it is installed. Frames are on the GPU already.
+ The file gets a Markdown table: frames/s of batches enqueued one after the other, the latency of a batch alone
 (median), and the share of the GPU's float16 peak. The floors are what the multiplications alone, and the tensors
 between the convolutions alone, would take at the speeds that a large product and a large copy reach on this GPU.
 """
@@ -26,7 +26,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from benchmarks.encoder import add_encoder, random_encoder
+from benchmarks.encoder import add_encoder, said, spec_of, untrained_encoder
 from engine_build.export import FrameGraph, to_onnx
 from engine_build.golden import render_frames
 
@@ -85,7 +85,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def make_graph(arguments: argparse.Namespace) -> FrameGraph:
-    return FrameGraph(random_encoder(arguments), arguments.side, arguments.views, "float16")
+    encoder = untrained_encoder(arguments)
+    return FrameGraph(encoder, spec_of(encoder, arguments), "float16")
 
 
 @torch.inference_mode()
@@ -103,7 +104,7 @@ def work_of(graph: FrameGraph) -> Work:
 
     layers = [module for module in graph.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     hooks = [layer.register_forward_hook(count) for layer in layers]
-    graph(torch.zeros(1, graph.side, graph.side, 3, dtype=torch.uint8))
+    graph(torch.zeros(1, graph.spec.side, graph.spec.side, 3, dtype=torch.uint8))
     for hook in hooks:
         hook.remove()
     return Work(operations, tensor_bytes, weight_bytes)
@@ -149,7 +150,7 @@ def contenders(graph: FrameGraph) -> dict[str, Callable[[Tensor], Run]]:
     }
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         session = onnxruntime.InferenceSession(
-            to_onnx(graph, graph.side).SerializeToString(),
+            to_onnx(graph, graph.spec).SerializeToString(),
             providers=[("CUDAExecutionProvider", {"prefer_nhwc": "1"})],
         )
         found["ONNX Runtime, CUDA"] = lambda frames: bound(session, frames)
@@ -158,7 +159,8 @@ def contenders(graph: FrameGraph) -> dict[str, Callable[[Tensor], Run]]:
 
 def channels_last(graph: FrameGraph, device: torch.device) -> nn.Module:
     """A copy of the graph on the device, its convolutions in the layout that tensor cores like."""
-    return copy.deepcopy(graph).to(device, memory_format=torch.channels_last)
+    # A copy of a traced network forgets that it was in evaluation mode.
+    return copy.deepcopy(graph).eval().to(device, memory_format=torch.channels_last)
 
 
 def called(module: Callable[[Tensor], Any], frames: Tensor) -> Run:
@@ -187,7 +189,8 @@ def bound(session: Any, frames: Tensor) -> Run:
     """ONNX Runtime from and to memory of the GPU."""
     binding = session.io_binding()
     binding.bind_input("frames", "cuda", 0, "uint8", tuple(frames.shape), frames.data_ptr())
-    binding.bind_output("embeddings", "cuda")
+    for output in session.get_outputs():
+        binding.bind_output(output.name, "cuda")
     return lambda: session.run_with_iobinding(binding)
 
 
@@ -201,11 +204,8 @@ def floors(work: Work, peak: Peak, batch: int) -> dict[str, float]:
 
 
 def headline(arguments: argparse.Namespace, peak: Peak) -> str:
-    kind = "whole-frame" if arguments.whole else "local"
     return (
-        f"{kind} {arguments.network}, width {arguments.width}, {arguments.stem} stem, {arguments.padding} padding, "
-        f"{arguments.side}x{arguments.side} pixels, {arguments.views} views, float16, "
-        f"on {torch.cuda.get_device_name()}: {peak.operations_s / 1e12:.1f} TFLOP/s and "
+        f"{said(arguments)}, float16, on {torch.cuda.get_device_name()}: {peak.operations_s / 1e12:.1f} TFLOP/s and "
         f"{peak.bytes_s / 1e9:.0f} GB/s measured; torch {torch.__version__}, ONNX Runtime {onnxruntime.__version__}"
     )
 

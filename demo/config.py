@@ -19,7 +19,7 @@ class DemoSettings(Settings):
     train: TrainSettings
     build: BuildSettings
     bank: FitSettings
-    untrained: int = Field(default=1, ge=0, description="untrained encoders to compare with, each of another seed")
+    raw: bool = Field(default=True, description="whether to compare with the raw backbone, of which nothing is trained")
 
 
 def settings_for(config: Path, data: Path, out: Path, overrides: Sequence[str]) -> DemoSettings:

@@ -55,14 +55,14 @@ def run(arguments: argparse.Namespace) -> None:
     truth = lay_out(pictures, out / "frames", settings.train.seed)
     results = _stream(worker, out, truth)
     evaluation = streamed_evaluation(results, truth, bank, settings.bank.overkill)
-    console.rule("6. Compare with an encoder that learned nothing")
-    untrained = [
-        _evaluate(settings_for(arguments.config, data, out / "untrained", [*arguments.overrides, *changes]), pictures)
-        for changes in (("train.epochs=0", f"train.seed={seed}") for seed in range(settings.untrained))
-    ]
+    raw = None
+    if settings.raw:
+        console.rule("6. Compare with the raw backbone")
+        overrides = [*arguments.overrides, "train.projection.steps=0", "train.head.steps=0"]
+        raw = _evaluate(settings_for(arguments.config, data, out / "raw", overrides), pictures)
     console.rule("7. Report")
     write_report(evaluation, out / "report.html")
-    print_summary(console, evaluation, results, truth, untrained)
+    print_summary(console, evaluation, results, truth, raw)
     console.print(f"{len(results)} frames, {_frames_per_s(results):.0f} frames/s")
     for what, name in (("report", "report.html"), ("worker's settings", "worker.yaml"), ("worker's log", "worker.log")):
         console.print(f"{what}: {out / name}", soft_wrap=True)

@@ -51,15 +51,14 @@ def print_summary(
     evaluation: Evaluation,
     results: Sequence[Result],
     truth: Mapping[str, TestPicture],
-    untrained: Sequence[Evaluation],
+    raw: Evaluation | None,
 ) -> None:
     """The table of verdicts by truth, then the figures in words."""
     console.print(_verdict_table(results, truth))
     total = evaluation.total
     console.print(f"AUROC {_figure(total.auroc)}", end="")
-    if untrained:
-        floor = ", ".join(_figure(one.total.auroc) for one in untrained)
-        console.print(f" (an untrained encoder with the same bank: {floor})", end="")
+    if raw is not None:
+        console.print(f" (of the raw backbone: {_figure(raw.total.auroc)})", end="")
     if total.overkill is not None and total.escape is not None:
         console.print(f"; overkill {total.overkill:.1%}, escape {total.escape:.1%} at the threshold")
     for product, sentence in evaluation.promises.items():

@@ -14,11 +14,19 @@ import numpy as np
 from rich.console import Console
 
 from engine_build.config import BuildSettings, TargetName
-from engine_build.golden import NEEDED, Golden, render_frames, smallest_cosine
+from engine_build.golden import NEEDED, Golden, parity, render_frames
 from engine_build.source import ExportedGraphs, Source, is_engine
 from engine_build.target import Target
 from worker.contract.errors import ConfigError, DataError, MismatchError
-from worker.contract.manifest import MANIFEST, EngineManifest, Precision, TargetManifest, hash_files, write_manifest
+from worker.contract.manifest import (
+    MANIFEST,
+    EmbeddingSpec,
+    EngineManifest,
+    Precision,
+    TargetManifest,
+    hash_files,
+    write_manifest,
+)
 from worker.contract.pictures import list_pictures
 from worker.contract.preprocess import read_frames
 from worker.engine.base import EngineFolder
@@ -47,8 +55,7 @@ def build(settings: BuildSettings, progress: bool = True) -> Path:
             status.update(f"building {name}")
             parts[name] = bench.build(name, target, getattr(settings.precision, name))
         write_manifest(folder, bench.manifest(parts))
-    views, side = source.spec.views, source.spec.side
-    console.print(f"{settings.out}: {views} view{'s' * (views > 1)} of {side}x{side} pixels")
+    console.print(f"{settings.out}: {_summary(source.spec)}", soft_wrap=True)
     return settings.out
 
 
@@ -81,8 +88,8 @@ class _Bench:
         part = TargetManifest(precision=precision, files=written.files, parity=-1, details=written.details)
         draft = EngineFolder(self.folder, self.manifest({name: part}), name)
         with closing(target.open_engine(draft)) as engine:
-            parity = smallest_cosine(engine.embed(self.golden.frames), self.golden.embeddings)
-        return part.model_copy(update={"parity": parity})
+            found = engine.embed(self.golden.frames)
+        return part.model_copy(update={"parity": parity(found, self.golden.embeddings)})
 
     def manifest(self, parts: Mapping[str, TargetManifest]) -> EngineManifest:
         """The engine's manifest with these targets."""
@@ -135,6 +142,13 @@ def _open_source(settings: BuildSettings) -> tuple[Source, Golden]:
         pictures = list_pictures(settings.pictures)[: settings.golden_frames]
         frames = np.concatenate([frames, *(read_frames(path, exporter.spec.framing)[:1] for path in pictures)])
     return exporter, Golden(frames, exporter.embed(frames))
+
+
+def _summary(spec: EmbeddingSpec) -> str:
+    """What the engine makes of a frame, in one sentence."""
+    views = "1 view" if spec.views == 1 else f"{spec.views} views"
+    sizes = (f"{name} {'x'.join(map(str, shape[1:]))}" for name, shape in spec.outputs.items())
+    return f"{views} of {spec.side}x{spec.side} pixels; each gives {', '.join(sizes)}"
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """From a trained model to ONNX graphs; the only file of the builder that imports the trainer.
 
-A graph does everything of a frame: uint8 (B, S, S, 3) RGB in, (B, V, P, D) float32 embeddings of unit length out.
+A graph does everything of a frame: uint8 (B, S, S, 3) RGB in, all embeddings of all views out, in float32.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from engine_build.source import GraphPrecision, graph_name
 from trainer.checkpoint import WEIGHTS, load_model
-from trainer.encoder import Encoder, embed_views, normalise, normalise_each
+from trainer.encoder import Encoder, embed_views
+from worker.contract.embeddings import FRAME, Embeddings, join
 from worker.contract.manifest import EmbeddingSpec
 from worker.contract.views import place_order, turn
 
@@ -31,54 +32,54 @@ _DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
 
 class FrameGraph(nn.Module):
-    """Cast, normalise, turn into the views, encode, turn back, bring to unit length: what an engine computes.
+    """Cast, turn into the views, normalise, encode, turn back: what an engine computes, of all outputs in `spec`.
 
-    The encoder is of type `precision`; statistics of a frame and lengths of vectors are taken in float32.
+    The encoder is of type `precision`; lengths of vectors are taken in float32.
     """
 
     pixels: Tensor
     scale: Tensor
     shift: Tensor
-    places: Tensor
 
-    def __init__(self, encoder: Encoder, side: int, views: int, precision: GraphPrecision) -> None:
+    def __init__(self, encoder: Encoder, spec: EmbeddingSpec, precision: GraphPrecision) -> None:
         super().__init__()
-        self.side = side
-        self.views = views
-        self.local = encoder.architecture.local
-        self.positions = encoder.architecture.positions(side)
+        self.spec = spec
         self.encoder = copy.deepcopy(encoder)
         # One gather makes all views; its indices are the contract's own turns of the grid of pixel numbers.
-        grid = np.arange(side * side).reshape(side, side)
-        self.register_buffer("pixels", torch.from_numpy(np.concatenate([turn(grid, v).ravel() for v in range(views)])))
+        grid = np.arange(spec.side**2).reshape(spec.side, spec.side)
+        turned = np.concatenate([turn(grid, view).ravel() for view in range(spec.views)])
+        self.register_buffer("pixels", torch.from_numpy(turned))
         # `normalise` is affine, so what it makes of black and of white says all of it.
-        black, white = normalise(torch.tensor([0.0, 255.0]).view(2, 1, 1, 1).expand(2, 3, 1, 1))
+        black, white = encoder.normalise(torch.tensor([0.0, 255.0]).view(2, 1, 1, 1).expand(2, 3, 1, 1))
         self.register_buffer("scale", (white - black) / 255)
         self.register_buffer("shift", black)
-        # And one gather turns the grids back.
-        back = place_order(views, self.positions) + self.positions * np.arange(views)[:, None]
-        self.register_buffer("places", torch.from_numpy(back.ravel()))
+        # And one gather turns the grids of an output back.
+        for places in {shape[1] for name, shape in spec.outputs.items() if name != FRAME}:
+            back = place_order(spec.views, places) + places * np.arange(spec.views)[:, None]
+            self.register_buffer(f"back_{places}", torch.from_numpy(back.ravel()))
         self.to(_DTYPES[precision]).eval()
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """(B, S, S, 3) uint8 -> (B, V, P, D) float32."""
-        # Cast first, because TensorRT takes uint8 nowhere else.
-        if self.local:
-            pictures = self._turn(normalise_each(frames.float()).to(self.scale.dtype))
-        else:  # normalise after the turns, where it is fused with them
-            pictures = self._turn(frames.to(self.scale.dtype)) * self.scale + self.shift
-        vectors: Tensor = self.encoder(pictures).float()
-        lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp_min(1e-12)
-        embeddings: Tensor = vectors / lengths
-        dimensions = embeddings.shape[-1]
-        if self.positions > 1:
-            embeddings = embeddings.reshape(-1, self.views * self.positions, dimensions).index_select(1, self.places)
-        return embeddings.reshape(-1, self.views, self.positions, dimensions)
+    def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
+        """(B, S, S, 3) uint8 -> each output of `spec`, float32 (B, ...)."""
+        pictures = self._turn(frames.to(self.scale.dtype)) * self.scale + self.shift
+        found = self.encoder(pictures)
+        return tuple(self._arrange(found[name], name, shape) for name, shape in self.spec.outputs.items())
 
     def _turn(self, frames: Tensor) -> Tensor:
         """(B, S, S, 3) -> (B · V, 3, S, S), the views of a frame one after the other."""
-        turned = frames.reshape(-1, self.side**2, 3).index_select(1, self.pixels)
-        return turned.reshape(-1, self.side, self.side, 3).permute(0, 3, 1, 2)
+        side = self.spec.side
+        turned = frames.reshape(-1, side**2, 3).index_select(1, self.pixels)
+        return turned.reshape(-1, side, side, 3).permute(0, 3, 1, 2)
+
+    def _arrange(self, values: Tensor, name: str, shape: tuple[int, ...]) -> Tensor:
+        """(B · V, ...) float32 -> (B, *shape): of unit length, or turned back."""
+        if name == FRAME:
+            lengths = torch.linalg.vector_norm(values, dim=-1, keepdim=True).clamp_min(1e-12)
+            unit: Tensor = values / lengths
+            return unit.reshape(-1, *shape)
+        views, places, *rest = shape
+        turned = values.reshape(-1, views * places, *rest)
+        return turned.index_select(1, self.get_buffer(f"back_{places}")).reshape(-1, *shape)
 
 
 class Exporter:
@@ -91,51 +92,55 @@ class Exporter:
 
     def __init__(self, folder: Path, views: Literal[1, 2, 4, 8] | None = None) -> None:
         self.encoder, self.manifest = load_model(folder)
-        architecture = self.encoder.architecture
-        self.spec = EmbeddingSpec(
-            framing=self.manifest.framing,
-            views=views or self.manifest.views,
-            positions=architecture.positions(self.manifest.framing.side),
-            dimensions=architecture.dimensions,
-            learned=architecture.local,
-        )
+        self.spec = self.encoder.spec(self.manifest.framing, views or self.manifest.views)
 
     @property
     def model_hash(self) -> str:
         """The SHA-256 of the model's weights."""
         return self.manifest.files[WEIGHTS]
 
-    def embed(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """(B, S, S, 3) uint8 -> (B, V, P, D) float32: what every engine must reproduce."""
-        return np.concatenate([embed_views(self.encoder, frame[None], self.spec.views) for frame in frames])
+    def embed(self, frames: npt.NDArray[np.uint8]) -> Embeddings:
+        """(B, S, S, 3) uint8 -> the embeddings that every engine must reproduce."""
+        return join([embed_views(self.encoder, frame[None], self.spec.views) for frame in frames])
 
     def write_graph(self, folder: Path, precision: GraphPrecision) -> str:
         """Write the ONNX graph to `folder`, unless another target did; returns the file's name."""
         name = graph_name(precision)
         if not (folder / name).exists():
-            graph = FrameGraph(self.encoder, self.spec.side, self.spec.views, precision)
-            (folder / name).write_bytes(to_onnx(graph, self.spec.side).SerializeToString(deterministic=True))
+            graph = to_onnx(FrameGraph(self.encoder, self.spec, precision), self.spec)
+            (folder / name).write_bytes(graph.SerializeToString(deterministic=True))
         return name
 
 
-def to_onnx(graph: nn.Module, side: int) -> onnx.ModelProto:
-    """`graph`, from `frames` (B, side, side, 3) uint8 to `embeddings`, as a checked ONNX model for any batch size."""
+def to_onnx(graph: nn.Module, spec: EmbeddingSpec) -> onnx.ModelProto:
+    """`graph`, from `frames` (B, S, S, 3) uint8 to the outputs of `spec`, as a checked ONNX model for any B."""
     with _quiet_exporter():
         program = torch.onnx.export(
             graph,
-            (torch.zeros(2, side, side, 3, dtype=torch.uint8),),
+            (torch.zeros(2, spec.side, spec.side, 3, dtype=torch.uint8),),
             dynamo=True,
             opset_version=_OPSET,
             input_names=["frames"],
-            output_names=["embeddings"],
+            output_names=list(spec.outputs),
             dynamic_shapes=({0: torch.export.Dim("B")},),
             verbose=False,
         )
     assert program is not None
     ClearMetadataAndDocStringPass()(program.model)  # it holds stack traces with this machine's paths
     model = program.model_proto
+    _keep_uint8_for_the_cast(model.graph)
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _keep_uint8_for_the_cast(graph: onnx.GraphProto) -> None:
+    """Read the batch's size, if a network asks for it, from the cast frames: TensorRT takes uint8 nowhere else."""
+    (cast,) = (node for node in graph.node if node.op_type == "Cast" and "frames" in node.input)
+    for node in graph.node:
+        if node.op_type == "Shape" and "frames" in node.input:
+            node.input[0] = cast.output[0]
+    graph.node.remove(cast)
+    graph.node.insert(0, cast)
 
 
 @contextmanager

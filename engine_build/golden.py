@@ -10,31 +10,34 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 
+from worker.contract.embeddings import Array, Embeddings
 from worker.contract.framing import Picture
 from worker.contract.manifest import Precision
 
 GOLDEN = "golden.safetensors"
 NEEDED: dict[Precision, float] = {"float32": 0.9999, "float16": 0.999, "bfloat16": 0.999}
-"""The smallest cosine between an engine's golden embedding and torch's that is let through."""
+"""The smallest parity that is let through."""
+
+_TINY = 1e-30  # a vector of length 0, such as the logits of a head that was never trained, can be met exactly
 
 
 @dataclass(frozen=True)
 class Golden:
-    """Frames (N, S, S, 3) uint8 and their embeddings (N, V, P, D) float32 by torch."""
+    """Frames (N, S, S, 3) uint8 and their embeddings by torch: all of the engine's outputs."""
 
     frames: npt.NDArray[np.uint8]
-    embeddings: npt.NDArray[np.float32]
+    embeddings: Embeddings
 
     def save(self, folder: Path) -> None:
-        """Write both as `golden.safetensors`."""
-        blob = safetensors.numpy.save({"frames": self.frames, "embeddings": self.embeddings})
+        """Write both as `golden.safetensors`: `frames`, and each output by its name."""
+        blob = safetensors.numpy.save({"frames": self.frames, **self.embeddings})
         (folder / GOLDEN).write_bytes(blob)
 
     @classmethod
     def load(cls, folder: Path) -> Golden:
         """What `save` wrote to `folder`."""
         tensors = safetensors.numpy.load_file(folder / GOLDEN)
-        return cls(tensors["frames"], tensors["embeddings"])
+        return cls(tensors.pop("frames"), tensors)
 
 
 def render_frames(side: int, count: int) -> npt.NDArray[np.uint8]:
@@ -57,14 +60,20 @@ def _render(side: int, rng: np.random.Generator) -> Picture:
     return pixels
 
 
-def smallest_cosine(found: npt.NDArray[np.float32], wanted: npt.NDArray[np.float32]) -> float:
-    """The smallest cosine between two sets of unit vectors (N, V, P, D), as if `wanted` filled the whole sphere.
+def parity(found: Embeddings, golden: Embeddings) -> float:
+    """The smallest cosine between the embeddings found and the golden ones, over outputs, frames and views.
 
-    For unit vectors at distance d the cosine is 1 − d²/2 (for others this is smaller). Where a model puts all its
-    embeddings close together, at a mean square s² < 1 around their mean, that would be nearly 1 even for confused
-    views; what a score sees there is d relative to s, so it is 1 − d²/2s². NaN where `found` has NaN.
+    An output of one frame and view is one vector g, all its places together: E, P · D or P numbers. The cosine between
+    it and another of its length, at distance d, is 1 − d²/2‖g‖²; computed so, another length counts against it, too, as
+    the distances of a bank would see it. At least −1, which is also what a NaN counts.
     """
-    target = wanted.astype(np.float64)
-    squares = np.square(found - target).sum(axis=-1)
-    spread = np.square(target - target.mean(axis=(0, 1, 2))).sum(axis=-1).mean()
-    return float(1 - squares.max() / (2 * np.clip(spread, 1e-12, 1)))
+    return min(_smallest_cosine(found[name], values) for name, values in golden.items())
+
+
+def _smallest_cosine(found: Array, golden: Array) -> float:
+    """Of (N, V, ...) against (N, V, ...)."""
+    vectors, wanted = (values.astype(np.float64).reshape(*values.shape[:2], -1) for values in (found, golden))
+    with np.errstate(invalid="ignore"):  # infinite numbers
+        squares = np.square(vectors - wanted).sum(axis=-1)
+        cosines = 1 - squares / (2 * np.maximum(np.square(wanted).sum(axis=-1), _TINY))
+    return float(np.nan_to_num(cosines, nan=-1).clip(min=-1).min())

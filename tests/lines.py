@@ -39,9 +39,10 @@ def make_line(root: Path) -> MadeLine:
             (folder / f"{n:03}.png").write_bytes(png(good_part(rng, product)))
     train = {
         "data": {"path": str(root / "parts"), "side": 64, "holdout": 0.5},
-        "architecture": {"local": True, "network": "resnet10", "width": 8, "hidden": 16, "dimensions": 8},
-        "crops": {"side": 64},
-        "epochs": 0,
+        "architecture": {"backbone": "test_resnet", "hidden": 16, "frame": 8, "dimensions": 8},
+        "weights": "none",
+        "projection": {"steps": 0},
+        "head": {"steps": 0},
         "out": str(root / "model"),
     }
     build = {"model": str(root / "model"), "out": str(root / "engine"), "targets": ["openvino"], "views": 4}
@@ -55,7 +56,7 @@ def make_line(root: Path) -> MadeLine:
             "engine": {"path": str(root / "engine")},
             "data": str(root / "parts"),
             "overkill": 0.05,
-            "scoring": {"detectors": ["knn"], "neighbours": neighbours},
+            "scoring": {"detectors": ["frame", "nearest.deep"], "neighbours": neighbours},
             "out": str(path),
         }
         (root / "bank.yaml").write_text(yaml.safe_dump(bank))

@@ -435,7 +435,6 @@ class Runtime:
 
 class ICudaEngine:
     device_memory_size_v2 = SCRATCH
-    num_io_tensors = 2
 
     def __init__(self, trt: TensorRt, document: dict[str, Any], model: bytes, logger: Any) -> None:
         self.trt, self.document, self.logger = trt, document, logger
@@ -443,19 +442,23 @@ class ICudaEngine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        graph = self.model.graph
+        self.outputs = [tensor.name for tensor in graph.output]
+        # By their number nothing is known of them: no order is promised.
+        self.tensors = {tensor.name: tensor.type.tensor_type for tensor in (*reversed(graph.output), *graph.input)}
 
-    def _tensor(self, name: str) -> Any:
-        (found,) = (t for t in (*self.model.graph.input, *self.model.graph.output) if t.name == name)
-        return found.type.tensor_type
+    @property
+    def num_io_tensors(self) -> int:
+        return len(self.tensors)
 
     def get_tensor_name(self, index: int) -> str:
-        return ["frames", "embeddings"][index]
+        return list(self.tensors)[index]
 
     def get_tensor_dtype(self, name: str) -> DataType:
-        return TYPES[self._tensor(name).elem_type]
+        return TYPES[self.tensors[name].elem_type]
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        return tuple(dim.dim_value or -1 for dim in self._tensor(name).shape.dim)
+        return tuple(dim.dim_value or -1 for dim in self.tensors[name].shape.dim)
 
     def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[tuple[int, ...]]:
         assert (name, profile_index) == ("frames", 0)
@@ -493,12 +496,14 @@ class IExecutionContext:
         return least[0] <= shape[0] <= most[0] and tuple(shape[1:]) == least[1:]
 
     def set_tensor_address(self, name: str, memory: int) -> bool:
+        assert memory not in self.addresses.values(), "two tensors in one place"
         self.addresses[name] = memory
-        return memory in self.gpu.memory
+        return name in self.engine.tensors and memory in self.gpu.memory
 
     def execute_async_v3(self, stream_handle: int) -> bool:
         assert self.memory
         assert self.profile == 0
+        assert self.addresses.keys() == self.engine.tensors.keys(), "some tensors have no address"
         capturing = stream_handle in self.gpu.captures
         if capturing and (not self.ready or self.engine.trt.refuses_capture):
             self.engine.logger.log(Severity.ERROR, "operation not permitted\nwhen stream is capturing")
@@ -512,8 +517,9 @@ class IExecutionContext:
         assert self.memory == -1 or self.memory in self.gpu.memory
         _, side, _, _ = self.engine.get_tensor_shape("frames")
         given = self.gpu.memory[addresses["frames"]][: batch * side * side * 3]
-        made = self.engine.session.run(None, {"frames": given.reshape(batch, side, side, 3).copy()})[0]
-        self.gpu.memory[addresses["embeddings"]][: made.nbytes] = made.view(np.uint8).ravel()
+        made = self.engine.session.run(self.engine.outputs, {"frames": given.reshape(batch, side, side, 3).copy()})
+        for name, values in zip(self.engine.outputs, made, strict=True):
+            self.gpu.memory[addresses[name]][: values.nbytes] = values.view(np.uint8).ravel()
 
 
 class EngineInspector:
@@ -540,7 +546,7 @@ class EngineInspector:
             }
             for layer in layers_of(self._engine.model)[1:]
         ]
-        return json.dumps({"Layers": layers, "Bindings": ["frames", "embeddings"]})
+        return json.dumps({"Layers": layers, "Bindings": list(self._engine.tensors)})
 
 
 FAKES = {

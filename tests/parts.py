@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from worker.contract.bank import Bank, BankManifest, ScoringSettings
-from worker.contract.detectors import Array
+from worker.contract.bank import Bank, BankManifest, ScoringSettings, needed
+from worker.contract.detectors import supported
+from worker.contract.embeddings import FRAME, LOGITS, PLACES, Array, Embeddings
 from worker.contract.fitting import NormalFit
 from worker.contract.framing import Framing, Layout, cut
-from worker.contract.manifest import EmbeddingSpec
+from worker.contract.manifest import Depth, EmbeddingSpec
 from worker.contract.scoring import fit_scale, read
 from worker.contract.views import place_order, turn
 from worker.engine.base import Engine, check_frames
@@ -21,12 +24,12 @@ from worker.fit import calibrate
 from worker.frames import Frame, Position
 
 SIDE = 32
-_GRID = 4  # of the local engine
-_CELL = 4  # its blocks a side that describe one position
+_CELL = 4  # blocks a side that describe one place
+_LOGITS = 8  # places a side that the logits see
 
 
 class NumpyEngine:
-    """Embeds each view of a frame by a fixed random projection of its pixels: P = 1."""
+    """Sees the frame as a whole: a fixed random projection of each view's pixels, of unit length."""
 
     def __init__(
         self,
@@ -37,72 +40,52 @@ class NumpyEngine:
         name: str = "numpy-engine",
         framing: Framing | None = None,
     ) -> None:
-        framing = framing or Framing(side=SIDE)
-        self.spec = EmbeddingSpec(framing=framing, views=views, positions=1, dimensions=dimensions)
+        self.spec = EmbeddingSpec(framing=framing or Framing(side=SIDE), views=views, frame=dimensions)
         self.hash = name
         self.target = "numpy"
-        self._projection = _projection(seed, framing.side**2 * 3, dimensions)
+        self._seed = seed
 
-    def embed(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def embed(self, frames: npt.NDArray[np.uint8]) -> Embeddings:
         check_frames(frames, self.spec)
-        views = np.array([[turn(frame, v) for v in range(self.spec.views)] for frame in frames], np.float32)
-        flat = views.reshape(len(frames), self.spec.views, 1, len(self._projection)) / 255 - 0.5
-        return _unit(flat @ self._projection)
-
-    def close(self) -> None:
-        pass
-
-
-class NumpyLocalEngine:
-    """Embeds 4x4 places of each view by a fixed random projection of block means: P = 16, all views' grids upright.
-
-    With `learned` an embedding is (ℓ/4, 1, f) at unit length: its logit ℓ says how far the place's brightest block is
-    above 245, as an encoder would that has learned to see glare.
-    """
-
-    def __init__(
-        self,
-        *,
-        views: int = 4,
-        dimensions: int = 6,
-        seed: int = 0,
-        name: str = "numpy-local-engine",
-        framing: Framing | None = None,
-        learned: bool = False,
-    ) -> None:
-        self.spec = EmbeddingSpec(
-            framing=framing or Framing(side=SIDE),
-            views=views,
-            positions=_GRID**2,
-            dimensions=dimensions,
-            learned=learned,
-        )
-        self.hash = name
-        self.target = "numpy"
-        self._projection = _projection(seed, _CELL**2 * 3, dimensions - 2 * learned)
-
-    def embed(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        check_frames(frames, self.spec)
-        order = place_order(self.spec.views, self.spec.positions)
-        embeddings = np.empty((len(frames), *order.shape, self.spec.dimensions), np.float32)
+        embeddings = {name: np.empty((len(frames), *shape), np.float32) for name, shape in self.spec.outputs.items()}
         for b, frame in enumerate(frames):
             for v in range(self.spec.views):
-                embeddings[b, v] = self._embed_view(turn(frame, v))[order[v]]
+                for name, seen in self._see(turn(frame, v)).items():
+                    upright = seen if name == FRAME else seen[place_order(self.spec.views, len(seen))[v]]
+                    embeddings[name][b, v] = upright
         return embeddings
 
     def close(self) -> None:
         pass
 
-    def _embed_view(self, view: npt.NDArray[np.uint8]) -> Array:
-        """(S, S, 3) -> (P, D), row by row as the view lies."""
-        block = self.spec.side // (_GRID * _CELL)
-        cells = view.reshape(_GRID, _CELL, block, _GRID, _CELL, block, 3).astype(np.float32).mean(axis=(2, 5))
-        cells = cells.swapaxes(1, 2).reshape(_GRID**2, -1)
-        looks = _unit((cells / 255 - 0.5) @ self._projection)
-        if not self.spec.learned:
-            return looks
-        glare = (cells.max(axis=-1, keepdims=True) - 245) / 10
-        return _unit(np.concatenate([glare, np.ones_like(glare), looks], axis=-1))
+    def _see(self, view: npt.NDArray[np.uint8]) -> dict[str, Array]:
+        """What is said of one view (S, S, 3), place by place as it lies."""
+        projected = (view.ravel() / np.float32(255) - 0.5) @ _projection(self._seed, view.size, self.spec.frame)
+        return {FRAME: projected / np.linalg.norm(projected)}
+
+
+class NumpyPlacesEngine(NumpyEngine):
+    """Sees places, too: by default 4x4 of them at the depth `middle`, 2x2 at `deep`.
+
+    A place is a fixed random projection of its 4x4 block means. With `logits` it also says of 8x8 places how far their
+    brightest pixel is above 245, as an encoder would that has learned to see glare.
+    """
+
+    def __init__(
+        self, *, depths: Mapping[str, int] = {"middle": 4, "deep": 2}, logits: bool = False, **whole: Any
+    ) -> None:
+        super().__init__(**{"name": "numpy-places-engine", **whole})
+        places = {name: Depth(grid=grid, dimensions=grid + 2) for name, grid in depths.items()}
+        self.spec = self.spec.model_copy(update={"places": places, "logits": _LOGITS if logits else None})
+
+    def _see(self, view: npt.NDArray[np.uint8]) -> dict[str, Array]:
+        seen = super()._see(view)
+        for name, depth in self.spec.places.items():
+            cells = _cells(view, depth.grid, _CELL).mean(axis=2).reshape(depth.grid**2, -1)
+            seen[f"{PLACES}{name}"] = (cells / 255 - 0.5) @ _projection(self._seed, cells.shape[1], depth.dimensions)
+        if self.spec.logits:
+            seen[LOGITS] = (_cells(view, self.spec.logits, 1).max(axis=(1, 2, 3)) - 245) * np.float32(0.4)
+        return seen
 
 
 def good_part(rng: np.random.Generator, product: str = "ring") -> npt.NDArray[np.uint8]:
@@ -131,7 +114,7 @@ def frame(
     return Frame(Position(topic, partition, offset), camera.encode(), {k: v.encode() for k, v in encoded.items()}, data)
 
 
-def embedded(engine: Engine, pictures: Sequence[npt.NDArray[np.uint8]]) -> tuple[Array, list[Layout]]:
+def embedded(engine: Engine, pictures: Sequence[npt.NDArray[np.uint8]]) -> tuple[Embeddings, list[Layout]]:
     """The embeddings of all tiles of some pictures, and the layout of each."""
     parts = [cut(picture, engine.spec.framing) for picture in pictures]
     return engine.embed(np.concatenate([frames for frames, _ in parts])), [layout for _, layout in parts]
@@ -143,19 +126,22 @@ def bank_of(
     count: int = 120,
     seed: int = 1,
     scoring: ScoringSettings | None = None,
+    *,
+    votes: Mapping[str, float] | None = None,
 ) -> Bank:
     """A bank fitted from `count` good parts of each product, scaled by as many others and calibrated on as many more.
 
-    Its detectors are those of `scoring`, and mahalanobis where that leaves the choice.
+    Its detectors are those of `scoring`, and all where that says `auto`; without `votes` they count alike.
     """
     rng = np.random.default_rng(seed)
     scoring = scoring or ScoringSettings()
-    detectors = ("mahalanobis",) if scoring.detectors == "auto" else scoring.detectors
+    detectors = supported(engine.spec) if scoring.detectors == "auto" else scoring.detectors
+    votes = {one: votes[one] if votes else 1 / len(detectors) for one in detectors}
     normals, scales = [], []
     for product in products:
         fit = NormalFit(engine.spec, count, scoring.coreset)
         fit.add(*embedded(engine, [good_part(rng, product) for _ in range(count)]))
-        normals.append(fit.build())
+        normals.append(fit.build(needed(detectors)))
         readings = read(
             *embedded(engine, [good_part(rng, product) for _ in range(count)]), normals[-1:], scoring, detectors
         )
@@ -166,7 +152,7 @@ def bank_of(
         target=engine.target,
         products=tuple(products),
         scoring=scoring,
-        detectors=detectors,
+        votes=votes,
         created_at="2026-01-01T00:00:00.000Z",
     )
     bank = Bank(manifest, tuple(normals), np.stack(scales), ())
@@ -177,9 +163,13 @@ def bank_of(
     return replace(bank, calibration=calibration)
 
 
+@cache
 def _projection(seed: int, inputs: int, dimensions: int) -> Array:
     return np.random.default_rng(seed).normal(size=(inputs, dimensions)).astype(np.float32)
 
 
-def _unit(vectors: npt.NDArray[np.floating]) -> Array:
-    return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True), np.float32)
+def _cells(view: npt.NDArray[np.uint8], grid: int, across: int) -> Array:
+    """(S, S, 3) -> (grid², across², n, 3): the n pixels of each block of each place, place by place."""
+    side = len(view) // (grid * across)
+    blocks = view.reshape(grid, across, side, grid, across, side, 3).transpose(0, 3, 1, 4, 2, 5, 6)
+    return blocks.reshape(grid**2, across**2, side**2, 3).astype(np.float32)

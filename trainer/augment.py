@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer.config import VIEWS, AugmentSettings
+from trainer.config import AugmentSettings
 from worker.contract.views import ROTATIONS
 
 _LOG_RATIO = math.log(4 / 3)  # a crop is at most 4:3 or 3:4
@@ -21,30 +21,35 @@ _GREY = torch.tensor([0.299, 0.587, 0.114])  # BT.601 luma
 _TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 
 
-def augment(frames: Tensor, settings: AugmentSettings, generator: torch.Generator) -> Tensor:
-    """Make the pairs of views to learn from: every picture, cropped, mirrored, coloured anew and turned.
+def augment(
+    frames: Tensor, settings: AugmentSettings, generator: torch.Generator, views: int = 2, side: int | None = None
+) -> Tensor:
+    """Make views to learn from: every picture, cropped, mirrored, coloured anew and turned.
 
     Args:
         frames: (B, 3, S, S) uint8, RGB.
         settings: how strongly.
         generator: of the CPU; the only source of randomness.
+        views: A, of each turn of each frame.
+        side: S', of the views in pixels; None: as that of the frames.
 
     Returns:
-        (2, B · 4, 3, S, S) float32 in 0 to 255; sample `4b + r` is frame b turned by r quarter turns as `np.rot90`
-        does. All eight are drawn independently. A flip mirrors the frame before it is turned.
+        (A, B · 4, 3, S', S') float32 in 0 to 255; sample `4b + r` is frame b turned by r quarter turns as `np.rot90`
+        does. All are drawn independently. A flip mirrors the frame before it is turned.
     """
-    batch, channels, side, _ = frames.shape
-    count = VIEWS * batch * ROTATIONS
+    batch, channels, own, _ = frames.shape
+    side = side or own
+    count = views * batch * ROTATIONS
     places = draw_crops(count, settings, generator).to(frames.device)
     colours, offsets = draw_colours(count, settings, generator)
-    each = frames.float()[None, :, None].expand(VIEWS, batch, ROTATIONS, channels, side, side)
-    sources = each.reshape(count, channels, side, side)
+    each = frames.float()[None, :, None].expand(views, batch, ROTATIONS, channels, own, own)
+    sources = each.reshape(count, channels, own, own)
     grid = F.affine_grid(places, [count, channels, side, side], align_corners=False)
-    views = F.grid_sample(sources, grid, padding_mode="border", align_corners=False)
-    views = recolour(views, colours.to(frames.device), offsets.to(frames.device))
-    turns = views.view(VIEWS * batch, ROTATIONS, channels, side, side).unbind(dim=1)
+    seen = F.grid_sample(sources, grid, padding_mode="border", align_corners=False)
+    seen = recolour(seen, colours.to(frames.device), offsets.to(frames.device))
+    turns = seen.view(views * batch, ROTATIONS, channels, side, side).unbind(dim=1)
     turned = torch.stack([torch.rot90(turn, r, dims=(-2, -1)) for r, turn in enumerate(turns)], dim=1)
-    return turned.reshape(VIEWS, batch * ROTATIONS, channels, side, side)
+    return turned.reshape(views, batch * ROTATIONS, channels, side, side)
 
 
 def draw_crops(count: int, settings: AugmentSettings, generator: torch.Generator) -> Tensor:

@@ -1,65 +1,69 @@
-"""The fixed change of basis of local embeddings: features along their principal axes, fitted to good parts."""
+"""The fixed changes of basis of place features: standardised and along their principal axes, fitted to good parts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from trainer.encoder import Encoder, normalise_each
+from trainer.encoder import Encoder
 
-_SMALLEST_DEVIATION = 1e-3
+_SMALLEST_SHARE = 0.01  # of the median deviation: a channel that is nearly still on good parts is not blown up
+_SMALLEST = 1e-6
 
 Frames = npt.NDArray[np.uint8]
 
 
 @torch.no_grad()
-def settle(encoder: Encoder, batches: Iterable[Frames]) -> None:
-    """Let the batch normalisations of an untrained encoder see (N, S, S, 3) frames; else its features are noise."""
-    norms = [module for module in encoder.modules() if isinstance(module, nn.BatchNorm2d)]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the plain mean over all batches
-    encoder.train()
-    for pictures in _prepared(encoder, batches):
-        encoder(pictures)
-    for norm in norms:
-        norm.momentum = 0.1
-    encoder.eval()
+def fit_bases(encoder: Encoder, batches: Iterable[Frames]) -> None:
+    """Set the basis of each depth from (N, S, S, 3) frames of good parts.
 
-
-@torch.no_grad()
-def fit_basis(encoder: Encoder, batches: Iterable[Frames]) -> None:
-    """Set the basis of a local encoder from (N, S, S, 3) frames of good parts.
-
-    Features are standardised, taken along their principal axes, and brought to a mean square length of 1. Leaves
-    `encoder` in evaluation mode.
+    Channels are standardised and taken along their principal axes, in falling variance. Axes are orthonormal, and all
+    is divided by the square root of the number of channels: so without a cut Euclidean distances are those of the
+    standardised features, and a place has a mean square length of 1. Leaves `encoder` in evaluation mode.
     """
     encoder.eval()
-    count, channels = 0, encoder.local.basis.in_channels
-    total, squares = torch.zeros(channels).double(), torch.zeros(channels, channels).double()
-    for pictures in _prepared(encoder, batches):
-        rows = encoder.local.features(encoder.stages(pictures)).permute(0, 2, 3, 1).flatten(0, 2).double().cpu()
-        count, total, squares = count + len(rows), total + rows.sum(dim=0), squares + rows.T @ rows
-    mean = total / count
-    covariance = squares / count - mean[:, None] * mean
-    deviation = covariance.diagonal().clamp_min(_SMALLEST_DEVIATION**2).sqrt()
-    variances, axes = torch.linalg.eigh(covariance / (deviation[:, None] * deviation))  # sorted upwards
-    count = encoder.local.basis.out_channels
-    kept, length = axes.flip(1)[:, :count], variances.flip(0)[:count].sum().clamp_min(1e-12).sqrt()
-    kept = kept * torch.where(kept.sum(dim=0) < 0, -1.0, 1.0)  # an axis has no sign; take the same one everywhere
-    weight = (kept / deviation[:, None]).T / length
-    basis = encoder.local.basis
-    basis.weight.copy_(weight[:, :, None, None])
-    assert basis.bias is not None
-    basis.bias.copy_(-weight @ mean)
-
-
-def _prepared(encoder: Encoder, batches: Iterable[Frames]) -> Iterator[Tensor]:
+    moments = {depth: _Moments(basis) for depth, basis in encoder.bases.items()}
     device = next(encoder.parameters()).device
     for frames in batches:
-        pictures = normalise_each(torch.from_numpy(frames).to(device).permute(0, 3, 1, 2))
-        yield pictures.contiguous(memory_format=torch.channels_last)
+        pictures = encoder.normalise(torch.from_numpy(frames).to(device).permute(0, 3, 1, 2))
+        features = encoder.features(pictures.contiguous(memory_format=torch.channels_last))
+        for depth, seen in moments.items():
+            seen.add(encoder.joined(features, depth))
+    for seen in moments.values():
+        seen.set_basis()
+
+
+class _Moments:
+    """Mean and covariance of the channels of maps, gathered in double precision for one basis."""
+
+    def __init__(self, basis: nn.Module) -> None:
+        assert isinstance(basis, nn.Conv2d)
+        self._basis = basis
+        self._count = 0
+        self._total = torch.zeros(basis.in_channels).double()
+        self._squares = torch.zeros(basis.in_channels, basis.in_channels).double()
+
+    def add(self, maps: Tensor) -> None:
+        """(N, C, G, G)."""
+        rows = maps.permute(0, 2, 3, 1).flatten(0, 2).double().cpu()
+        self._count += len(rows)
+        self._total += rows.sum(dim=0)
+        self._squares += rows.T @ rows
+
+    def set_basis(self) -> None:
+        """Let the basis standardise and turn."""
+        mean = self._total / self._count
+        covariance = self._squares / self._count - mean[:, None] * mean
+        deviation = covariance.diagonal().clamp_min(0).sqrt()
+        deviation = deviation.clamp_min(max(_SMALLEST_SHARE * float(deviation.median()), _SMALLEST))
+        _, axes = torch.linalg.eigh(covariance / (deviation[:, None] * deviation))  # in rising variance
+        kept = axes.flip(1)[:, : self._basis.out_channels]
+        kept = kept * torch.where(kept.sum(dim=0) < 0, -1.0, 1.0)  # an axis has no sign; take the same one everywhere
+        weight = (kept / deviation[:, None]).T / len(mean) ** 0.5
+        assert self._basis.bias is not None
+        self._basis.weight.copy_(weight[:, :, None, None])
+        self._basis.bias.copy_(-weight @ mean)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
+from trainer.backbone import without_counters
 from trainer.encoder import Architecture, Encoder
 from worker.contract.errors import ConfigError, DataError, MismatchError
 from worker.contract.framing import Framing
@@ -58,12 +59,12 @@ def save_model(
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         new, old = Path(scratch, "new"), Path(scratch, "old")
         new.mkdir()
-        save_file({name: tensor.contiguous() for name, tensor in encoder.state_dict().items()}, new / WEIGHTS)
+        save_file(_contents(encoder), new / WEIGHTS)
         manifest = ModelManifest(
             framing=framing,
             products=products,
             views=views,
-            architecture=encoder.architecture.model_dump(),
+            architecture=encoder.architecture.model_dump(mode="json"),
             holdout=holdout,
             rotations=dict(rotations),
             training=dict(training),
@@ -88,9 +89,9 @@ def load_model(folder: Path) -> tuple[Encoder, ModelManifest]:
     verify_files(folder, manifest.files, [WEIGHTS])
     try:
         architecture = parse_settings(manifest.architecture, Architecture, f"{folder / MANIFEST}: architecture")
+        encoder = Encoder(architecture, manifest.framing.side)
     except ConfigError as error:
         raise DataError(f"{error}; the model is from another version, train it again") from error
-    encoder = Encoder(architecture)
     _fill(encoder, load_file(folder / WEIGHTS), folder / WEIGHTS)
     return encoder.eval(), manifest
 
@@ -110,7 +111,7 @@ def save_checkpoint(path: Path, learner: Learner, step: int, recipe: Mapping[str
     `recipe` is everything that decides the weights. No random generator is saved: each draw depends on the seed and
     the step alone.
     """
-    tensors = {f"encoder.{name}": tensor for name, tensor in learner.encoder.state_dict().items()}
+    tensors = {f"encoder.{name}": tensor for name, tensor in _contents(learner.encoder).items()}
     for name, parameter in learner.encoder.named_parameters():
         for kind, tensor in learner.optimiser.state.get(parameter, {}).items():
             tensors[f"optimiser.{kind}.{name}"] = tensor
@@ -177,10 +178,13 @@ def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
+def _contents(encoder: Encoder) -> dict[str, Tensor]:
+    return {name: tensor.contiguous() for name, tensor in without_counters(encoder.state_dict()).items()}
+
+
 def _fill(encoder: Encoder, weights: dict[str, Tensor], path: Path) -> None:
-    try:
-        encoder.load_state_dict(weights)
-    except RuntimeError as error:
-        raise MismatchError(
-            f"{path}: the weights do not fit {encoder.architecture!r}; train the model again"
-        ) from error
+    own = without_counters(encoder.state_dict())
+    wrong = sorted(own.keys() ^ weights.keys()) or [name for name in own if own[name].shape != weights[name].shape]
+    if wrong:
+        raise MismatchError(f"{path}: {wrong[0]} does not fit the model's architecture; train the model again")
+    encoder.load_state_dict(weights, strict=False)

@@ -7,13 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from trainer.encoder import CELL, Architecture
+from trainer.encoder import Architecture
+from worker.contract.errors import ConfigError
 from worker.contract.framing import Framing
 from worker.contract.preprocess import Region
 from worker.contract.settings import Settings
-from worker.contract.views import ROTATIONS
-
-VIEWS = 2  # of each turned picture: the pair that the contrastive loss attracts
 
 _WITHOUT_EFFECT = ("out", "resume", "tensorboard", "checkpoint_every", "device", "data.path", "data.cache_gib")
 
@@ -24,12 +22,12 @@ class DataSettings(Settings):
     """Which pictures to learn from, and how they become frames of `side` x `side` pixels."""
 
     path: Path
-    side: int = Field(default=128, ge=32, multiple_of=16, description="of a frame, in pixels")
+    side: int = Field(default=256, ge=32, multiple_of=16, description="of a frame, in pixels")
     fit: Literal["stretch", "letterbox", "tiles"] = "stretch"
     tiles: int = Field(default=1, ge=1, le=8, description="that span a picture's shorter side, with fit 'tiles'")
     region: Region | None = None
-    holdout: float = Field(default=0.3, gt=0, lt=1, description="share that training never sees; the bank needs it")
-    cache_gib: float = Field(default=2.0, ge=0, description="memory for decoded frames; the rest is decoded anew")
+    holdout: float = Field(default=0.35, gt=0, lt=1, description="share that training never sees; the bank needs it")
+    cache_gib: float = Field(default=2.0, ge=0, description="memory for decoded frames, or for features of them")
 
     @model_validator(mode="after")
     def _makes_a_framing(self) -> DataSettings:
@@ -42,9 +40,21 @@ class DataSettings(Settings):
         """How a picture becomes frames."""
         return Framing(side=self.side, fit=self.fit, tiles=self.tiles)
 
+    def require_room(self, size: int, features: str, remedy: str) -> None:
+        """Refuse to keep `features` of `size` bytes in memory, where that is more than allowed.
+
+        Raises:
+            ConfigError: says what to lower instead, `remedy`.
+        """
+        if size > self.cache_gib * 2**30:
+            raise ConfigError(
+                f"data.cache_gib: features of {features} take {size / 2**30:.2g} GiB, more than {self.cache_gib:g}; "
+                f"raise it, or lower {remedy}"
+            )
+
 
 class AugmentSettings(Settings):
-    """How the two views of a picture are made different, for an encoder of whole frames."""
+    """How the views of a picture are made different, for masked contrastive learning."""
 
     crop: tuple[float, float] = Field(default=(0.3, 1.0), description="smallest and largest share of the area kept")
     flip: Share = Field(default=0.5, description="how often a picture is mirrored, before it is turned")
@@ -60,26 +70,11 @@ class AugmentSettings(Settings):
         return self
 
 
-class CropSettings(Settings):
-    """What an encoder with local embeddings learns from: crops at the scale of defects."""
-
-    side: int = Field(default=128, ge=64, multiple_of=CELL, description="pixels of the frame")
-    focus: Share = Field(default=0.95, description="how often a crop is placed by what is to be seen there, not evenly")
-    flip: Share = Field(default=0.5, description="how often a crop is mirrored, before it is turned")
-    light: float = Field(default=1.0, ge=0, description="strength of changes of gain, offset, tilt and sensor noise")
-
-
 class PasteSettings(Settings):
-    """Defects pasted into crops of good parts, for an encoder with local embeddings to find."""
+    """Anomalies pasted into frames of good parts, for the head to find."""
 
-    share: Share = Field(default=0.9, description="of the crops that get any")
-    rounds: int = Field(default=3, gt=0, description="pastes in each of them")
+    rounds: int = Field(default=12, gt=0, description="pastes in a frame that gets any")
     size: tuple[float, float] = Field(default=(3.0, 32.0), description="smallest and largest, in pixels of the frame")
-    focus: Share = Field(default=0.95, description="how often a place is drawn by what is to be seen there, not evenly")
-    copies: bool = Field(default=True, description="also patches of other crops, and what is there displaced")
-    softness: float = Field(
-        default=0.0, ge=0, le=4, description="blur of a paste, by that of the picture's own sharpest edges; 0: sharp"
-    )
 
     @model_validator(mode="after")
     def _size_is_a_range(self) -> PasteSettings:
@@ -89,22 +84,28 @@ class PasteSettings(Settings):
         return self
 
 
-class LossSettings(Settings):
-    """The masked contrastive loss, its multipliers named as in arXiv 2105.08793, and the term beside it.
+class ProjectionSettings(Settings):
+    """Masked contrastive learning of the frame's embedding; its multipliers are named as in arXiv 2105.08793."""
 
-    `spa` is the weight of its SPA. The pasted-or-not term exists with local embeddings only.
+    steps: int = Field(default=400, ge=0, description="0 leaves the projection as it was drawn")
+    batch: int = Field(default=64, gt=0, description="pictures a step, each in four turns and two views")
+    learning_rate: float = Field(default=0.003, gt=0, description="peak")
+    pictures: int = Field(default=300, gt=1, description="that features are kept of, with a frozen backbone")
+    variants: int = Field(default=2, ge=2, description="augmented copies of each in each turn, with a frozen backbone")
+    alpha: float = Field(default=0.05, ge=0, description="how hard a pair is pushed apart: same product, same turn")
+    beta: float = Field(default=2.0, ge=0, description="same product, other turn")
+    tau: float = Field(default=0.2, gt=0, description="1/tau: other products, and the pull on two views of one picture")
+    spa: float = Field(default=1.0, ge=0, description="weight of the pull towards others of the same product and turn")
 
-    The published β is 2. At that, the turns of a product stay on one point for many hundred steps: the pull on the
-    views of a picture is far stronger than the push between its turns. At 1/τ they part within a hundred.
-    """
 
-    alpha: float = Field(default=0.05, ge=0)
-    beta: float = Field(default=5.0, ge=0)
-    tau: float = Field(default=0.2, gt=0)
-    spa: float = Field(default=1.0, ge=0)
-    contrast: float = Field(default=1.0, ge=0, description="weight of the masked contrastive loss, CCM and SPA")
-    dense: float = Field(default=1.0, ge=0, description="weight of the pasted-or-not term of local embeddings")
-    positive: float = Field(default=3.0, gt=0, description="weight of a pasted position against one that is not")
+class HeadSettings(Settings):
+    """How the head learns to tell pasted places from others, on the features of a frozen backbone."""
+
+    steps: int = Field(default=1000, ge=0, description="0 leaves the head out of the model")
+    batch: int = Field(default=16, gt=0, description="frames a step")
+    learning_rate: float = Field(default=0.01, gt=0, description="peak")
+    frames: int = Field(default=600, gt=0, description="frames with pasted anomalies, of which features are kept")
+    positive: float = Field(default=3.0, gt=0, description="weight of a pasted place against one that is not")
 
 
 class TrainSettings(Settings):
@@ -112,43 +113,29 @@ class TrainSettings(Settings):
 
     data: DataSettings
     architecture: Architecture = Architecture()
-    init: Path | None = Field(default=None, description="weights of a torchvision ResNet to start from")
+    weights: str = Field(default="package", description="of the backbone: package, timm, none, or a file")
     augment: AugmentSettings = AugmentSettings()
-    crops: CropSettings = CropSettings()
+    projection: ProjectionSettings = ProjectionSettings()
     paste: PasteSettings = PasteSettings()
-    loss: LossSettings = LossSettings()
-    batch: int = Field(default=16, gt=0, description="pictures a step")
-    epochs: int = Field(default=30, ge=0, description="0 saves the untrained encoder")
-    optimiser: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: float = Field(
-        default=0.1, gt=0, description="peak; of sgd for 256 turned pictures, that is batch 64, of adamw as it is"
-    )
+    head: HeadSettings = HeadSettings()
+    optimiser: Literal["adamw", "sgd"] = "adamw"
     momentum: float = Field(default=0.9, gt=0, lt=1, description="of sgd")
-    weight_decay: float = Field(default=1e-6, ge=0)
+    weight_decay: float = Field(default=0.001, ge=0)
     warmup: Share = Field(default=0.05, description="share of the steps in which the rate rises")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="auto: bfloat16 where the device computes in it, else float32"
+        default="auto", description="of a backbone that is trained; auto: bfloat16 where the device computes in it"
     )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = Field(default=0, ge=0)
     out: Path = Field(default=Path("model"), description="the model folder; checkpoints lie beside it")
     tensorboard: Path | None = None
-    checkpoint_every: int = Field(default=5, gt=0, description="epochs")
+    checkpoint_every: int = Field(default=200, gt=0, description="steps")
     resume: bool = False
 
-    @model_validator(mode="after")
-    def _local_fits(self) -> TrainSettings:
-        side = self.data.side
-        if self.architecture.local and side != 64 and side % 128:
-            raise ValueError(f"data.side = {side}: local embeddings need 64 or a multiple of 128")
-        if self.architecture.local and self.crops.side > side:
-            raise ValueError(f"crops.side = {self.crops.side} is larger than data.side = {side}; lower it")
-        return self
-
     @property
-    def views_of_each(self) -> int:
-        """How many views or crops a picture gives in a step: two of each turn for the contrastive loss, else one."""
-        return VIEWS * ROTATIONS if self.loss.contrast > 0 or not self.architecture.local else 1
+    def completed(self) -> Architecture:
+        """The architecture, without a head that would not be trained."""
+        return self.architecture if self.head.steps else self.architecture.model_copy(update={"head": False})
 
     @property
     def checkpoint(self) -> Path:
@@ -156,7 +143,7 @@ class TrainSettings(Settings):
         return self.out.with_name(f"{self.out.name}.checkpoint")
 
     def recipe(self) -> dict[str, Any]:
-        """The settings that decide the weights, flat: `{"loss.tau": 0.2, ...}`."""
+        """The settings that decide the weights, flat: `{"projection.tau": 0.2, ...}`."""
         flat = _flatten(self.model_dump(mode="json"))
         return {key: value for key, value in flat.items() if key not in _WITHOUT_EFFECT}
 
@@ -164,5 +151,5 @@ class TrainSettings(Settings):
 def _flatten(document: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in document.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
     return flat

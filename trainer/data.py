@@ -18,7 +18,7 @@ import torch
 
 from trainer.config import DataSettings
 from worker.contract.errors import DataError
-from worker.contract.pictures import good_pictures, hold_out
+from worker.contract.pictures import good_pictures, hold_out, split_held_out
 from worker.contract.preprocess import read_frames
 from worker.contract.views import ROTATIONS, label
 
@@ -35,6 +35,11 @@ class GoodParts:
     products: tuple[str, ...]
     learned: tuple[list[Path], ...]
     held_out: tuple[list[Path], ...]
+
+    @property
+    def to_choose(self) -> tuple[list[Path], ...]:
+        """Of each product the held-out pictures by which things may be chosen: none of them calibrates."""
+        return tuple(split_held_out(paths)[0] for paths in self.held_out)
 
     @property
     def to_learn(self) -> tuple[list[Path], Indices]:
@@ -131,26 +136,21 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Plan:
-    """Which pictures each step takes: every epoch runs through all of them in a new order, without a part batch."""
+    """Which of n pictures each step takes: every epoch runs through all in a new order, without a part batch."""
 
     pictures: int
     batch: int
-    epochs: int
+    steps: int
     seed: int
 
-    @property
-    def epoch_steps(self) -> int:
-        """The steps of one epoch."""
-        return self.pictures // self.batch
-
-    @property
-    def steps(self) -> int:
-        """The steps of the whole run."""
-        return self.epochs * self.epoch_steps
+    @classmethod
+    def of(cls, pictures: int, batch: int, steps: int, seed: int) -> Plan:
+        """With a batch of all pictures, where there are fewer."""
+        return cls(pictures, min(batch, pictures), steps, seed)
 
     def pictures_of(self, step: int) -> tuple[int, Indices]:
         """The epoch of `step`, both from 0, and its (batch,) pictures."""
-        epoch, place = divmod(step, self.epoch_steps)
+        epoch, place = divmod(step, self.pictures // self.batch)
         order: Indices = torch.randperm(self.pictures, generator=seeded(self.seed, 0, epoch)).numpy()
         return epoch, order[place * self.batch : (place + 1) * self.batch]
 
@@ -163,17 +163,14 @@ class Turns:
     products: torch.Tensor
 
     @classmethod
-    def of_pictures(cls, products: Indices, distinct: Indices, pasted: torch.Tensor | None = None) -> Turns:
+    def of_pictures(cls, products: Indices, distinct: Indices) -> Turns:
         """Label the turns of pictures of (B,) products.
 
         `distinct` (C,) says how many turns of each product look different: 4, 1, or 2 where it looks the same after a
-        half turn. Turns that look alike share a label. Where `pasted` (B · 4,) bool is given, turns with a defect
-        pasted in are a product of their own, c + C.
+        half turn. Turns that look alike share a label.
         """
         of_turns, count = torch.from_numpy(products).repeat_interleave(ROTATIONS), len(distinct)
         turns = torch.arange(len(of_turns)) % torch.from_numpy(distinct)[of_turns]
-        if pasted is not None:
-            of_turns, count = of_turns + count * pasted, 2 * count
         labels = [label(*one, count) for one in zip(of_turns.tolist(), turns.tolist(), strict=True)]
         return cls(torch.tensor(labels), of_turns)
 

@@ -1,9 +1,9 @@
 """Shapes and fills of synthetic defects; any shape with any fill makes a defect, in a group of crops at once.
 
-A patch from another picture follows CutPaste (Li et al., arXiv 2104.04015), one fitted to its surroundings NSA
-(Schlüter et al., arXiv 2109.15222), scattered pieces DRAEM's thresholded noise (Zavrtanik et al., arXiv 2108.07610).
+A patch from another picture follows CutPaste (Li et al., arXiv 2104.04015), scattered pieces DRAEM's thresholded noise
+(Zavrtanik et al., arXiv 2108.07610).
 
-Crops and donors are (N, C, S, S) float32, S at least 64; their levels, and so all strengths here, are in standard
+Crops and donors are (N, C, S, S) float32, S at least 32; their levels, and so all strengths here, are in standard
 deviations of the picture. Sizes are in pixels.
 """
 
@@ -48,21 +48,12 @@ class Dice:
         """One number for the whole group, evenly from low to high - 1."""
         return int(torch.randint(low, high, (1,), generator=self._generator))
 
-    def group_log_even(self, low: float, high: float) -> float:
-        """One number for the whole group, its logarithm evenly between the bounds."""
-        draw = torch.empty(1).uniform_(math.log(low), math.log(high), generator=self._generator)
-        return math.exp(float(draw))
-
 
 Size = tuple[float, float]  # smallest and largest, in pixels: the side of a square, the diameter of a circle
 # The dice; pixels below (N, 1, S, 1) and right of (N, 1, 1, S) the centre; the size -> (N, 1, S, S) in 0 to 1.
 Shape = Callable[[Dice, Tensor, Tensor, Size], Tensor]
 # The dice, crops and donors -> (N, C, S, S), to be seen where the shape is.
 Fill = Callable[[Dice, Tensor, Tensor], Tensor]
-
-WARP = "warp"  # in place of a fill: moves what is there
-
-_LEAST_BLUR = 0.3  # px; less is none
 
 
 def add_defects(
@@ -73,7 +64,6 @@ def add_defects(
     shape: str,
     fill: str,
     size: Size,
-    blur: float,
     dice: Dice,
 ) -> Tensor:
     """Copies of the crops (N, C, S, S) with one defect each.
@@ -83,19 +73,13 @@ def add_defects(
         donors: of the same shape; what a fill copies comes from them.
         centres: (N, 2) row and column of each defect, on the CPU.
         shape: of `SHAPES`.
-        fill: of `FILLS`, or `WARP`.
+        fill: of `FILLS`.
         size: smallest and largest, in pixels; a line is longer, a cloud spreads wider.
-        blur: of the shape's outline and of new grain, a standard deviation in pixels; what a donor shows keeps its own.
         dice: for N crops.
     """
     offsets = (torch.arange(crops.shape[-1]) - centres[..., None]).to(crops.device)  # (N, 2, S)
     mask = SHAPES[shape](dice, offsets[:, 0, None, :, None], offsets[:, 1, None, None, :], size)
-    soft = blur > _LEAST_BLUR
-    mask = smooth(mask, blur) if soft else mask
-    if fill == WARP:
-        return _warp(dice, crops, mask)
     filled = FILLS[fill](dice, crops, donors)
-    filled = smooth(filled, blur) if soft and fill == "noise" else filled
     return torch.lerp(crops, filled, mask * dice.even(0.5, 1))
 
 
@@ -180,18 +164,6 @@ def cut(dice: Dice, crops: Tensor, donors: Tensor) -> Tensor:
     return _elsewhere(dice, donors) * dice.even(0.7, 1.3) + dice.even(-0.6, 0.6)
 
 
-def blend(dice: Dice, crops: Tensor, donors: Tensor) -> Tensor:
-    """The donor's fine structure on the crop's own ground: what Poisson blending gives, without solving for it."""
-    structure = _elsewhere(dice, donors)
-    sigma = dice.group_log_even(3, 10)
-    return smooth(crops, sigma) + (structure - smooth(structure, sigma)) * dice.even(0.7, 1.5)
-
-
-def blur(dice: Dice, crops: Tensor, donors: Tensor) -> Tensor:
-    """The crop out of focus."""
-    return smooth(crops, dice.group_log_even(1, 5))
-
-
 def shade(dice: Dice, crops: Tensor, donors: Tensor) -> Tensor:
     """Darker or brighter, with more or less of the texture beneath."""
     sign = torch.where(dice.coin(), 1.0, -1.0)
@@ -203,12 +175,6 @@ def noise(dice: Dice, crops: Tensor, donors: Tensor) -> Tensor:
     side = crops.shape[-1]
     grain = dice.noise(side, dice.group_whole(side // 12, side // 2))
     return _faded(dice, crops) + (grain * dice.log_even(0.3, 2) + dice.even(-0.7, 0.7))
-
-
-def contrast(dice: Dice, crops: Tensor, donors: Tensor) -> Tensor:
-    """The texture flattened or exaggerated."""
-    gain = torch.where(dice.coin(), dice.even(0, 0.5), dice.even(1.7, 3.5))
-    return torch.lerp(smooth(crops, 4), crops, gain)
 
 
 def _elsewhere(dice: Dice, donors: Tensor) -> Tensor:
@@ -224,24 +190,9 @@ def _faded(dice: Dice, crops: Tensor) -> Tensor:
     return torch.lerp(smooth(crops, 3), crops, dice.even(0, 1))
 
 
-def _warp(dice: Dice, crops: Tensor, mask: Tensor) -> Tensor:
-    """Where the mask is, the crop displaced by 2 to 8 px in one direction, give or take half of that."""
-    count, _, side, _ = crops.shape
-    angle = dice.even(0, 2 * math.pi)
-    distance = dice.log_even(2, 8) * 2 / (side - 1)  # of the grid, which goes from -1 to 1
-    direction = torch.cat([angle.cos(), angle.sin()], dim=1)  # (N, 2, 1, 1): x, y
-    field = (direction + 0.5 * dice.noise(side, 6, channels=2)) * distance * F.avg_pool2d(mask, 5, 1, 2)
-    still = torch.eye(2, 3, device=crops.device).expand(count, 2, 3)
-    grid = F.affine_grid(still, [count, 1, side, side], align_corners=True) + field.permute(0, 2, 3, 1)
-    return F.grid_sample(crops, grid, padding_mode="reflection", align_corners=True)
-
-
 SHAPES: dict[str, Shape] = {"rectangle": rectangle, "blob": blob, "line": line, "cloud": cloud}
 FILLS: dict[str, Fill] = {
     "cut": cut,
-    "blend": blend,
-    "blur": blur,
     "shade": shade,
     "noise": noise,
-    "contrast": contrast,
 }

@@ -1,274 +1,256 @@
-"""The encoder: a ResNet and a projection head, from normalised pictures to the embeddings' raw directions.
+"""The encoder: a backbone, and what is made of its feature maps.
 
-He, Zhang, Ren, Sun, arXiv 1512.03385, with the CIFAR stem of its section 4.2 as an option. Parameters carry
-torchvision's names, so its published weights load.
+From the maps come the embedding of the frame (a projection that masked contrastive learning trains), the features of
+each place at some depths, and, if it is to learn from pasted defects, a logit for each place.
 """
 
 from __future__ import annotations
 
-import pickle
-from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
+import timm
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, StringConstraints, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worker.contract.errors import DataError, MismatchError
+from trainer.backbone import Backbone, Stem, Trained, create_network, listed_maps, resize, suggest
+from trainer.depths import DepthSettings, default_depths, default_head_layers
+from worker.contract.embeddings import FRAME, LOGITS, PLACES, Embeddings
+from worker.contract.errors import ConfigError
+from worker.contract.framing import UNITS, Framing
+from worker.contract.manifest import Depth, EmbeddingSpec
 from worker.contract.settings import Settings
 from worker.contract.views import place_order, turn
 
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
-"""Mean and standard deviation of ImageNet's RGB channels, in units of 255: what published weights expect."""
+_SQUEEZED = 64  # channels between the maps and the logit
 
-Padding = Literal["zeros", "reflect"]
-
-CELL = 8
-"""Pixels of the frame along a side of one position of a local embedding."""
-
-_BLOCKS = {"resnet10": (1, 1, 1, 1), "resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
-_SMALLEST_SPREAD = 8.0  # grey levels: what is darker or flatter than that stays so
-_LOGIT_SCALE = 4.0  # see worker.contract.detectors.learned_logits
-_SQUEEZED = 64  # channels between the stages' features and the logit
+DepthName = Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9_]*$")]
+Colour = tuple[float, float, float]
 
 
 class Architecture(Settings):
-    """The encoder's shape; `width` is the number of channels of the first stage, `dimensions` is D.
+    """The encoder's shape. What is None is chosen for the backbone, see `Architecture.completed`."""
 
-    With `local`, there is an embedding for every 8 x 8 pixels instead of one for the frame, and no fourth stage.
-    """
+    backbone: str = Field(default="tf_efficientnet_lite0", description="a network of timm's")
+    stem: Stem = Field(default="own", description="cifar: 3x3 without pooling, for ResNets and frames of 32 to 64 px")
+    trained: Trained = Field(default="none", description="last: what only the deepest layer used depends on")
+    depths: dict[DepthName, DepthSettings] | None = Field(default=None, description="from shallow to deep")
+    dimensions: int = Field(default=128, gt=0, description="most principal axes that are kept of a depth's features")
+    hidden: int = Field(default=512, gt=0, description="width of the projection's hidden layer")
+    frame: int = Field(default=64, gt=1, description="of a frame's embedding")
+    head: bool = Field(default=True, description="whether there is a logit that a place looks pasted")
+    head_layers: tuple[str, ...] | None = Field(default=None, min_length=1, description="that the head looks at")
+    mean: Colour | None = Field(default=None, description="of red, green and blue from 0 to 255, as the weights expect")
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = Field(default=None, description="as `mean`")
 
-    network: Literal["resnet10", "resnet18", "resnet34"] = "resnet18"
-    stem: Literal["cifar", "imagenet"] = "imagenet"
-    width: int = Field(default=64, gt=0)
-    hidden: int = Field(default=2048, gt=0)
-    dimensions: int = Field(default=128, gt=1)
-    local: bool = False
-    padding: Padding = "zeros"
+    @field_validator("backbone")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if not timm.is_model(name):
+            raise ValueError(f"timm has no such network; {suggest(name, timm.list_models())}")
+        return name
 
-    @model_validator(mode="after")
-    def _fits_local(self) -> Architecture:
-        if self.local and self.stem != "imagenet":
-            raise ValueError("local embeddings need stem 'imagenet'")
-        largest = 2 + 7 * self.width
-        if self.local and not 2 < self.dimensions <= largest:
-            raise ValueError(f"local embeddings of width {self.width} have 3 to {largest} dimensions")
-        return self
+    @field_validator("depths")
+    @classmethod
+    def _can_be_named(cls, depths: dict[str, DepthSettings] | None) -> dict[str, DepthSettings] | None:
+        for name in depths or ():
+            if hasattr(nn.ModuleDict(), name):
+                raise ValueError(f"a depth cannot be called '{name}'; call it 'shallow', 'middle' or 'deep'")
+        return depths
 
-    def positions(self, side: int) -> int:
-        """P for frames of `side` x `side` pixels."""
-        return (side // CELL) ** 2 if self.local else 1
+    def completed(self, network: nn.Module) -> Architecture:
+        """This with nothing left open, for the whole network `network` with the name `backbone`.
+
+        Raises:
+            ConfigError: nothing can be chosen for this network.
+        """
+        chosen: dict[str, object] = {}
+        if self.depths is None:
+            chosen["depths"] = default_depths(self.backbone, network)
+        if self.head and self.head_layers is None:
+            chosen["head_layers"] = default_head_layers(self.backbone, network)
+        constants = cast("dict[str, Colour]", network.pretrained_cfg)  # from 0 to 1
+        for name in ("mean", "std"):
+            if getattr(self, name) is None:
+                chosen[name] = tuple(255 * value for value in constants[name])
+        return self.model_copy(update=chosen)
 
 
 class Encoder(nn.Module):
-    """(N, 3, S, S) float, normalised -> (N, P, D) embeddings, not yet of unit length.
+    """(N, 3, S, S) float, normalised -> the embeddings by name, as `worker.contract.embeddings` lists them.
 
-    With `local`, an embedding is (ℓ/4, 1, f) brought to unit length: ℓ the logit that something was pasted there, f the
-    features of all three stages along their principal axes (`local.basis`). The 1 keeps f's length.
+    Its `architecture` has nothing left open; its `bases` are drawn at random until `trainer.basis` fits them.
+
+    Args:
+        architecture: its shape.
+        side: S, of the frames that it is for, in pixels.
+        network: the whole network of `architecture.backbone` with its weights, which the encoder takes over; None for
+            random ones.
+
+    Raises:
+        ConfigError: a layer or a stride does not go with the backbone or the frame's side.
     """
 
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(self, architecture: Architecture, side: int, network: nn.Module | None = None) -> None:
         super().__init__()
-        self.architecture = architecture
-        width, padding = architecture.width, architecture.padding
-        if architecture.stem == "imagenet":
-            self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False, padding_mode=padding)
-            self.pool: nn.Module = nn.MaxPool2d(3, stride=2, padding=1)
-        else:
-            self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False, padding_mode=padding)
-            self.pool = nn.Identity()
-        self.bn1 = nn.BatchNorm2d(width)
-        one, two, three, four = _BLOCKS[architecture.network]
-        self.layer1 = _stage(width, width, one, 1, padding)
-        self.layer2 = _stage(width, 2 * width, two, 2, padding)
-        self.layer3 = _stage(2 * width, 4 * width, three, 2, padding)
-        if architecture.local:
-            self.local = Local(width, architecture.dimensions)
-        else:
-            self.layer4 = _stage(4 * width, 8 * width, four, 2, padding)
+        network = network or create_network(architecture.backbone, architecture.stem, side)
+        self.architecture = architecture = architecture.completed(network)
+        self.side = side
+        self.depths = architecture.depths or {}
+        head_layers = (architecture.head_layers or ()) if architecture.head else ()
+        of_depths = [depth.layers for depth in self.depths.values()]
+        self._pooled = of_depths[-1] if of_depths else (list(listed_maps(network))[-1],)
+        layers = {*self._pooled, *head_layers, *(layer for layers in of_depths for layer in layers)}
+        self.backbone = Backbone(network, sorted(layers), side, architecture.trained)
+        self.places = {name: self._places(name, depth) for name, depth in self.depths.items()}
+
         self.projection = nn.Sequential(
-            nn.Linear((4 if architecture.local else 8) * width, architecture.hidden),
+            nn.Linear(self._channels(self._pooled), architecture.hidden),
             nn.ReLU(inplace=True),
-            nn.Linear(architecture.hidden, architecture.dimensions),
+            nn.Linear(architecture.hidden, architecture.frame),
         )
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        self.bases = nn.ModuleDict(
+            {
+                name: nn.Conv2d(self._channels(depth.layers), self.places[name].dimensions, 1)
+                for name, depth in self.depths.items()
+            }
+        ).requires_grad_(False)
+        self.head = Head(self.backbone, head_layers) if head_layers else None
+        if self.head is not None:
+            _require_tiling("architecture.head_layers", side, side // self.head.grid)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """(N, 3, S, S) -> (N, P, D)."""
-        stages = self.stages(pictures)
-        if self.architecture.local:
-            embeddings: Tensor = self.local(stages)
-            return embeddings
-        return self.project(stages)[:, None]
+    def forward(self, pictures: Tensor) -> dict[str, Tensor]:
+        """(N, 3, S, S) -> float32 by name: (N, E), not of unit length; (N, P, D) of each depth; (N, P) logits."""
+        features = self.features(pictures)
+        found = {FRAME: self.project(self.pooled(features)).float()}
+        for name, basis in self.bases.items():
+            along_axes = basis(self.joined(features, name)).float()
+            found[f"{PLACES}{name}"] = along_axes.flatten(2).transpose(1, 2)
+        if self.head is not None:
+            found[LOGITS] = self.head(features).float().flatten(1)
+        return found
 
-    def stages(self, pictures: Tensor) -> tuple[Tensor, ...]:
-        """(N, 3, S, S) -> the features of each stage, (N, C, H, W)."""
-        first = self.layer1(self.pool(F.relu(self.bn1(self.conv1(pictures)), inplace=True)))
-        second = self.layer2(first)
-        third = self.layer3(second)
-        return (first, second, third) if self.architecture.local else (first, second, third, self.layer4(third))
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """(N, 3, S, S) RGB pixels from 0 to 255, of any dtype -> float: what the backbone's weights expect."""
+        pixels = pixels if pixels.is_floating_point() else pixels.float()
+        mean, std = (
+            torch.tensor(values, dtype=pixels.dtype, device=pixels.device).view(3, 1, 1)
+            for values in (self.architecture.mean, self.architecture.std)
+        )
+        return (pixels - mean) / std
 
-    def project(self, stages: tuple[Tensor, ...]) -> Tensor:
-        """The features of each stage -> (N, D) projections of the whole frame, for the contrastive loss."""
-        projections: Tensor = self.projection(stages[-1].mean(dim=(2, 3)))
+    def features(self, pictures: Tensor) -> tuple[Tensor, ...]:
+        """(N, 3, S, S) -> the map (N, C, H, H) of each of `backbone.layers`; with gradients where it is trained."""
+        maps: tuple[Tensor, ...] = self.backbone(pictures)
+        return maps
+
+    def pooled(self, features: tuple[Tensor, ...]) -> Tensor:
+        """The maps -> (N, F): the means over all places of the deepest depth's layers, else of the backbone's last."""
+        return torch.cat([features[self._index(layer)].mean(dim=(2, 3)) for layer in self._pooled], dim=1)
+
+    @property
+    def pooled_width(self) -> int:
+        """F, how many pooled features a frame has."""
+        return self._channels(self._pooled)
+
+    def project(self, pooled: Tensor) -> Tensor:
+        """(N, F) -> (N, E), not of unit length."""
+        projections: Tensor = self.projection(pooled)
         return projections
 
+    def joined(self, features: tuple[Tensor, ...], depth: str) -> Tensor:
+        """The maps -> (N, C, G, G): those of one depth, averaged over the squares of its places, channels joined."""
+        numbers = [self._index(layer) for layer in self.depths[depth].layers]
+        factors = [self.backbone.grids[number] // self.places[depth].grid for number in numbers]
+        maps = zip((features[number] for number in numbers), factors, strict=True)
+        return torch.cat([F.avg_pool2d(one, by) if by > 1 else one for one, by in maps], dim=1)
 
-class Local(nn.Module):
-    """From the features of three stages to an embedding for every 8 x 8 pixels of the frame.
+    def spec(self, framing: Framing, views: Literal[1, 2, 4, 8]) -> EmbeddingSpec:
+        """What the embeddings of frames made by `framing` mean, with so many views."""
+        logits = None if self.head is None else self.head.grid
+        return EmbeddingSpec(
+            framing=framing, views=views, frame=self.architecture.frame, places=self.places, logits=logits
+        )
 
-    Only the logit is learned. The features beside it go through a fixed change of basis, see `trainer.basis`.
+    def _places(self, name: str, depth: DepthSettings) -> Depth:
+        """The grid of a depth, and how many numbers a place gets."""
+        where = f"architecture.depths.{name}"
+        _require_tiling(where, self.side, depth.stride)
+        grid = self.side // depth.stride
+        for layer in depth.layers:
+            found = self.backbone.grids[self._index(layer)]
+            if found % grid:
+                raise ConfigError(
+                    f"{where}: a place of layer '{layer}' is {self.side // found} px wide, so places cannot be "
+                    f"{depth.stride}; set 'stride' to a multiple of {self.side // found}"
+                )
+        return Depth(grid=grid, dimensions=min(self._channels(depth.layers), self.architecture.dimensions))
+
+    def _index(self, layer: str) -> int:
+        return self.backbone.layers.index(layer)
+
+    def _channels(self, layers: tuple[str, ...]) -> int:
+        return sum(self.backbone.channels[self._index(layer)] for layer in layers)
+
+
+def _require_tiling(where: str, side: int, stride: int) -> None:
+    """Refuse places of `stride` px that do not divide the frame, or whose grids in tiles would not coincide."""
+    grid, rest = divmod(side, stride)
+    if rest or not grid or (UNITS % grid and grid % UNITS):
+        sides = [stride * places for places in (4, 8, 16, 32, 48, 64) if stride * places % UNITS == 0]
+        nearest = min(sides, key=lambda fitting: abs(fitting - side))
+        raise ConfigError(
+            f"{where}: frames of {side} px cannot be divided into places of {stride} px; set 'data.side' to {nearest}"
+        )
+
+
+class Head(nn.Module):
+    """The backbone's maps -> (N, G, G) logits that a place shows something pasted, on the grid of the finest map used.
+
+    A 1x1 convolution of the maps laid over each other, batch normalisation, ReLU, and a second one. The first
+    is taken of each map before that is enlarged: the same sums for less work.
     """
 
-    def __init__(self, width: int, dimensions: int) -> None:
+    def __init__(self, backbone: Backbone, layers: tuple[str, ...]) -> None:
         super().__init__()
-        self.squeeze = nn.Conv2d(7 * width, _SQUEEZED, 1, bias=False)
+        self._maps = [backbone.layers.index(layer) for layer in layers]
+        self.grid = max(backbone.grids[number] for number in self._maps)
+        self._factors = [self.grid / backbone.grids[number] for number in self._maps]
+        self.squeeze = nn.ModuleList(
+            nn.Conv2d(backbone.channels[number], _SQUEEZED, 1, bias=False) for number in self._maps
+        )
         self.norm = nn.BatchNorm2d(_SQUEEZED)
         self.logit = nn.Conv2d(_SQUEEZED, 1, 1)
-        self.basis = nn.Conv2d(7 * width, dimensions - 2, 1)
-        self.basis.requires_grad_(False)
 
-    def forward(self, stages: tuple[Tensor, ...]) -> Tensor:
-        """The features of each stage -> (N, G · G, D) float32, row by row; not of unit length."""
-        features = self.features(stages)
-        logits = self._logits(features).float() / _LOGIT_SCALE
-        along_axes = self.basis(features).float()
-        ones = 0 * logits + 1  # ones_like would make the exported graph ask for the shape of its uint8 frames
-        return torch.cat([logits, ones, along_axes], dim=1).flatten(2).transpose(1, 2)
-
-    def logits(self, stages: tuple[Tensor, ...]) -> Tensor:
-        """The features of each stage -> (N, 1, G, G): how much each position looks pasted."""
-        return self._logits(self.features(stages))
-
-    def features(self, stages: tuple[Tensor, ...]) -> Tensor:
-        """The features of each stage -> (N, 7 · width, G, G): all on the grid of the second."""
-        first, second, third = stages
-        smaller = F.avg_pool2d(first, 2)
-        larger = F.interpolate(third, scale_factor=2, mode="bilinear", align_corners=False)
-        return torch.cat([smaller, second, larger], dim=1)
-
-    def _logits(self, features: Tensor) -> Tensor:
-        logits: Tensor = self.logit(F.relu(self.norm(self.squeeze(features)), inplace=True))
-        return logits
-
-
-class BasicBlock(nn.Module):
-    """Two 3×3 convolutions and a shortcut."""
-
-    def __init__(self, channels_in: int, channels: int, stride: int, padding: Padding) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride=stride, padding=1, bias=False, padding_mode=padding)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False, padding_mode=padding)
-        self.bn2 = nn.BatchNorm2d(channels)
-        self.downsample: nn.Module = nn.Identity()
-        if stride != 1 or channels_in != channels:
-            self.downsample = nn.Sequential(
-                Shortcut(channels_in, channels, 1, stride=stride, bias=False), nn.BatchNorm2d(channels)
-            )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C_in, H, W) -> (N, C, H / stride, W / stride)."""
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = self.bn2(self.conv2(y))
-        return F.relu(y + self.downsample(x), inplace=True)
-
-
-class Shortcut(nn.Conv2d):
-    """A strided 1×1 convolution, in training computed as a plain one of every `stride`-th pixel: the same sums.
-
-    The gradient of a strided one writes beyond its memory in oneDNN (torch 2.13) on CPUs with AVX2 but not AVX-512.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C_in, H, W) -> (N, C, ⌈H / stride⌉, ⌈W / stride⌉)."""
-        if not self.training:
-            return super().forward(x)
-        rows, columns = self.stride
-        return F.conv2d(x[:, :, ::rows, ::columns], self.weight)
-
-
-def normalise(pixels: Tensor) -> Tensor:
-    """(N, 3, S, S) RGB pixels from 0 to 255, of any dtype -> what an encoder of whole frames takes."""
-    pixels = pixels if pixels.is_floating_point() else pixels.float()
-    mean = 255 * torch.tensor(MEAN, dtype=pixels.dtype, device=pixels.device).view(3, 1, 1)
-    std = 255 * torch.tensor(STD, dtype=pixels.dtype, device=pixels.device).view(3, 1, 1)
-    return (pixels - mean) / std
-
-
-def normalise_each(pixels: Tensor) -> Tensor:
-    """(N, 3, S, S) or (N, S, S, 3) RGB pixels from 0 to 255 -> what a local encoder takes: float32 or wider.
-
-    Each frame gets mean 0 and standard deviation 1 over all its pixels and channels, so that brightness and gain do
-    not matter; one that varies by less than 8 grey levels is not blown up.
-    """
-    pixels = pixels if pixels.is_floating_point() else pixels.float()
-    centred = pixels - pixels.mean(dim=(1, 2, 3), keepdim=True)
-    spread = centred.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
-    return centred / spread.clamp_min(_SMALLEST_SPREAD)
+    def forward(self, features: tuple[Tensor, ...]) -> Tensor:
+        """The maps of all layers of the backbone -> (N, G, G)."""
+        parts = zip(self.squeeze, self._maps, self._factors, strict=True)
+        total, *others = (resize(squeeze(features[number]), factor) for squeeze, number, factor in parts)
+        for part in others:
+            total = total + part
+        logits: Tensor = self.logit(F.relu(self.norm(total), inplace=True))
+        return logits.squeeze(1)
 
 
 @torch.no_grad()
-def embed_views(encoder: Encoder, frames: npt.NDArray[np.uint8], views: int) -> npt.NDArray[np.float32]:
-    """(B, S, S, 3) uint8 -> (B, V, P, D) float32 of unit length, each view's grid turned back: what engines reproduce.
+def embed_views(encoder: Encoder, frames: npt.NDArray[np.uint8], views: int) -> Embeddings:
+    """(B, S, S, 3) uint8 -> the embeddings of all views, turned back, the frame's of unit length: the reference.
 
     Made view by view from the definition, and with nothing of the engines' graph. Leaves `encoder` in evaluation mode.
     """
     encoder.eval()
     device = next(encoder.parameters()).device
-    prepare = normalise_each if encoder.architecture.local else normalise
-    order, embeddings = place_order(views, encoder.architecture.positions(frames.shape[1])), []
+    found: dict[str, list[npt.NDArray[np.float32]]] = {}
     for view in range(views):
         turned = np.stack([turn(frame, view) for frame in frames])
-        pictures = torch.from_numpy(turned).to(device).permute(0, 3, 1, 2)
-        vectors = encoder(prepare(pictures).contiguous(memory_format=torch.channels_last))
-        embeddings.append(F.normalize(vectors, dim=-1).cpu().numpy()[:, order[view]])
-    return np.stack(embeddings, axis=1)
-
-
-def load_backbone(encoder: Encoder, path: Path) -> None:
-    """Load torchvision's published ResNet weights into `encoder`; their classifier is left out, the projection stays.
-
-    Raises:
-        DataError: the file cannot be read or holds no weights.
-        MismatchError: the weights are of another network, stem or width.
-    """
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check 'init'") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
-        raise DataError(f"{path}: holds no plain tensors; set 'init' to a state dict saved with torch.save") from error
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise DataError(f"{path}: holds no state dict; set 'init' to a file of named tensors, as torchvision publishes")
-    found = {name: value for name, value in weights.items() if not name.startswith("fc.")}
-    own = {
-        name: value for name, value in encoder.state_dict().items() if not name.startswith(("projection.", "local."))
-    }
-    if encoder.architecture.local:
-        found = {name: value for name, value in found.items() if not name.startswith("layer4.")}
-    for name, value in own.items():
-        shape = tuple(found[name].shape) if name in found else None
-        if shape != tuple(value.shape) and not name.endswith("num_batches_tracked"):
-            raise MismatchError(
-                f"{path}: {name} has shape {shape}, but the encoder's has {tuple(value.shape)}; "
-                "set 'architecture' to the network, stem and width of these weights"
-            )
-    unknown = sorted(found.keys() - own.keys())
-    if unknown:
-        raise MismatchError(
-            f"{path}: holds {unknown[0]}, which {encoder.architecture.network} does not have; "
-            "set 'architecture.network' to the network of these weights"
-        )
-    encoder.load_state_dict(found, strict=False)
-
-
-def _stage(channels_in: int, channels: int, blocks: int, stride: int, padding: Padding) -> nn.Sequential:
-    first = BasicBlock(channels_in, channels, stride, padding)
-    return nn.Sequential(first, *(BasicBlock(channels, channels, 1, padding) for _ in range(blocks - 1)))
+        pictures = encoder.normalise(torch.from_numpy(turned).to(device).permute(0, 3, 1, 2))
+        for name, values in encoder(pictures.contiguous(memory_format=torch.channels_last)).items():
+            if name == FRAME:
+                upright = F.normalize(values, dim=-1)
+            else:
+                upright = values[:, place_order(views, values.shape[1])[view]]
+            found.setdefault(name, []).append(upright.cpu().numpy())
+    return {name: np.stack(each, axis=1) for name, each in found.items()}

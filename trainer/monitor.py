@@ -1,4 +1,4 @@
-"""What a person sees of a training run: a progress bar, TensorBoard curves, and the way to stop it."""
+"""What a person sees of a training run: progress bars, TensorBoard curves, and the way to stop it."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _INTERVAL = 10  # steps between looks at the loss: each look waits for the devic
 
 
 class Monitor:
-    """Shows the mean loss and the speed of every ten steps; a context."""
+    """Shows the mean loss and the speed of every ten steps of a stage; a context."""
 
-    def __init__(self, start: int, steps: int, views_a_step: int, tensorboard: Path | None, progress: bool) -> None:
+    def __init__(self, stage: str, start: int, steps: int, tensorboard: Path | None, progress: bool) -> None:
         self.loss: float | None = None
-        self.views_per_s: float | None = None
+        self.steps_per_s: float | None = None
+        self._stage = stage
         self._steps = steps
-        self._views_a_step = views_a_step
         self._waiting: list[Tensor] = []
         self._since = time.perf_counter()
-        self._writer = _summary_writer(tensorboard, start) if tensorboard else None
+        self._writer = _summary_writer(tensorboard / stage, start) if tensorboard else None
         self._bar = Progress(
-            TextColumn("training"),
+            TextColumn(f"training the {stage}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[state]}"),
@@ -68,15 +68,17 @@ class Monitor:
         means = torch.stack(self._waiting).mean(dim=0).tolist()
         now = time.perf_counter()
         self.loss = means[0]
-        self.views_per_s = len(self._waiting) * self._views_a_step / (now - self._since)
+        self.steps_per_s = len(self._waiting) / (now - self._since)
         self._waiting, self._since = [], now
         if not math.isfinite(means[0]):
-            raise QuarterturnError(f"the loss is {means[0]} at step {step + 1}: lower 'learning_rate' and train again")
-        state = f"loss {self.loss:.3f}  {self.views_per_s:,.0f} views/s"
+            raise QuarterturnError(
+                f"the loss is {means[0]} at step {step + 1}: lower '{self._stage}.learning_rate' and train again"
+            )
+        state = f"loss {self.loss:.3f}  {self.steps_per_s:,.0f} steps/s"
         self._bar.update(self._task, completed=step + 1, state=state)
         if self._writer:
             scalars = {**dict(zip(losses, means, strict=True)), "learning_rate": learning_rate}
-            for name, value in {**scalars, "views_per_s": self.views_per_s}.items():
+            for name, value in {**scalars, "steps_per_s": self.steps_per_s}.items():
                 self._writer.add_scalar(name, value, step + 1)
 
 

@@ -1,4 +1,4 @@
-"""Defects pasted into crops of good parts, and where they can be seen: what a dense encoder learns from.
+"""Anomalies pasted into frames of good parts, in other light, and where they can be seen: what the head learns from.
 
 The kinds of defect are in `defects.py`. Here: how many, which and where.
 """
@@ -10,28 +10,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trainer.config import PasteSettings
-from trainer.defects import WARP, Dice, add_defects, pool
-from trainer.sharpness import edge_blur
+from trainer.defects import Dice, add_defects, pool
 
 _KINDS = {  # a shape and a fill, and how often they come
     ("rectangle", "cut"): 1.0,
     ("blob", "cut"): 1.0,
     ("line", "cut"): 0.5,
     ("cloud", "cut"): 0.5,
-    ("rectangle", "blend"): 0.5,
-    ("blob", "blend"): 1.5,
-    ("blob", "blur"): 0.7,
     ("blob", "shade"): 1.0,
     ("line", "shade"): 1.5,
     ("cloud", "shade"): 1.0,
     ("blob", "noise"): 0.7,
     ("line", "noise"): 0.5,
     ("cloud", "noise"): 0.5,
-    ("blob", "contrast"): 0.5,
-    ("blob", WARP): 1.0,
 }
-
-_COPYING = ("cut", "blend", WARP)  # fills of what is there anyway: of a surface without structure they look like it
 
 _GROUPS = 8  # of crops that get the same kind of defect in a round: enough variety in a batch, and few enough calls
 _CELLS = 16  # a side, in which places are drawn
@@ -39,8 +31,10 @@ _WINDOW = 64  # px; most defects are small and computed in a window only, at a q
 _WINDOWED_FROM = 4 * _WINDOW // 3  # px of a crop's side; in a smaller one a window saves little
 _WINDOW_SHARE = 0.75  # of the groups
 _WINDOW_LARGEST = 0.4 * _WINDOW  # px, for a defect that shall fit
-_BLUR_SPREAD = (0.8, 1.3)  # of the picture's own blur, where pastes are as soft
-_DRAWN_BLUR = 0.5  # px, of a shape as it is drawn
+_FOCUS = 0.95  # how often a place is drawn by what is to be seen there, not evenly
+_GAIN = _OFFSET = 0.25  # largest changes of the light, in standard deviations of the picture
+_TILT = 0.3
+_NOISE = 0.04
 _RIM = 4  # px over which a defect fades out towards the window's edge
 
 _TEXTURE_WIDTH = 9  # half-resolution pixels; what is coarser is the picture's structure, not its texture
@@ -55,9 +49,9 @@ def paste(crops: Tensor, settings: PasteSettings, generator: torch.Generator) ->
     """Copy the crops, with defects in all of them.
 
     Args:
-        crops: (N, 3, S, S) float32, pictures normalised to mean 0 and standard deviation 1; S is 64 to 256, a multiple
+        crops: (N, 3, S, S) float32, pictures normalised to mean 0 and standard deviation 1; S is 32 or more, a multiple
             of 8. Grey ones have three equal channels.
-        settings: how many, how large and where; which crops get any, `share`, is for the caller to draw.
+        settings: how many, and how large.
         generator: of the CPU; the only source of randomness.
 
     Returns:
@@ -67,15 +61,24 @@ def paste(crops: Tensor, settings: PasteSettings, generator: torch.Generator) ->
     count, channels = crops.shape[:2]
     crops = _drop_equal_channels(crops)
     spoiled = crops.clone()
-    blurs = _draw_blurs(crops, settings.softness, generator)
     for _ in range(settings.rounds if count else 0):
         step = int(torch.randint(1, max(count, 2), (1,), generator=generator))
         donors = crops.roll(-step, dims=0)  # another crop, or the only one
-        centres = _draw_centres(spoiled, settings.focus, generator)
-        groups = zip(spoiled.chunk(_GROUPS), donors.chunk(_GROUPS), centres.chunk(_GROUPS), blurs, strict=True)
-        for some, their_donors, their_centres, blur in groups:
-            _spoil(some, their_donors, their_centres, settings, generator, blur=blur)
+        centres = _draw_centres(spoiled, generator)
+        groups = zip(spoiled.chunk(_GROUPS), donors.chunk(_GROUPS), centres.chunk(_GROUPS), strict=True)
+        for some, their_donors, their_centres in groups:
+            _spoil(some, their_donors, their_centres, settings, generator)
     return spoiled.expand(-1, channels, -1, -1).contiguous()
+
+
+def relight(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """(N, 3, S, S) normalised pictures -> copies in other light: gain, offset, a tilt of the light, sensor noise."""
+    count, side = len(pictures), pictures.shape[-1]
+    draws = (2 * torch.rand(5, count, 1, 1, 1, generator=generator) - 1).to(pictures.device)
+    ramp = torch.linspace(-1, 1, side, device=pictures.device)
+    light = _OFFSET * draws[1] + _TILT * (draws[2] * ramp.view(side, 1) + draws[3] * ramp)
+    grain = torch.randn(count, 1, side, side, generator=generator).to(pictures.device)
+    return pictures * torch.exp(_GAIN * draws[0]) + light + _NOISE * draws[4].abs() * grain
 
 
 def visible(before: Tensor, after: Tensor, cell: int) -> Tensor:
@@ -122,26 +125,16 @@ def _mean_around(pictures: Tensor, side: int) -> Tensor:
     return F.avg_pool2d(pictures, side, 1, side // 2, count_include_pad=False)
 
 
-def _draw_centres(crops: Tensor, focus: float, generator: torch.Generator) -> Tensor:
+def _draw_centres(crops: Tensor, generator: torch.Generator) -> Tensor:
     """(N, 2) row and column of a place in each crop, in pixels, on the CPU: likelier where there is something."""
     count, side = len(crops), crops.shape[-1]
     energy = activity(crops, _CELLS).flatten(1).cpu()
     energy = energy / energy.mean(dim=1, keepdim=True).clamp_min(1e-6)
     # The limit keeps one bright edge from drawing all; the 0.02 lets flat places come up at all.
-    likelihood = 0.02 + (1 - focus) + focus * energy.clamp_max(6) ** 1.5
+    likelihood = 0.02 + (1 - _FOCUS) + _FOCUS * energy.clamp_max(6) ** 1.5
     cell = torch.multinomial(likelihood, 1, generator=generator)[:, 0]
     corners = torch.stack([cell // _CELLS, cell % _CELLS], dim=1)
     return (corners + torch.rand(count, 2, generator=generator)) * side / _CELLS
-
-
-def _draw_blurs(crops: Tensor, softness: float, generator: torch.Generator) -> list[float]:
-    """For each group of crops, by what standard deviation in pixels its pastes are blurred: about as it is itself."""
-    groups = crops.chunk(_GROUPS)
-    if not softness or not len(crops):
-        return [0.0] * len(groups)
-    shares = torch.empty(len(groups)).uniform_(*_BLUR_SPREAD, generator=generator).tolist()
-    own = [max(float(edge_blur(group).mean()) ** 2 - _DRAWN_BLUR**2, 0.0) ** 0.5 for group in groups]
-    return [softness * share * blur for share, blur in zip(shares, own, strict=True)]
 
 
 def _spoil(
@@ -150,12 +143,10 @@ def _spoil(
     centres: Tensor,
     settings: PasteSettings,
     generator: torch.Generator,
-    *,
-    blur: float,
 ) -> None:
     """Add one defect to each crop of a group, in place: of one kind, mostly small and then within a window."""
     side = crops.shape[-1]
-    shape, fill = _draw_kind(settings.copies, generator)
+    shape, fill = _draw_kind(generator)
     smallest, largest = settings.size
     extent = side
     fits = side >= _WINDOWED_FROM and smallest <= _WINDOW_LARGEST
@@ -169,17 +160,16 @@ def _spoil(
     dice = Dice(generator, len(crops), crops.device)
     donated = torch.stack(_windows(donors, others, extent))
     size = (smallest, largest)
-    after = add_defects(before, donated, centres - corners, shape=shape, fill=fill, size=size, blur=blur, dice=dice)
+    after = add_defects(before, donated, centres - corners, shape=shape, fill=fill, size=size, dice=dice)
     if extent < side:
         after = torch.lerp(before, after, _fading(extent).to(crops.device))
     for view, picture in zip(views, after, strict=True):
         view.copy_(picture)
 
 
-def _draw_kind(copies: bool, generator: torch.Generator) -> tuple[str, str]:
-    kinds = {kind: often for kind, often in _KINDS.items() if copies or kind[1] not in _COPYING}
-    number = torch.multinomial(torch.tensor(list(kinds.values())), 1, generator=generator)
-    return list(kinds)[int(number)]
+def _draw_kind(generator: torch.Generator) -> tuple[str, str]:
+    number = torch.multinomial(torch.tensor(list(_KINDS.values())), 1, generator=generator)
+    return list(_KINDS)[int(number)]
 
 
 def _windows(crops: Tensor, corners: Tensor, extent: int) -> list[Tensor]:

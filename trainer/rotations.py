@@ -1,8 +1,8 @@
-"""How well an encoder tells the quarter turns of each product apart, measured on pictures it never saw."""
+"""How well the quarter turns of each product are told apart, measured on pictures that training never saw."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,37 +11,37 @@ import numpy.typing as npt
 
 from trainer.config import DataSettings
 from trainer.data import GoodParts, Pictures
-from trainer.encoder import Encoder, embed_views
 from worker.contract.detectors import Gaussian, Moments
+from worker.contract.embeddings import Array
 from worker.contract.manifest import RotationReport
 from worker.contract.views import ROTATIONS
 
-Array = npt.NDArray[np.float32]
+EmbedTurns = Callable[[npt.NDArray[np.uint8]], Array]
 
-_BATCH = 32  # pictures embedded at once
+_BATCH = 16  # pictures embedded at once
+_MOST = 150  # pictures of a product that Gaussians are fitted to here: enough to tell turns apart by
 _TOLD_APART = 0.5  # halfway between guessing (0) and certainty (1)
 
 
-def measure_rotations(encoder: Encoder, parts: GoodParts, settings: DataSettings) -> dict[str, RotationReport]:
-    """A report for each product: Gaussians from the pictures learned from, turns guessed on the held-out ones.
+def measure_rotations(parts: GoodParts, settings: DataSettings, embed: EmbedTurns) -> dict[str, RotationReport]:
+    """A report for each product: Gaussians from some of the pictures learned from, turns guessed on held-out ones.
 
-    Leaves `encoder` in evaluation mode.
+    The held-out pictures are those to choose by, so that none of them calibrates. `embed` makes of (n, S, S, 3) frames
+    (n, 4, D) vectors, one for each turn.
     """
     reports = {}
-    for product, learned, held_out in zip(parts.products, parts.learned, parts.held_out, strict=True):
-        moments = Moments(ROTATIONS, dimensions=encoder.architecture.dimensions)
-        moments.add(embed_turns(encoder, learned, settings))
-        nearest = nearest_turns(embed_turns(encoder, held_out, settings), moments.gaussian())
-        reports[product] = report(product, nearest)
+    for product, learned, held_out in zip(parts.products, parts.learned, parts.to_choose, strict=True):
+        some = learned[:: 1 + len(learned) // _MOST]
+        fitted = _vectors(some, settings, embed)
+        moments = Moments(ROTATIONS, dimensions=fitted.shape[-1])
+        moments.add(fitted)
+        reports[product] = report(product, nearest_turns(_vectors(held_out, settings, embed), moments.gaussian()))
     return reports
 
 
-def embed_turns(encoder: Encoder, paths: Sequence[Path], settings: DataSettings) -> Array:
-    """The (n, 4, D) unit-length embeddings of n pictures in their four turns; local ones as their mean."""
+def _vectors(paths: Sequence[Path], settings: DataSettings, embed: EmbedTurns) -> Array:
     with Pictures(paths, settings) as pictures:
-        batches = [embed_views(encoder, frames, ROTATIONS).mean(axis=2) for frames in pictures.batches(_BATCH)]
-    embeddings = np.concatenate(batches)
-    return np.asarray(embeddings / np.linalg.norm(embeddings, axis=-1, keepdims=True), np.float32)
+        return np.concatenate([embed(frames) for frames in pictures.batches(_BATCH)])
 
 
 def nearest_turns(embeddings: Array, gaussians: Gaussian) -> npt.NDArray[np.intp]:

@@ -1,12 +1,13 @@
-"""Training, from top to bottom: pictures, encoder, steps, what it was good for, the rotations, the model on disk."""
+"""Training, from top to bottom: pictures, encoder, turns, projection, head, bases, the model on disk."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,15 +15,17 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import SGD, AdamW, Optimizer
 
-from trainer.basis import fit_basis, settle
+from trainer.basis import fit_bases
 from trainer.checkpoint import Learner, load_checkpoint, require_replaceable, save_checkpoint, save_model
-from trainer.config import VIEWS, TrainSettings
-from trainer.data import GoodParts, Indices, Pictures, Plan, find_good_parts, seeded
-from trainer.encoder import Encoder, load_backbone
+from trainer.config import TrainSettings
+from trainer.data import Frames, GoodParts, Indices, Pictures, Plan, find_good_parts
+from trainer.encoder import Encoder, embed_views
 from trainer.monitor import Monitor, stop_signals
-from trainer.objective import Batch, frame_losses, local_losses
+from trainer.pasted import HeadStage, draw_examples
+from trainer.projection import FreshViews, KeptViews, Projection, Views, choose_pictures, view_features
 from trainer.rotations import measure_rotations
-from trainer.worth import measure_worth, training_paid
+from trainer.weights import create_encoder
+from worker.contract.embeddings import FRAME, Array
 from worker.contract.errors import ConfigError, QuarterturnError
 from worker.contract.views import ROTATIONS
 
@@ -31,7 +34,20 @@ log = logging.getLogger(__name__)
 _AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _LAST_RATE = 5e-4  # of the peak: where the cosine ends in the method's published code
 _LARGEST_GRADIENT = 2.0  # norm to which gradients are cut for AdamW
-_BASIS_PICTURES, _BASIS_BATCH = 128, 16  # good pictures that a basis is fitted to, and how many at once
+_BASIS_PICTURES = 128  # good pictures that the bases are fitted to
+_BATCH = 16  # frames that features are computed of at once
+
+
+class Stage(Protocol):
+    """A part of the training that takes its own steps."""
+
+    def losses(self, step: int) -> dict[str, Tensor]:
+        """The losses of `step`, of which 'loss' is to be minimised."""
+        ...
+
+    def finish(self) -> None:
+        """Make what was learned ready to serve, after the last step."""
+        ...
 
 
 def train(settings: TrainSettings, progress: bool = True) -> Path:
@@ -41,166 +57,181 @@ def train(settings: TrainSettings, progress: bool = True) -> Path:
 
     Args:
         settings: see `configs/train.yaml`.
-        progress: whether to show a progress bar on stderr.
+        progress: whether to show progress bars on stderr.
 
     Raises:
-        ConfigError: the device is not there.
-        DataError: pictures or `init` weights are missing, too few or unreadable, or `out` cannot be written.
-        MismatchError: `init` weights or the checkpoint to resume from are of another architecture or recipe.
+        ConfigError: the device, a layer or the weights' package is not there, or settings do not go together.
+        DataError: pictures or weights are missing, too few or unreadable, or `out` cannot be written.
+        MismatchError: the weights are of another network, or the checkpoint to resume from of another recipe.
         QuarterturnError: stopped by a signal (a checkpoint is left), or the loss is no number any more.
     """
     require_replaceable(settings.out)
     settings = settings.model_copy(update={"precision": _precision(settings)})
     parts = find_good_parts(settings.data)
-    recipe = {**settings.recipe(), "pictures": parts.fingerprint}
-    learner = _new_learner(settings)
-    first = load_checkpoint(settings.checkpoint, learner, recipe) if settings.resume else 0
-
-    last_loss = _learn(learner, parts, settings, recipe, first=first, progress=progress)
-
-    encoder = learner.encoder
-    worth: dict[str, float] = {}
-    if settings.architecture.local:
-        encoder, worth = _worthier(encoder, parts, settings)
-    rotations = measure_rotations(encoder, parts, settings.data)
-    for report in rotations.values():
-        log.info("%s", report.sentence)
-    save_model(
-        settings.out,
-        encoder.cpu(),
-        framing=settings.data.framing,
-        products=parts.products,
-        views=max(report.views for report in rotations.values()),
-        holdout=settings.data.holdout,
-        rotations=rotations,
-        training={**recipe, "last_loss": last_loss, **worth},
-    )
-    settings.checkpoint.unlink(missing_ok=True)
-    return settings.out
+    run = Run(settings, parts, progress)
+    run.take("projection", settings.projection.steps, run.projection)
+    run.take("head", settings.head.steps if settings.completed.head else 0, lambda *_: run.head())
+    run.fit_bases()
+    return run.save()
 
 
-def _worthier(encoder: Encoder, parts: GoodParts, settings: TrainSettings) -> tuple[Encoder, dict[str, float]]:
-    """The local encoder ready to serve, or an untrained one where that finds about as many of the pasted defects.
+class Run:
+    """One training run: the encoder on its way, and how many steps of all stages a checkpoint says are done."""
 
-    Also returns what both are worth; the trained one is compared only if it was trained.
-    """
-    untrained = _untrained(parts, settings)
-    if settings.epochs == 0:
-        return untrained, {}
-    if settings.loss.dense == 0:
-        _silence(encoder)
-    with _basis_pictures(parts, settings) as pictures:
-        fit_basis(encoder, pictures.batches(_BASIS_BATCH))
-    values = [measure_worth(one, parts, settings.data.framing, settings.data.region) for one in (encoder, untrained)]
-    worth = {"worth.trained": round(values[0], 4), "worth.untrained": round(values[1], 4)}
-    paid = training_paid(*values)
-    log.info(
-        "of defects pasted into held-out good pictures the trained encoder finds %.3f, an untrained one %.3f (AUROC)%s",
-        *values,
-        "" if paid else "; training did not help enough, so the untrained one is kept",
-    )
-    return (encoder if paid else untrained), worth
+    def __init__(self, settings: TrainSettings, parts: GoodParts, progress: bool) -> None:
+        self.settings = settings
+        self.parts = parts
+        self._progress = progress
+        self._recipe: Mapping[str, Any] = {**settings.recipe(), "pictures": parts.fingerprint}
+        self._learner = _new_learner(settings)
+        self._taken = 0  # steps of the stages before
+        self._losses: dict[str, float | None] = {"projection": None, "head": None}
+        self.encoder = self._learner.encoder
+        self._done = load_checkpoint(settings.checkpoint, self._learner, self._recipe) if settings.resume else 0
+
+    def distinct_turns(self) -> Indices:
+        """(C,) how many quarter turns of each product become classes: those that the backbone tells apart.
+
+        To push turns apart that look alike would teach the projection to see what is not there. A backbone that is to
+        be trained tells nothing yet: then, as published, all four.
+        """
+        if self.settings.architecture.trained != "none":
+            return np.full(len(self.parts.products), ROTATIONS)
+        reports = measure_rotations(self.parts, self.settings.data, self._pooled_turns)
+        for product, report in reports.items():
+            log.info("%s: %d of 4 quarter turns become classes of the contrastive loss", product, report.views)
+        return np.array([report.views for report in reports.values()])
+
+    def take(self, name: str, steps: int, begin: Callable[[int, ExitStack], Stage]) -> None:
+        """Take those of the steps of the stage `name` that are not done.
+
+        `begin` makes it ready for the first of them; what it enters into the stack is left at the stage's end.
+        """
+        first, self._taken = min(max(self._done - self._taken, 0), steps), self._taken + steps
+        if first == steps:
+            return
+        with stop_signals() as stopping, ExitStack() as resources:
+            stage = begin(first, resources)
+            with Monitor(name, first, steps, self.settings.tensorboard, self._progress) as monitor:
+                self.encoder.train()
+                for step in range(first, steps):
+                    rate = learning_rate(step, steps, getattr(self.settings, name).learning_rate, self.settings.warmup)
+                    monitor.step(step, self._minimise(stage, step, rate), rate)
+                    if step + 1 < steps:
+                        self._keep(self._taken - steps + step + 1, stopping())
+            stage.finish()
+            self._keep(self._taken, stopping())
+        self._losses[name] = monitor.loss
+
+    def projection(self, first: int, resources: ExitStack) -> Projection:
+        """The stage that learns the frame's embedding."""
+        settings, (paths, products) = self.settings, self.parts.to_learn
+        chosen, distinct = settings.projection, self.distinct_turns()
+        views: Views
+        if settings.architecture.trained != "none":
+            plan = Plan.of(len(paths), chosen.batch, chosen.steps, settings.seed)
+            pictures = resources.enter_context(Pictures(paths, settings.data, settings.data.cache_gib))
+            views = FreshViews(self.encoder, pictures, plan, settings, first)
+        else:
+            numbers, products = choose_pictures(self.parts, chosen.pictures)
+            plan = Plan.of(len(numbers), chosen.batch, chosen.steps, settings.seed)
+            features = view_features(self.encoder, self._batches(np.array(numbers)), len(numbers), settings)
+            views = KeptViews(features, plan, settings.seed)
+        return Projection(self.encoder, views, products, distinct, settings)
+
+    def head(self) -> HeadStage:
+        """The stage that learns to tell pasted places from others."""
+        chosen, count = self.settings.head, len(self.parts.to_learn[0])
+        order = Plan(count, count, 1, self.settings.seed)
+        rounds = [order.pictures_of(epoch)[1] for epoch in range(-(-chosen.frames // count))]
+        batches = self._batches(np.concatenate(rounds)[: chosen.frames])
+        examples = draw_examples(self.encoder, batches, chosen.frames, self.settings)
+        plan = Plan.of(chosen.frames, chosen.batch, chosen.steps, self.settings.seed + 1)
+        return HeadStage(self.encoder, examples, plan, self.settings)
+
+    def fit_bases(self) -> None:
+        """Fit the changes of basis of all depths to good pictures."""
+        paths, _ = self.parts.to_learn
+        with Pictures(paths[:: 1 + len(paths) // _BASIS_PICTURES], self.settings.data) as pictures:
+            fit_bases(self.encoder, pictures.batches(_BATCH))
+
+    def save(self) -> Path:
+        """Write the model, with a report on the turns of each product; returns its folder."""
+        settings = self.settings
+        rotations = measure_rotations(self.parts, settings.data, self._frame_turns)
+        for report in rotations.values():
+            log.info("%s", report.sentence)
+        save_model(
+            settings.out,
+            self.encoder.cpu(),
+            framing=settings.data.framing,
+            products=self.parts.products,
+            views=max(report.views for report in rotations.values()),
+            holdout=settings.data.holdout,
+            rotations=rotations,
+            training={**self._recipe, **{f"last_loss.{name}": loss for name, loss in self._losses.items()}},
+        )
+        settings.checkpoint.unlink(missing_ok=True)
+        return settings.out
+
+    def _minimise(self, stage: Stage, step: int, rate: float) -> dict[str, Tensor]:
+        """Learn from one batch. Returns the losses, of which 'loss' was minimised."""
+        learner, precision = self._learner, _AUTOCAST[self.settings.precision]
+        for group in learner.optimiser.param_groups:
+            group["lr"] = rate
+        with torch.autocast(_device(self.settings), precision, enabled=precision is not None):
+            losses = stage.losses(step)
+        learner.optimiser.zero_grad()
+        torch.autograd.backward(learner.scaler.scale(losses["loss"]))
+        if self.settings.optimiser == "adamw":
+            learner.scaler.unscale_(learner.optimiser)
+            nn.utils.clip_grad_norm_(self.encoder.parameters(), _LARGEST_GRADIENT)
+        learner.scaler.step(learner.optimiser)
+        learner.scaler.update()
+        return losses
+
+    def _keep(self, done: int, stopped: bool) -> None:
+        """Write a checkpoint now and then, and before stopping."""
+        if stopped or done % self.settings.checkpoint_every == 0:
+            save_checkpoint(self.settings.checkpoint, self._learner, done, self._recipe)
+        if stopped:
+            raise QuarterturnError(
+                f"{self.settings.checkpoint}: training was stopped after {done} steps; go on with the same command "
+                "and '--set resume=true'"
+            )
+
+    def _batches(self, numbers: Indices) -> Iterator[Tensor]:
+        """Frames (b, 3, S, S) uint8 of the numbered pictures, on the encoder's device: in each batch another tile."""
+        with Pictures(self.parts.to_learn[0], self.settings.data) as pictures:
+            batches = (numbers[start : start + _BATCH] for start in range(0, len(numbers), _BATCH))
+            for _, frames in pictures.stream(enumerate(batches)):
+                yield self._on_device(frames)
+
+    def _on_device(self, frames: Frames) -> Tensor:
+        return torch.from_numpy(frames).to(next(self.encoder.parameters()).device).permute(0, 3, 1, 2)
+
+    @torch.no_grad()
+    def _pooled_turns(self, frames: Frames) -> Array:
+        """(n, S, S, 3) -> (n, 4, F): the pooled features that a frozen backbone has of each turn."""
+        pixels = self.encoder.normalise(self._on_device(frames))
+        turned = [torch.rot90(pixels, turn, dims=(-2, -1)) for turn in range(ROTATIONS)]
+        pooled = [
+            self.encoder.pooled(self.encoder.features(one.contiguous(memory_format=torch.channels_last)))
+            for one in turned
+        ]
+        return np.asarray(torch.stack(pooled, dim=1).cpu().numpy(), np.float32)
+
+    def _frame_turns(self, frames: Frames) -> Array:
+        """(n, S, S, 3) -> (n, 4, E): the frame's embedding of each turn."""
+        return embed_views(self.encoder, frames, ROTATIONS)[FRAME]
 
 
-def _untrained(parts: GoodParts, settings: TrainSettings) -> Encoder:
-    """The local encoder as it was before the first step, with the `init` weights, ready to serve."""
-    encoder = _new_learner(settings.model_copy(update={"resume": False})).encoder
-    _silence(encoder)
-    with _basis_pictures(parts, settings) as pictures:
-        settle(encoder, pictures.batches(_BASIS_BATCH))
-        fit_basis(encoder, pictures.batches(_BASIS_BATCH))
-    return encoder
-
-
-def _silence(encoder: Encoder) -> None:
-    """Let a logit that has learned nothing say nothing: drawn at random it would vote."""
-    for parameter in encoder.local.logit.parameters():
-        nn.init.zeros_(parameter)
-
-
-def _basis_pictures(parts: GoodParts, settings: TrainSettings) -> Pictures:
-    paths, _ = parts.to_learn
-    return Pictures(paths[:: 1 + len(paths) // _BASIS_PICTURES], settings.data)
-
-
-def _distinct_turns(parts: GoodParts, settings: TrainSettings) -> Indices:
-    """(C,) how many quarter turns of each product are classes of the contrastive loss.
-
-    As published, all four; with local embeddings those that an untrained encoder tells apart. To push turns apart that
-    look alike would teach an encoder to see what is not there.
-    """
-    if not settings.architecture.local or settings.loss.contrast == 0:
-        return np.full(len(parts.products), ROTATIONS)
-    rotations = measure_rotations(_untrained(parts, settings), parts, settings.data)
-    for product, report in rotations.items():
-        log.info("%s: %d of 4 quarter turns become classes of the contrastive loss", product, report.views)
-    return np.array([report.views for report in rotations.values()])
-
-
-def _learn(
-    learner: Learner,
-    parts: GoodParts,
-    settings: TrainSettings,
-    recipe: Mapping[str, Any],
-    *,
-    first: int,
-    progress: bool,
-) -> float | None:
-    """Take the steps from number `first` on; returns the last loss shown, None if there was none."""
-    paths, products = parts.to_learn
-    distinct = _distinct_turns(parts, settings)
-    plan = Plan(len(paths), min(settings.batch, len(paths)), settings.epochs, settings.seed)
-    steps = range(first, plan.steps)
-    device = next(learner.encoder.parameters()).device
-    learner.encoder.train()
-    with (
-        Pictures(paths, settings.data, settings.data.cache_gib) as pictures,
-        Monitor(first, plan.steps, settings.views_of_each * plan.batch, settings.tensorboard, progress) as monitor,
-        stop_signals() as stopping,
-    ):
-        for step, (indices, frames) in zip(steps, pictures.stream(map(plan.pictures_of, steps)), strict=True):
-            rate = learning_rate(step, plan, settings)
-            for group in learner.optimiser.param_groups:
-                group["lr"] = rate
-            batch = Batch.of(frames, products[indices], distinct, device)
-            losses = _step(learner, batch, settings, seeded(settings.seed, 1, step))
-            monitor.step(step, losses, rate)
-            stopped = stopping()
-            if stopped or (step + 1) % (plan.epoch_steps * settings.checkpoint_every) == 0:
-                save_checkpoint(settings.checkpoint, learner, step + 1, recipe)
-            if stopped:
-                raise QuarterturnError(
-                    f"{settings.checkpoint}: training was stopped after {step + 1} of {plan.steps} steps; go on with "
-                    "the same command and '--set resume=true'"
-                )
-    return monitor.loss
-
-
-def _step(learner: Learner, batch: Batch, settings: TrainSettings, generator: torch.Generator) -> dict[str, Tensor]:
-    """Learn from one batch. Returns the losses, of which 'loss' was minimised."""
-    device, precision = batch.pictures.device, _AUTOCAST[settings.precision]
-    losses_of = local_losses if settings.architecture.local else frame_losses
-    with torch.autocast(device.type, precision, enabled=precision is not None):
-        losses = losses_of(learner.encoder, batch, settings, generator)
-
-    learner.optimiser.zero_grad()
-    torch.autograd.backward(learner.scaler.scale(losses["loss"]))
-    if settings.optimiser == "adamw":
-        learner.scaler.unscale_(learner.optimiser)
-        nn.utils.clip_grad_norm_(learner.encoder.parameters(), _LARGEST_GRADIENT)
-    learner.scaler.step(learner.optimiser)
-    learner.scaler.update()
-    return losses
-
-
-def learning_rate(step: int, plan: Plan, settings: TrainSettings) -> float:
+def learning_rate(step: int, steps: int, peak: float, warmup: float) -> float:
     """The rate of `step`: a linear rise, then half a cosine (Loshchilov and Hutter, arXiv 1608.03983, eq. 5)."""
-    scale = plan.batch * settings.views_of_each / (256 * VIEWS) if settings.optimiser == "sgd" else 1.0
-    peak = settings.learning_rate * scale
-    rising = settings.warmup * plan.steps
+    rising = warmup * steps
     if step < rising:
         return peak * (step + 1) / (rising + 1)
-    fallen = (step - rising) / (plan.steps - rising)
+    fallen = (step - rising) / (steps - rising)
     return peak * (_LAST_RATE + (1 - _LAST_RATE) * (1 + math.cos(math.pi * fallen)) / 2)
 
 
@@ -208,9 +239,7 @@ def _new_learner(settings: TrainSettings) -> Learner:
     name = _device(settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        encoder = Encoder(settings.architecture)
-    if settings.init and not settings.resume:
-        load_backbone(encoder, settings.init)
+        encoder = create_encoder(settings.completed, settings.data.side, settings.weights)
     torch.backends.cudnn.deterministic = True  # on a GPU, its convolutions repeat themselves too
     encoder = encoder.to(name, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Learner(encoder, _optimiser(encoder, settings), GradScaler(name, enabled=settings.precision == "float16"))
@@ -219,18 +248,12 @@ def _new_learner(settings: TrainSettings) -> Learner:
 def _optimiser(encoder: Encoder, settings: TrainSettings) -> Optimizer:
     parameters = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
     if settings.optimiser == "sgd":
-        return SGD(
-            parameters,
-            lr=settings.learning_rate,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-            nesterov=True,
-        )
+        return SGD(parameters, lr=0.0, momentum=settings.momentum, weight_decay=settings.weight_decay, nesterov=True)
     groups = [
         {"params": [one for one in parameters if one.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [one for one in parameters if one.ndim <= 1], "weight_decay": 0.0},  # norms and biases keep theirs
     ]
-    return AdamW(groups, lr=settings.learning_rate)
+    return AdamW(groups, lr=0.0)
 
 
 def _device(settings: TrainSettings) -> str:
@@ -245,7 +268,12 @@ def _device(settings: TrainSettings) -> str:
 
 
 def _precision(settings: TrainSettings) -> str:
-    """The precision that `settings` mean: bfloat16 takes ten times as long where a CPU has to imitate it."""
+    """The precision that `settings` mean: bfloat16 takes ten times as long where a CPU has to imitate it.
+
+    A frozen backbone's features are computed once, so rounding would save little.
+    """
+    if settings.architecture.trained == "none":
+        return "float32"
     if settings.precision != "auto":
         return settings.precision
     if _device(settings) == "cuda":

@@ -63,7 +63,7 @@ def fit(arguments: argparse.Namespace) -> None:
     holdout = read_manifest(settings.engine.path, EngineManifest, "quarterturn build").holdout
     split = split_pictures(settings.data, settings.calibration, holdout)
     with closing(open_engine(settings.engine)) as engine, Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("good pictures", total=split.total)
+        task = progress.add_task("good pictures", total=split.total(settings.scoring))
         bank = fit_bank(
             engine,
             split,
@@ -164,17 +164,17 @@ def _print_bank(bank: Bank, overkill: float, fixed: Mapping[str, float]) -> None
         f"({manifest.target}); {' + '.join(manifest.detectors)}, {manifest.scoring.aggregate} over "
         f"{manifest.spec.views} views"
     )
-    if manifest.choice:
-        found = sorted(manifest.choice.items(), key=lambda item: -item[1])
-        _say("defects pasted into good pictures found (AUROC): " + ", ".join(f"{n} {v:.3f}" for n, v in found))
-    numbers = (Column(name, justify="right") for name in ("neighbours", "calibration", "threshold"))
+    if manifest.found:
+        ordered = sorted(manifest.found.items(), key=lambda item: -item[1])
+        told = ", ".join(f"{name} {value:.3f} (vote {manifest.votes[name]:.0%})" for name, value in ordered)
+        _say(f"anomalies pasted into good pictures found (AUROC): {told}")
+    numbers = (Column(name, justify="right") for name in ("calibration", "threshold"))
     table = Table("product", *numbers, "turned", box=SIMPLE_HEAD, pad_edge=False)
-    for product, normal, calibration, threshold, limit in zip(
-        bank.products, bank.normals, bank.calibration, judge.thresholds, judge.turn_limits, strict=True
+    for product, calibration, threshold, limit in zip(
+        bank.products, bank.calibration, judge.thresholds, judge.turn_limits, strict=True
     ):
         table.add_row(
             product,
-            str(normal.neighbours.shape[1]),
             str(len(calibration.scores)),
             f"{threshold:.4g}{' (fixed)' if product in fixed else ''}",
             "looks the same" if limit is None else "is told apart",

@@ -62,10 +62,11 @@ class _Outcome(_Data):
 class ResultData(_Outcome):
     """The data of a verdict and of an alert.
 
-    `alert` is null for a part within its threshold. `score` is the distance to `predictedProduct` (or to the declared
-    product, `productId`), in units of −log₁₀ of the share of good parts beyond it; `pValue` is that share as counted
-    among the bank's calibration pictures. `viewDistances` are the distances by the bank's first detector in each view.
-    `predictedProduct` is the product that fits best; others than the declared are asked only beyond the threshold.
+    `alert` is null for a part within its threshold. `score` is the evidence against the declared product, `productId`,
+    or else against the one of those that the camera may show that fits best: −log₁₀ of the share of good parts beyond
+    it; `pValue` is that share as counted among the bank's calibration pictures. `viewDistances` are the distances of
+    the whole frame's embedding from that product, one for each view. `predictedProduct` is that product, too, unless
+    `alert` is `wrong_product`: then it is the one that the whole frame looks like.
     """
 
     is_partial: Literal[False] = False
@@ -80,7 +81,7 @@ class ResultData(_Outcome):
     view_distances: list[float]
     heat_map: str | None = Field(
         default=None,
-        description="where: a greyscale PNG in base64, 64 grey levels to a threshold; null for whole-frame embeddings",
+        description="where: a greyscale PNG in base64, 64 grey levels to a threshold; null if no detector sees places",
     )
     processing_times: ProcessingTimes
 

@@ -29,8 +29,8 @@ _TINY = 1e-12
 class Inspected:
     """The verdict on one labelled picture.
 
-    `defect` is "good" for a good part, `nearest` the product it fits best. `heat` (h, w) float32 says in thresholds
-    where it deviates; None for whole-frame embeddings.
+    `defect` is "good" for a good part, `nearest` the product it looks like. `heat` (h, w) float32 says in thresholds
+    where it deviates; None where no detector sees places.
     """
 
     path: Path

@@ -1,28 +1,29 @@
 """Fits a bank: good pictures through the engine that will serve, in three parts that share no picture.
 
-The first part becomes what good parts look like. By the second, and by defects pasted into it, the detectors are
-chosen and brought to one scale. The third gives the scores from which thresholds are made.
+The first part becomes what good parts look like. By the second, and by anomalies pasted into it, the detectors are
+weighed and brought to one scale; then it joins the first. The third gives the scores from which thresholds are made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from worker.config import EngineSettings, Overkill
-from worker.contract.bank import Bank, BankManifest, Calibration, ScoringSettings, read_bank
+from worker.contract.bank import Bank, BankManifest, Calibration, ScoringSettings, needed, read_bank
 from worker.contract.calibration import conformal_threshold
-from worker.contract.detectors import DETECTORS, Array, Detector, Normal
+from worker.contract.detectors import LEARNED, Normal
 from worker.contract.embedder import SPOILED, Embedder, OnProgress
+from worker.contract.embeddings import Array, Embeddings
 from worker.contract.errors import ConfigError, DataError
-from worker.contract.fitting import choose_detectors
-from worker.contract.framing import Layout
+from worker.contract.fitting import NormalFit, weigh
+from worker.contract.framing import Layout, Picture
 from worker.contract.pictures import good_pictures, hold_out, split_held_out
 from worker.contract.preprocess import Region
-from worker.contract.scoring import fit_scale, frame_scores, read_frames, turn_ratios
+from worker.contract.scoring import appearances, fit_scale, frame_scores, read_frames, turn_ratio
 from worker.contract.settings import Settings
 from worker.engine.base import Engine
 from worker.events import now
@@ -44,18 +45,18 @@ class FitSettings(Settings):
 
 @dataclass(frozen=True)
 class Split:
-    """Good pictures by product: to learn from, to choose detectors by, to calibrate with. No picture is in two."""
+    """Good pictures by product: to learn from, to weigh detectors by, to calibrate with. No picture is in two."""
 
     normal: Paths
-    choice: Paths
+    weighing: Paths
     calibration: Paths
 
-    @property
-    def total(self) -> int:
-        """How many pictures pass through the engine in all."""
+    def total(self, scoring: ScoringSettings) -> int:
+        """How many pictures pass through the engine; those to weigh by do so several times, also spoiled if need be."""
+        copies = 2 + (SPOILED if scoring.detectors == "auto" else 0)
         return sum(
-            len(paths) * copies
-            for part, copies in ((self.normal, 1), (self.choice, 1 + SPOILED), (self.calibration, 1))
+            len(paths) * times
+            for part, times in ((self.normal, 1), (self.weighing, copies), (self.calibration, 1))
             for paths in part.values()
         )
 
@@ -64,7 +65,7 @@ def split_pictures(data: Path, calibration: Path | None, holdout: float) -> Spli
     """Choose the pictures for a bank.
 
     Without a `calibration` folder, the share `holdout` that training held out (the same pictures, see
-    `worker.contract.pictures.hold_out`) serves for choice and calibration, and the others become the bank.
+    `worker.contract.pictures.hold_out`) serves for weighing and calibration, and the others become the bank.
 
     Raises:
         DataError: a folder is empty, its products differ from the other's, or no picture is left to calibrate with.
@@ -84,7 +85,7 @@ def split_pictures(data: Path, calibration: Path | None, holdout: float) -> Spli
     halves = {product: split_held_out(paths) for product, paths in held_out.items()}
     return Split(
         normal,
-        {product: choice for product, (choice, _) in halves.items()},
+        {product: weighing for product, (weighing, _) in halves.items()},
         {product: rest for product, (_, rest) in halves.items()},
     )
 
@@ -115,40 +116,26 @@ def fit_bank(
     products = tuple(split.normal)
     _require_enough(split, overkill)
     embedder = Embedder(engine.spec, engine.embed, region, on_progress)
-    normals = tuple(embedder.fit(split.normal[product], scoring.coreset) for product in products)
-    available = _available(engine, normals)
-    unsupported = [] if scoring.detectors == "auto" else sorted(set(scoring.detectors) - set(available))
-    if unsupported:
-        raise ConfigError(
-            f"scoring.detectors: this engine and framing offer {', '.join(available)}, not {unsupported[0]}; "
-            "take it out, or build an engine of a model that has it"
-        )
-    clean = [
-        embedder.distances(embedder.read(split.choice[product]), normal, scoring, available)
-        for product, normal in zip(products, normals, strict=True)
-    ]
-    table: dict[str, float] = {}
-    if scoring.detectors == "auto":
-        spoiled = [
-            embedder.distances(embedder.spoiled(split.choice[product]), normal, scoring, available)
-            for product, normal in zip(products, normals, strict=True)
-        ]
-        chosen, table = choose_detectors(available, clean, spoiled)
-    else:
-        chosen = tuple(detector for detector in available if detector in scoring.detectors)
-    places = [available.index(detector) for detector in chosen]
+    fits = {product: embedder.fit(paths, scoring.coreset) for product, paths in split.normal.items()}
+    asked = None if scoring.detectors == "auto" else scoring.detectors
+    before = {product: fit.build(asked) for product, fit in fits.items()}
+    for product, fit in fits.items():
+        for embeddings, layouts in embedder.embed(embedder.read(split.weighing[product])):
+            fit.add(embeddings, layouts)
+    detectors = _detectors(embedder, fits.values(), asked)
+    weighed = _weigh(embedder, before, split.weighing, scoring, detectors)
     manifest = BankManifest(
         spec=engine.spec,
         engine=engine.hash,
         target=engine.target,
         products=products,
         scoring=scoring,
-        detectors=chosen,
-        choice=table,
+        votes=weighed.votes,
+        found=weighed.found,
         created_at=now(),
     )
-    scales = np.stack([fit_scale(one[:, places]) for one in clean])
-    uncalibrated = Bank(manifest, normals, scales, calibration=())
+    normals = tuple(fit.build(needed(weighed.votes)) for fit in fits.values())
+    uncalibrated = Bank(manifest, normals, weighed.scales, calibration=())
     calibration = tuple(
         calibrate(uncalibrated, c, embedder.embed(embedder.read(split.calibration[product])))
         for c, product in enumerate(products)
@@ -156,14 +143,62 @@ def fit_bank(
     return replace(uncalibrated, calibration=calibration)
 
 
-def calibrate(bank: Bank, product: int, batches: Iterator[tuple[Array, list[Layout]]]) -> Calibration:
+@dataclass(frozen=True)
+class _Weighed:
+    """The detectors in use with their votes, how well each found pasted anomalies, and the (C, K, 2) scales."""
+
+    votes: dict[str, float]
+    found: dict[str, float]
+    scales: Array
+
+
+def _detectors(embedder: Embedder, fits: Collection[NormalFit], asked: Collection[str] | None) -> list[str]:
+    """Those asked for, or all, of the detectors that the engine and the pictures of every product support.
+
+    Raises:
+        ConfigError: another one is asked for.
+    """
+    fitted = set.intersection(*(set(fit.detectors) for fit in fits)) | {LEARNED}
+    available = [one for one in embedder.detectors if one in fitted]
+    unsupported = sorted(set(asked or ()) - set(available))
+    if unsupported:
+        raise ConfigError(
+            f"scoring.detectors: this engine and framing offer {', '.join(available)}, not {unsupported[0]}; "
+            "take it out, or build an engine of a model that has it"
+        )
+    return [one for one in available if asked is None or one in asked]
+
+
+def _weigh(
+    embedder: Embedder, normals: Mapping[str, Normal], weighing: Paths, scoring: ScoringSettings, detectors: list[str]
+) -> _Weighed:
+    """Weigh the detectors by the pictures `weighing`, which are new to `normals`; those set by hand count alike."""
+
+    def distances(pictures: Callable[[Sequence[Path]], Iterator[list[Picture]]]) -> list[Array]:
+        return [
+            embedder.distances(pictures(weighing[product]), normal, scoring, detectors)
+            for product, normal in normals.items()
+        ]
+
+    clean = distances(embedder.read)
+    scales = np.stack([fit_scale(one) for one in clean])
+    if scoring.detectors != "auto":
+        return _Weighed({one: 1 / len(detectors) for one in detectors}, {}, scales)
+    votes, found = weigh(detectors, clean, distances(embedder.spoiled))
+    return _Weighed(votes, found, scales)
+
+
+def calibrate(bank: Bank, product: int, batches: Iterator[tuple[Embeddings, list[Layout]]]) -> Calibration:
     """The calibration of `product` (its index) from the embeddings of good pictures that are new to the bank."""
     one = bank.of_products([product])
-    own, ratios = [], []
+    scores, whole = [], []
     for embeddings, layouts in batches:
-        own.append(frame_scores(read_frames(embeddings, layouts, one), one)[:, 0])
-        ratios.append(turn_ratios(embeddings, layouts, one, 0))
-    return Calibration(np.concatenate(own), np.concatenate(ratios))
+        scores.append(frame_scores(read_frames(embeddings, layouts, one), one)[:, 0])
+        whole += appearances(embeddings, layouts, one.normals, bank.manifest.scoring)
+    ratios = [turn_ratio(one.orientations[0]) for one in whole if one.orientations is not None]
+    return Calibration(
+        np.concatenate(scores), np.array([one.distance[0] for one in whole], np.float32), np.array(ratios, np.float32)
+    )
 
 
 def write_bank_file(path: Path, bank: Bank) -> None:
@@ -194,12 +229,6 @@ def read_bank_file(path: Path) -> Bank:
             f"{path}: cannot be read ({error.strerror}); make a bank with 'quarterturn bank fit'"
         ) from error
     return read_bank(blob, str(path))
-
-
-def _available(engine: Engine, normals: Sequence[Normal]) -> tuple[Detector, ...]:
-    """The detectors that the engine and all products support."""
-    supported = set(DETECTORS).intersection(*(normal.detectors for normal in normals))
-    return tuple(one for one in DETECTORS if one in supported or (one == "learned" and engine.spec.learned))
 
 
 def _pictures_like(pictures: Paths, data: Path, calibration: Path) -> Paths:

@@ -1,11 +1,10 @@
 """From scores to a judgement: which product, beyond its threshold or not, and why. Pure arithmetic, no I/O.
 
-Shapes: B frames, N tiles of all frames, C products, V views, P positions, D dimensions.
+Shapes: B frames, N tiles of all frames, C products, V views.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,14 +12,14 @@ import numpy as np
 
 from worker.contract.bank import Bank
 from worker.contract.calibration import conformal_p_value, conformal_threshold
-from worker.contract.detectors import Array
+from worker.contract.embeddings import Array, Embeddings, join, rows
 from worker.contract.errors import ConfigError, FrameError
 from worker.contract.framing import Layout
-from worker.contract.scoring import Reading, by_orientation, frame_scores, heat_map, read_frames, turn_ratio
+from worker.contract.scoring import Appearance, appearances, frame_scores, heat_map, read_frames, spans, turn_ratio
 from worker.events import AlertKind
 
 _TINY = np.float32(1e-12)  # a threshold of 0, of a product whose pictures are all the same, still orders the scores
-_NEARLY_GOOD = 2.0  # thresholds; turned parts may be overkill, too
+_NEARLY_GOOD = 2.0  # limits; a good part of another product, or one that lies turned, may look a little odd, too
 _ORIENTED_SHARE = 0.95
 """A product has an orientation only if at least this share of its calibration pictures fits best as it lies."""
 
@@ -30,8 +29,8 @@ class Judgement:
     """What the bank says of one frame.
 
     `product` is the admissible product that fits best; `score`, `threshold` and `p_value` are its own, and
-    `view_distances` (V,) its distance in each view. `alert` is None within the threshold. `nearest` is the product that
-    fits best of all, which is asked only beyond the threshold: within it, it is `product`.
+    `view_distances` (V,) the distances of the frame's embedding from it. `alert` is None within the threshold.
+    `nearest` is `product`, unless the alert is `wrong_product`: then it is the product that the frame looks like.
     `heat` (h, w) is the evidence at each place, in thresholds.
     """
 
@@ -49,12 +48,14 @@ class Judgement:
 class Judge:
     """A bank with its thresholds. Immutable: a batch is judged as a whole by the judge that it began with.
 
-    `thresholds` (C,); `turn_limits[c]` is the turn ratio beyond which a part lies the wrong way, or None for a product
+    `thresholds` (C,) of scores; `limits` (C,) of the distance of the frame's embedding: the largest of the calibration;
+    `turn_limits[c]` is the turn ratio beyond which a part lies the wrong way, or None for a product
     that looks the same turned.
     """
 
     bank: Bank
     thresholds: Array
+    limits: Array
     turn_limits: tuple[float | None, ...]
 
     @classmethod
@@ -74,18 +75,19 @@ class Judge:
             else conformal_threshold(calibration.scores, overkill, f"product '{product}'")
             for product, calibration in zip(bank.products, bank.calibration, strict=True)
         ]
+        limits = [calibration.distances.max(initial=0) for calibration in bank.calibration]
         turn_limits = tuple(_turn_limit(calibration.turn_ratios) for calibration in bank.calibration)
-        return cls(bank, np.array(thresholds, np.float32), turn_limits)
+        return cls(bank, np.array(thresholds, np.float32), np.array(limits, np.float32), turn_limits)
 
     def judge(
-        self, embeddings: Array, layouts: Sequence[Layout], admissible: Sequence[Sequence[str] | None]
+        self, embeddings: Embeddings, layouts: Sequence[Layout], admissible: Sequence[Sequence[str] | None]
     ) -> list[Judgement | FrameError]:
-        """Judge the embeddings (N, V, P, D) of the tiles of B frames, which lie in each as its layout says.
+        """Judge the embeddings of the tiles of B frames, which lie in each as its layout says.
 
         `admissible[b]` names the products that frame b may show; None admits all. A frame whose products the bank does
         not hold gets a FrameError (`unknown_product`) in its place.
         """
-        tiles = np.split(embeddings, np.cumsum([len(layout.corners) for layout in layouts])[:-1])
+        tiles = spans(layouts)
         judgements: dict[int, Judgement | FrameError] = {}
         alike: dict[tuple[int, ...], list[int]] = {}  # frames that may show the same products
         for b, names in enumerate(admissible):
@@ -94,58 +96,46 @@ class Judge:
             except FrameError as error:
                 judgements[b] = error
         for allowed, frames in alike.items():
-            one = self._of(allowed)
-            together = embeddings if len(frames) == len(layouts) else np.concatenate([tiles[b] for b in frames])
-            readings = read_frames(together, [layouts[b] for b in frames], one.bank)
-            for b, reading, score in zip(frames, readings, frame_scores(readings, one.bank), strict=True):
-                judgements[b] = self._judge_one(tiles[b], layouts[b], one, reading, score)
+            everything = len(frames) == len(layouts)
+            theirs = embeddings if everything else join([rows(embeddings, tiles[b]) for b in frames])
+            found = self._judge_alike(theirs, [layouts[b] for b in frames], allowed)
+            judgements |= dict(zip(frames, found, strict=True))
         return [judgements[b] for b in range(len(layouts))]
 
-    def _judge_one(self, tiles: Array, layout: Layout, one: Judge, reading: Reading, score: Array) -> Judgement:
-        """Judge one frame: tiles (T, V, P, D), and by the judge of its admissible products its reading and score."""
-        ratios = one._ratios(score)
-        best = int(ratios.argmin())
-        nearest = product = one.bank.products[best]
-        alert: AlertKind | None = None
-        if score[best] > one.thresholds[best]:
-            other, ratio = self._best_other(tiles, layout, one)
-            nearest = other if ratio < ratios[best] else product
-            if nearest == other and ratio <= 1:
-                alert = "wrong_product"
-            else:
-                alert = "wrong_orientation" if one._is_turned(tiles, layout, best) else "defect"
-        threshold = float(one.thresholds[best])
-        return Judgement(
-            alert=alert,
-            product=product,
-            nearest=nearest,
-            score=float(score[best]),
-            threshold=threshold,
-            p_value=conformal_p_value(one.bank.calibration[best].scores, float(score[best])),
-            view_distances=tuple(reading.views[best].tolist()),
-            heat=heat_map(reading, one.bank, best, threshold),
-        )
+    def _judge_alike(
+        self, embeddings: Embeddings, layouts: Sequence[Layout], allowed: Sequence[int]
+    ) -> list[Judgement]:
+        """Judge frames that may show these products, by what the bank knows of them; their appearance beside all."""
+        bank = self.bank.of_products(allowed)
+        readings = read_frames(embeddings, layouts, bank)
+        whole = appearances(embeddings, layouts, self.bank.normals, bank.manifest.scoring)
+        judgements = []
+        for reading, scores, seen in zip(readings, frame_scores(readings, bank), whole, strict=True):
+            best = int((scores / np.maximum(self.thresholds[list(allowed)], _TINY)).argmin())
+            product, score = allowed[best], float(scores[best])
+            threshold = float(self.thresholds[product])
+            alert, nearest = self._alert(product, allowed, seen) if score > threshold else (None, product)
+            judgements.append(
+                Judgement(
+                    alert=alert,
+                    product=self.bank.products[product],
+                    nearest=self.bank.products[nearest],
+                    score=score,
+                    threshold=threshold,
+                    p_value=conformal_p_value(bank.calibration[best].scores, score),
+                    view_distances=tuple(seen.views[product].tolist()),
+                    heat=heat_map(reading, bank, best, threshold),
+                )
+            )
+        return judgements
 
-    def _best_other(self, tiles: Array, layout: Layout, one: Judge) -> tuple[str, float]:
-        """The product that fits best of those not admissible, and its score in thresholds: infinite if there is none.
-
-        Asked only beyond the threshold: a plant's line may know many products, and each costs a search.
-        """
-        products = [c for c, name in enumerate(self.bank.products) if name not in one.bank.products]
-        if not products:
-            return "", math.inf
-        others = self._of(products)
-        ratios = others._ratios(frame_scores(read_frames(tiles, [layout], others.bank), others.bank)[0])
-        return others.bank.products[int(ratios.argmin())], float(ratios.min())
-
-    def _of(self, products: Sequence[int]) -> Judge:
-        """The judge of these products alone."""
-        limits = tuple(self.turn_limits[c] for c in products)
-        return Judge(self.bank.of_products(products), self.thresholds[list(products)], limits)
-
-    def _ratios(self, scores: Array) -> Array:
-        """(C,) scores in thresholds: comparable between products; beyond 1 is an alert."""
-        return np.asarray(scores / np.maximum(self.thresholds, _TINY), np.float32)
+    def _alert(self, product: int, allowed: Sequence[int], seen: Appearance) -> tuple[AlertKind, int]:
+        """Why a frame is beyond the threshold of `product`, and the product that it shows."""
+        farness = seen.distance / np.maximum(self.limits, _TINY)  # beyond 1 lies no calibration picture
+        nearest = int(farness.argmin())
+        if nearest not in allowed and farness[nearest] <= _NEARLY_GOOD and farness[product] > 1:
+            return "wrong_product", nearest
+        return "wrong_orientation" if self._is_turned(product, seen) else "defect", product
 
     def _indices(self, names: Sequence[str] | None) -> tuple[int, ...]:
         if names is None:
@@ -158,16 +148,16 @@ class Judge:
                 f"product {'/'.join(names)} is not in the bank ({', '.join(self.bank.products)}); fit a bank with it",
             ) from None
 
-    def _is_turned(self, tiles: Array, layout: Layout, product: int) -> bool:
+    def _is_turned(self, product: int, seen: Appearance) -> bool:
         """Whether another orientation explains the frame, better than one explains any good part, and about as well.
 
         A small defect is as bad in every orientation; a good part that lies turned is good in the right one.
         """
         limit = self.turn_limits[product]
-        scores = None if limit is None else by_orientation(tiles, layout, self.bank, product)
-        if limit is None or scores is None:
+        if limit is None or seen.orientations is None:
             return False
-        return turn_ratio(scores) > limit and bool(scores[1:].min() <= _NEARLY_GOOD * self.thresholds[product])
+        orientations = seen.orientations[product]
+        return turn_ratio(orientations) > limit and bool(orientations[1:].min() <= _NEARLY_GOOD * self.limits[product])
 
 
 def _turn_limit(ratios: Array) -> float | None:

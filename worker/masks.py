@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from worker import localisation
-from worker.contract.detectors import Array
+from worker.contract.embeddings import Array
 from worker.contract.pictures import GOOD, TestPicture, mask_path
 from worker.contract.preprocess import Region, read_picture
 from worker.figures import Localisation

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from benchmarks import gpu
 from benchmarks.gpu import Peak, Speed, Work
-from engine_build.golden import smallest_cosine
-from tests.engine_build.models import random_frames
+from engine_build.golden import parity, render_frames
 
 
 def graph_of(*arguments: str) -> Any:
@@ -20,25 +21,43 @@ def graph_of(*arguments: str) -> Any:
 
 
 def test_work_is_counted_by_the_formula() -> None:
-    """Of the smallest whole-frame network, written out: side 32, four views, width 2, float16."""
-    graph = graph_of("--whole", "--network", "resnet10", "--side", "32", "--width", "2", "--stem", "cifar")
-    convolutions = [(3, 2, 3, 32, 32)]  # channels in and out, kernel, side of what goes in and comes out
-    channels, side = 2, 32
-    for width, stride in ((2, 1), (4, 2), (8, 2), (16, 2)):
+    """Of a ResNet-18 of whole frames (He et al., table 1), written out: side 32, two views, float16."""
+    graph = graph_of("--whole", "--backbone", "resnet18", "--side", "32", "--views", "2", "--stem", "cifar")
+    convolutions = [(3, 64, 3, 32, 32)]  # channels in and out, kernel, side of what goes in and comes out
+    channels, side = 64, 32
+    for width, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
         out = side // stride
-        convolutions += [(channels, width, 3, side, out), (width, width, 3, out, out)]
+        convolutions += [(channels, width, 3, side, out), *[(width, width, 3, out, out)] * 3]
         convolutions += [(channels, width, 1, side, out)] if stride == 2 else []
         channels, side = width, out
-    linear = [(16, 2048), (2048, 64)]
-    views = 4
+    linear = [(512, 512), (512, 64)]
+    views = 2
     multiplications = sum(f * t * k**2 * out**2 for f, t, k, _, out in convolutions) + sum(f * t for f, t in linear)
     tensors = sum(f * side**2 + t * out**2 for f, t, _, side, out in convolutions) + sum(f + t for f, t in linear)
     weights = sum(f * t * k**2 for f, t, k, _, _ in convolutions) + sum(f * t for f, t in linear)
     assert gpu.work_of(graph) == Work(2 * views * multiplications, 2 * views * tensors, 2 * weights)
 
 
+class Depthwise(nn.Module):
+    """A graph whose channels are convolved each alone, as the backbone's are: 3 to 6, kernels of 3 x 3."""
+
+    spec = SimpleNamespace(side=8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 6, 3, padding=1, groups=3, bias=False)
+
+    def forward(self, frames: torch.Tensor) -> Any:
+        return self.convolution(frames.permute(0, 3, 1, 2).float())
+
+
+def test_a_channel_that_is_convolved_alone_is_counted_alone() -> None:
+    graph: Any = Depthwise()
+    assert gpu.work_of(graph) == Work(2 * 6 * 8**2 * 3**2, 4 * (3 + 6) * 8**2, 4 * 6 * 3**2)
+
+
 def test_work_does_not_change_the_graph() -> None:
-    graph = graph_of("--side", "64", "--width", "12")
+    graph = graph_of("--side", "64")
     assert gpu.work_of(graph) == gpu.work_of(graph)
 
 
@@ -60,13 +79,14 @@ def test_the_table_says_frames_latency_and_share() -> None:
 
 
 def test_the_graph_in_channels_last_computes_the_same() -> None:
-    graph = graph_of("--side", "64", "--width", "12", "--padding", "reflect")
-    frames = torch.from_numpy(random_frames(2, side=64))
-    found = gpu.called(gpu.channels_last(graph, torch.device("cpu")), frames)()
+    graph = graph_of("--side", "64")
+    frames = torch.from_numpy(render_frames(64, 2))
     with torch.inference_mode():
-        wanted = graph(frames)
-    assert found.shape == (2, 4, 64, 64)
-    assert smallest_cosine(found.numpy(), wanted.numpy()) > 0.99
+        runs = (gpu.called(gpu.channels_last(graph, torch.device("cpu")), frames)(), graph(frames))
+    names = ["frame", "places.middle", "places.deep", "logits"]
+    found, wanted = (dict(zip(names, [one.numpy() for one in run], strict=True)) for run in runs)
+    assert [values.shape[:2] for values in found.values()] == [(2, 4)] * 4
+    assert parity(found, wanted) > 0.99
     weights = [w for w in gpu.channels_last(graph, torch.device("cpu")).parameters() if w.dim() == 4 and w.shape[2] > 1]
     assert all(w.is_contiguous(memory_format=torch.channels_last) for w in weights)
     assert weights
@@ -104,9 +124,7 @@ def test_without_a_gpu_it_says_so(
 def test_the_whole_way_with_a_gpu_that_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Everything but the GPU's own calls: the same graph on the CPU, under the contenders' names."""
     monkeypatch.setattr(gpu, "BATCHES", (1, 2))
-    monkeypatch.setattr(
-        "sys.argv", ["gpu", "--out", str(tmp_path / "deep" / "gpu.md"), "--side", "64", "--width", "12"]
-    )
+    monkeypatch.setattr("sys.argv", ["gpu", "--out", str(tmp_path / "deep" / "gpu.md"), "--side", "64", "--views", "1"])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "no GPU")
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
@@ -122,7 +140,7 @@ def test_the_whole_way_with_a_gpu_that_is_none(monkeypatch: pytest.MonkeyPatch, 
     assert gpu.main() == 0
     text = (tmp_path / "deep" / "gpu.md").read_text()
     assert text.startswith(
-        "local resnet10, width 12, imagenet stem, zeros padding, 64x64 pixels, 4 views, float16, on no GPU:"
+        "tf_efficientnet_lite0, own stem, all depths and logits, 64x64 pixels, 1 views, float16, on no GPU:"
     )
     assert "1.0 TFLOP/s and 100 GB/s measured" in text
     assert np.sum([line.startswith("| ") for line in text.splitlines()]) == 4

@@ -15,11 +15,10 @@ from worker.contract.pictures import GOOD, list_pictures, test_pictures
 
 SMALL = [
     "train.data.side=64",
-    "train.crops={side: 64}",
-    "train.architecture.width=8",
-    "train.architecture.hidden=16",
-    "train.architecture.dimensions=8",
-    "train.epochs=1",
+    "train.architecture.backbone=test_resnet",
+    "train.weights=none",
+    "train.projection.steps=2",
+    "train.head.steps=2",
     "train.precision=float32",
     "bank.overkill=0.1",
 ]
@@ -46,7 +45,7 @@ def test_the_whole_way(
     shown = " ".join(capfd.readouterr().out.split())
     frames = len(list_pictures(out / "frames"))
     assert f"{frames} frames" in shown
-    assert "an untrained encoder with the same bank" in shown
+    assert "of the raw backbone" in shown
     assert "wrong_product" in shown
     assert "flange" in (out / "report.html").read_text()
     worker = yaml.safe_load((out / "worker.yaml").read_text())

@@ -8,39 +8,43 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
+from trainer.basis import fit_bases
 from trainer.checkpoint import load_model, save_model
 from trainer.encoder import Architecture, Encoder
+from worker.contract.embeddings import Embeddings
 from worker.contract.framing import Framing
 
-SIDE = 32
-LOCAL_SIDE = 64
-GRID = 8  # positions along a side of a frame of LOCAL_SIDE pixels
+SIDE = 64
 
-WHOLE = Architecture(stem="cifar", width=4, hidden=16, dimensions=12)
-LOCAL = Architecture(network="resnet10", width=8, hidden=16, dimensions=12, local=True, padding="reflect")
+CONVOLUTIONAL = Architecture(backbone="test_efficientnet", hidden=16, frame=12, dimensions=20)
+TRANSFORMER = Architecture(backbone="test_vit", hidden=16, frame=12, dimensions=20)
+WHOLE = Architecture(backbone="test_resnet", hidden=16, frame=12, depths={}, head=False)
 
 
-def random_encoder(architecture: Architecture, seed: int = 0) -> Encoder:
-    """Random weights and batch statistics; in evaluation mode."""
+def random_encoder(architecture: Architecture = CONVOLUTIONAL, seed: int = 0) -> Encoder:
+    """Random weights and batch statistics, bases fitted to noise; in evaluation mode."""
     torch.manual_seed(seed)
-    encoder = Encoder(architecture)
-    for name, tensor in encoder.state_dict().items():
-        if name.endswith(("bn1.weight", "bn2.weight", "norm.weight", "running_var")):
-            tensor.uniform_(0.5, 2)
-        elif name.endswith(("bn1.bias", "bn2.bias", "norm.bias", "running_mean")):
-            tensor.normal_(0, 0.2)
-    return encoder.eval()
+    encoder = Encoder(architecture, SIDE)
+    for norm in encoder.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            for tensor in (norm.weight.data, norm.running_var):
+                tensor.uniform_(0.5, 2)  # type: ignore[union-attr]
+            for tensor in (norm.bias.data, norm.running_mean):
+                tensor.normal_(0, 0.2)  # type: ignore[union-attr]
+    fit_bases(encoder, [random_frames(8, seed=100)])
+    return encoder
 
 
 def save_random_model(
-    folder: Path, views: Literal[1, 2, 4, 8] = 4, seed: int = 0, architecture: Architecture = WHOLE
+    folder: Path, views: Literal[1, 2, 4, 8] = 4, seed: int = 0, architecture: Architecture = CONVOLUTIONAL
 ) -> Path:
-    """A model folder with random weights and batch statistics; returns it."""
+    """A model folder with a random encoder for frames of `SIDE` px; returns it."""
     save_model(
         folder,
         random_encoder(architecture, seed),
-        framing=Framing(side=LOCAL_SIDE if architecture.local else SIDE),
+        framing=Framing(side=SIDE),
         products=("ring", "nut"),
         views=views,
         holdout=0.25,
@@ -51,8 +55,10 @@ def save_random_model(
 
 
 def random_frames(count: int, seed: int = 0, side: int = SIDE) -> npt.NDArray[np.uint8]:
-    """(count, side, side, 3) uint8."""
-    return np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+    """(count, side, side, 3) uint8: coarse squares with noise, no two alike."""
+    rng = np.random.default_rng(seed)
+    squares = rng.integers(0, 200, (count, 8, 8, 3)).repeat(side // 8, axis=1).repeat(side // 8, axis=2)
+    return (squares + rng.integers(0, 56, squares.shape)).astype(np.uint8)
 
 
 def views_of(frame: npt.NDArray[np.uint8], views: int) -> list[npt.NDArray[np.uint8]]:
@@ -60,36 +66,25 @@ def views_of(frame: npt.NDArray[np.uint8], views: int) -> list[npt.NDArray[np.ui
     return [np.rot90(side, turns) for side in (frame, np.fliplr(frame)) for turns in range(4)][:views]
 
 
-def turned_back(grid: npt.NDArray[np.floating], view: int) -> npt.NDArray[np.floating]:
-    """(G, G, ...) of a view, as the frame lies."""
-    upright = np.rot90(grid, -(view % 4))
-    return np.fliplr(upright) if view >= 4 else upright
+def turned_back(places: npt.NDArray[np.floating], view: int) -> npt.NDArray[np.floating]:
+    """(P, ...) of a view, row by row, as the frame lies."""
+    grid = round(len(places) ** 0.5)
+    upright = np.rot90(places.reshape(grid, grid, *places.shape[1:]), -(view % 4))
+    return (np.fliplr(upright) if view >= 4 else upright).reshape(places.shape)
 
 
-def standardised(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.floating]:
-    """Mean 0 and deviation 1, but for a picture that varies by less than 8 grey levels."""
-    return (picture - picture.mean()) / max(picture.std(), 8.0)
-
-
-def local_oracle(model: Path, frames: npt.NDArray[np.uint8], views: int) -> npt.NDArray[np.float32]:
-    """(B, V, 64, D): each view of each frame alone, in double precision, its grid turned back."""
-    encoder = load_model(model)[0].double()
-    found = []
+def oracle(encoder: Encoder | Path, frames: npt.NDArray[np.uint8], views: int) -> Embeddings:
+    """The embeddings of frames by an encoder, or by that in a model folder: in double precision, by the definition."""
+    double = (load_model(encoder)[0] if isinstance(encoder, Path) else encoder).double()
+    mean, std = np.array(double.architecture.mean), np.array(double.architecture.std)
+    found: dict[str, list[npt.NDArray[np.floating]]] = {}
     for frame in frames:
         for view, turned in enumerate(views_of(frame, views)):
-            picture = standardised(turned).transpose(2, 0, 1)[None].copy()
-            vectors = encoder(torch.from_numpy(picture)).detach().numpy()[0]
-            unit = vectors / np.sqrt(np.sum(vectors**2, axis=1, keepdims=True))
-            found.append(turned_back(unit.reshape(GRID, GRID, -1), view).reshape(GRID**2, -1))
-    return np.asarray(found, np.float32).reshape(len(frames), views, GRID**2, -1)
-
-
-def oracle(model: Path, frames: npt.NDArray[np.uint8], views: int) -> npt.NDArray[np.float32]:
-    """(B, V, 1, D): all views through the encoder in double precision, written out from the definition."""
-    encoder = load_model(model)[0].double()
-    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-    turned = np.concatenate([views_of(frame, views) for frame in frames])
-    pictures = ((turned / 255 - mean) / std).transpose(0, 3, 1, 2)
-    projections = encoder(torch.from_numpy(pictures)).detach().numpy()[:, 0]
-    embeddings = projections / np.sqrt(np.sum(projections**2, axis=1, keepdims=True))
-    return np.asarray(embeddings, np.float32).reshape(len(frames), views, 1, -1)
+            picture = ((turned - mean) / std).transpose(2, 0, 1)[None].copy()
+            for name, values in double(torch.from_numpy(picture)).items():
+                one = values.detach().numpy()[0]
+                upright = one / np.sqrt(np.sum(one**2)) if name == "frame" else turned_back(one, view)
+                found.setdefault(name, []).append(upright)
+    return {
+        name: np.asarray(each, np.float32).reshape(len(frames), views, *each[0].shape) for name, each in found.items()
+    }

@@ -4,7 +4,7 @@ import hashlib
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -15,16 +15,18 @@ import safetensors.numpy
 import engine_build.openvino
 from engine_build.build import build
 from engine_build.config import BuildSettings
-from engine_build.golden import smallest_cosine
+from engine_build.golden import parity
 from tests.engine_build.models import (
-    LOCAL,
-    LOCAL_SIDE,
+    CONVOLUTIONAL,
     SIDE,
-    local_oracle,
+    TRANSFORMER,
+    WHOLE,
     oracle,
     random_frames,
     save_random_model,
 )
+from trainer.encoder import Architecture
+from worker.contract.embeddings import Embeddings, rows
 from worker.contract.errors import ConfigError, DataError, MismatchError
 from worker.contract.manifest import CONTRACT, EngineManifest, read_manifest
 from worker.contract.settings import load_settings
@@ -55,11 +57,13 @@ def manifest_of(engine: Path) -> EngineManifest:
 
 
 class Deviating(OpenVinoEngine):
-    """The real engine, but as if it computed every third number of an embedding too coarsely."""
+    """The real engine, but as if it computed every third number of one output too small."""
 
-    def embed(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    output = "places.middle"
+
+    def embed(self, frames: npt.NDArray[np.uint8]) -> Embeddings:
         embeddings = super().embed(frames)
-        embeddings[..., ::3] = np.round(embeddings[..., ::3], 1)
+        embeddings[self.output][..., ::3] *= np.float32(0.9)
         return embeddings
 
 
@@ -72,9 +76,13 @@ def test_the_manifest_says_what_the_engine_was_made_from(model: Path, engine: Pa
         "contract": CONTRACT,
         "framing": {"side": SIDE, "fit": "stretch", "tiles": 1},
         "views": 2,
-        "positions": 1,
-        "dimensions": 12,
-        "learned": False,
+        "frame": 12,
+        "places": {
+            "shallow": {"grid": 4, "dimensions": 20},
+            "middle": {"grid": 4, "dimensions": 20},
+            "deep": {"grid": 2, "dimensions": 20},
+        },
+        "logits": 8,
     }
     assert {name: part.precision for name, part in manifest.targets.items()} == dict.fromkeys(BOTH, "float32")
     assert all(part.parity > 0.9999999 for part in manifest.targets.values())
@@ -88,58 +96,82 @@ def test_targets_share_the_graph_but_not_the_hash(engine: Path) -> None:
     assert manifest.engine_hash("openvino") != manifest.engine_hash("onnxruntime")
 
 
+def golden_of(engine: Path) -> tuple[npt.NDArray[np.uint8], Embeddings]:
+    tensors = safetensors.numpy.load_file(engine / "golden.safetensors")
+    return tensors.pop("frames"), tensors
+
+
+def assert_close(found: Embeddings, wanted: Embeddings, tolerance: float) -> None:
+    """All outputs, each within this share of its largest number."""
+    assert found.keys() == wanted.keys()
+    for name, values in wanted.items():
+        np.testing.assert_allclose(found[name], values, atol=tolerance * np.abs(values).max(), rtol=0, err_msg=name)
+
+
 def test_golden_embeddings_are_the_definition_s(model: Path, engine: Path) -> None:
-    golden = safetensors.numpy.load_file(engine / "golden.safetensors")
-    assert golden["frames"].shape == (8, SIDE, SIDE, 3)
-    np.testing.assert_allclose(golden["embeddings"], oracle(model, golden["frames"], 2), atol=1e-5)
+    frames, embeddings = golden_of(engine)
+    assert frames.shape == (8, SIDE, SIDE, 3)
+    assert embeddings.keys() == manifest_of(engine).spec.outputs.keys()
+    assert_close(embeddings, oracle(model, frames, 2), 1e-5)
 
 
-@pytest.fixture(scope="module")
-def local_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_random_model(tmp_path_factory.mktemp("local") / "model", views=8, architecture=LOCAL)
-
-
-@pytest.mark.parametrize("views", [1, 8])
-def test_local_engines_agree_with_the_definition(local_model: Path, tmp_path: Path, views: int) -> None:
-    built = build(settings(local_model, tmp_path / "engine", views=views, golden_frames=3), progress=False)
+@pytest.mark.parametrize(
+    ("architecture", "views", "outputs"),
+    [
+        (CONVOLUTIONAL, 1, {"frame", "places.shallow", "places.middle", "places.deep", "logits"}),
+        (CONVOLUTIONAL, 8, {"frame", "places.shallow", "places.middle", "places.deep", "logits"}),
+        (TRANSFORMER, 4, {"frame", "places.shallow", "places.middle", "places.deep", "logits"}),
+        (WHOLE, 4, {"frame"}),
+    ],
+    ids=["one view", "eight views", "transformer", "whole frames"],
+)
+def test_engines_agree_with_the_definition(
+    tmp_path: Path, architecture: Architecture, views: Literal[1, 4, 8], outputs: set[str]
+) -> None:
+    model = save_random_model(tmp_path / "model", views, architecture=architecture)
+    built = build(settings(model, tmp_path / "engine", golden_frames=3), progress=False)
     manifest = manifest_of(built)
-    assert manifest.spec.model_dump() == {
-        "contract": CONTRACT,
-        "framing": {"side": LOCAL_SIDE, "fit": "stretch", "tiles": 1},
-        "views": views,
-        "positions": 64,
-        "dimensions": 12,
-        "learned": True,
-    }
+    assert manifest.spec.views == views
+    assert manifest.spec.outputs.keys() == outputs
     assert all(part.parity >= 0.9999 for part in manifest.targets.values())
-    golden = safetensors.numpy.load_file(built / "golden.safetensors")
-    np.testing.assert_allclose(golden["embeddings"], local_oracle(local_model, golden["frames"], views), atol=1e-4)
+    frames, embeddings = golden_of(built)
+    assert_close(embeddings, oracle(model, frames, views), 1e-4)
 
-    frames = random_frames(3, seed=9, side=LOCAL_SIDE)
+    frames = random_frames(3, seed=9)
     frames[1] = frames[1] // 4 + 100  # in other light
     frames[2] = 30  # nothing to be seen
-    wanted = local_oracle(local_model, frames, views)
+    wanted = oracle(model, frames, views)
     engines = (OpenVinoEngine(open_folder(built, "openvino")), OnnxRuntimeEngine(open_folder(built, "onnxruntime")))
     for engine in engines:
         found = engine.embed(frames)
-        assert found.shape == (3, views, 64, 12)
-        np.testing.assert_allclose(found, wanted, atol=1e-4)
-        assert smallest_cosine(found, wanted) >= 0.9999
-        assert smallest_cosine(found[:1], wanted[1:2]) < 0.9999, "the comparison tells frames apart"
+        assert_close(found, wanted, 1e-4)
+        assert parity(found, wanted) >= 0.9999
+        assert parity(rows(found, [0]), rows(wanted, [1])) < 0.9999, "the comparison tells frames apart"
         engine.close()
 
 
-def test_a_local_engine_of_sixteen_bits_is_close_enough(local_model: Path, tmp_path: Path) -> None:
+def test_an_engine_of_sixteen_bits_is_close_enough(model: Path, tmp_path: Path) -> None:
     changes = {"targets": ["onnxruntime"], "precision": {"onnxruntime": "float16"}, "views": 4, "golden_frames": 3}
-    built = build(settings(local_model, tmp_path / "engine", **changes), progress=False)
+    built = build(settings(model, tmp_path / "engine", **changes), progress=False)
     part = manifest_of(built).targets["onnxruntime"]
     assert part.precision == "float16"
     assert 0.999 <= part.parity < 0.9999999, "close, and yet not computed in float32"
 
 
+@pytest.mark.parametrize(("views", "text"), [(1, "1 view"), (2, "2 views")])
+def test_the_build_says_what_the_engine_gives(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], views: int, text: str
+) -> None:
+    build(settings(model, tmp_path / "engine", views=views, targets=["openvino"], golden_frames=1))
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"{tmp_path}/engine: {text} of 64x64 pixels; each gives frame 12, places.shallow 16x20, places.middle 16x20, "
+        "places.deep 4x20, logits 64"
+    )
+
+
 def test_the_engine_needs_nothing_of_the_model_folder(engine: Path, tmp_path: Path) -> None:
     moved = shutil.copytree(engine, tmp_path / "elsewhere")
-    assert OpenVinoEngine(open_folder(moved, "openvino")).embed(random_frames(2)).shape == (2, 2, 1, 12)
+    assert OpenVinoEngine(open_folder(moved, "openvino")).embed(random_frames(2))["places.deep"].shape == (2, 2, 4, 20)
 
 
 def test_the_same_model_gives_the_same_engine(model: Path, engine: Path, tmp_path: Path) -> None:
@@ -156,15 +188,19 @@ def test_views_and_pictures_can_be_given(model: Path, tmp_path: Path) -> None:
         cv2.imwrite(str(pictures / f"{name}.png"), grey)
     built = build(settings(model, tmp_path / "engine", views=8, golden_frames=3, pictures=pictures), progress=False)
     assert manifest_of(built).spec.views == 8
-    assert safetensors.numpy.load_file(built / "golden.safetensors")["frames"].shape == (6, SIDE, SIDE, 3)
+    frames, embeddings = golden_of(built)
+    assert frames.shape == (6, SIDE, SIDE, 3)
+    assert {values.shape[:2] for values in embeddings.values()} == {(6, 8)}
 
 
+@pytest.mark.parametrize("output", ["frame", "places.shallow", "places.deep", "logits"])
 def test_a_deviating_target_is_refused_and_nothing_is_left(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str
 ) -> None:
+    monkeypatch.setattr(Deviating, "output", output)
     monkeypatch.setattr(engine_build.openvino, "open_engine", Deviating)
     with pytest.raises(MismatchError) as refusal:
-        build(settings(model, tmp_path / "engine"), progress=False)
+        build(settings(engine, tmp_path / "engine"), progress=False)
     said = re.fullmatch(
         r"target 'openvino': its embeddings of the golden frames differ from the model's "
         r"\(float32: cosine (-?[\d.]+) found, 0\.9999 needed\), so no engine was written; "
@@ -187,9 +223,11 @@ class CoarseInBfloat16(OpenVinoEngine):
         )
         super().__init__(EngineFolder(folder.path, exact, "openvino"))
 
-    def embed(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def embed(self, frames: npt.NDArray[np.uint8]) -> Embeddings:
         embeddings = super().embed(frames)
-        return np.round(embeddings, 1) if self.coarse else embeddings
+        if self.coarse:
+            embeddings["places.deep"] = np.round(embeddings["places.deep"])
+        return embeddings
 
 
 def test_auto_takes_the_fastest_precision_that_is_exact_enough(

@@ -14,7 +14,7 @@ import safetensors.numpy
 from engine_build.build import build
 from engine_build.config import BuildSettings
 from engine_build.source import is_engine
-from tests.engine_build.models import save_random_model
+from tests.worker.engine.graphs import SHAPES, write_engine
 from worker.contract.errors import ConfigError, DataError, MismatchError
 from worker.contract.manifest import EngineManifest, read_manifest
 
@@ -27,10 +27,7 @@ def settings(model: Path, out: Path, **changes: Any) -> BuildSettings:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("plant")
-    model = save_random_model(folder / "model", views=2)
-    changes = {"targets": ["onnxruntime"], "precision": {"onnxruntime": "float16"}}
-    return build(settings(model, folder / "exported", **changes), progress=False)
+    return write_engine(tmp_path_factory.mktemp("plant") / "exported", "float16", ["onnxruntime"])
 
 
 def test_an_engine_is_built_of_an_engine_without_torch(exported: Path, tmp_path: Path) -> None:
@@ -52,7 +49,9 @@ sys.exit(main(["build", "--target", "onnxruntime", "--config", sys.argv[1]]))
     for name in ("spec", "model", "products", "holdout", "files"):
         assert getattr(after, name) == getattr(before, name)
     golden = [safetensors.numpy.load_file(path / "golden.safetensors") for path in (exported, tmp_path / "engine")]
-    assert (golden[0]["embeddings"] == golden[1]["embeddings"]).all(), "torch's, not the runtime's own"
+    assert golden[0].keys() == golden[1].keys() == {"frames", *SHAPES}
+    for name in golden[0]:
+        assert (golden[0][name] == golden[1][name]).all(), "as they were exported, not the runtime's own"
 
 
 def test_an_engine_can_be_built_in_its_own_place(exported: Path, tmp_path: Path) -> None:
@@ -88,7 +87,7 @@ def test_what_was_fixed_at_the_export_cannot_be_set(exported: Path, tmp_path: Pa
     with pytest.raises(ConfigError) as fault:
         build(settings(exported, tmp_path / "engine", targets=["onnxruntime"], **changes), progress=False)
     assert str(fault.value) == (
-        f"{exported}: is an engine, so its 2 views and its golden frames are fixed; "
+        f"{exported}: is an engine, so its 4 views and its golden frames are fixed; "
         "set 'views' and 'pictures' to null, or 'model' to the folder of a trained model"
     )
 

@@ -14,7 +14,7 @@ from trainer.config import TrainSettings
 
 MakeSettings = Callable[..., TrainSettings]
 
-SIDE = 32
+SIDE = 64
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,34 +35,18 @@ def parts_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-LOCAL: dict[str, Any] = {
-    "data.side": 64,
-    "crops": {"side": 64},
-    "paste": {"rounds": 1},
-    "architecture": {
-        "network": "resnet10",
-        "width": 8,
-        "hidden": 16,
-        "dimensions": 12,
-        "local": True,
-        "padding": "reflect",
-    },
-    "optimiser": "adamw",
-    "learning_rate": 0.003,
-}
-"""What makes a run one of local embeddings, still of seconds: `make_settings(**LOCAL)`."""
-
-
 @pytest.fixture
 def make_settings(parts_folder: Path, tmp_path: Path) -> MakeSettings:
-    """`make_settings(epochs=3, **{"data.side": 32})`: a run of seconds that writes to `tmp_path / "model"`."""
+    """`make_settings(seed=3, **{"data.side": 32})`: a run of a second that writes to `tmp_path / "model"`."""
 
     def make(**changes: Any) -> TrainSettings:
         document: dict[str, Any] = {
             "data": {"path": parts_folder, "side": SIDE},
-            "architecture": {"width": 4, "hidden": 16, "dimensions": 8},
-            "batch": 6,
-            "epochs": 2,
+            "architecture": {"backbone": "test_resnet", "hidden": 16, "frame": 8, "dimensions": 12},
+            "weights": "none",
+            "projection": {"steps": 6, "batch": 6, "pictures": 16},
+            "paste": {"rounds": 2, "size": [3, 16]},
+            "head": {"steps": 6, "batch": 4, "frames": 12},
             "device": "cpu",
             "out": tmp_path / "model",
         }

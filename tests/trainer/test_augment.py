@@ -47,6 +47,24 @@ def test_all_eight_views_of_a_picture_differ_and_the_generator_decides_how() -> 
     assert not np.array_equal(found, augmented(picture, settings, seed=1))
 
 
+@pytest.mark.parametrize(("views", "side"), [(1, 6), (3, 12), (2, 4), (5, 18)])
+def test_there_are_as_many_views_of_such_a_side_as_asked_for(views: int, side: int) -> None:
+    pictures = torch.from_numpy(frames(3)).permute(0, 3, 1, 2)
+    found = augment(pictures, AugmentSettings(), seeded(), views, side)
+    assert found.shape == (views, 12, 3, side, side)
+    assert found.dtype == torch.float32
+    assert len({view.numpy().tobytes() for view in found.flatten(0, 1)}) == 12 * views
+
+
+def test_a_view_of_half_the_side_shows_the_means_of_four_pixels() -> None:
+    pictures = frames(2)
+    found = augment(torch.from_numpy(pictures).permute(0, 3, 1, 2), PLAIN, seeded(), 1, 6)[0].permute(0, 2, 3, 1)
+    means = pictures.reshape(2, 6, 2, 6, 2, 3).mean(axis=(2, 4))
+    for b, picture in enumerate(means):
+        for r in range(4):
+            np.testing.assert_allclose(found[4 * b + r], np.rot90(picture, r), atol=0.01)
+
+
 def test_crops_lie_inside_and_have_the_area_and_ratio_asked_for() -> None:
     maps = draw_crops(4000, AugmentSettings(crop=(0.3, 0.9)), seeded())
     width, height = maps[:, 0, 0].abs(), maps[:, 1, 1]

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from torch.amp import GradScaler
 from torch.optim import SGD, AdamW, Optimizer
@@ -17,16 +19,18 @@ from worker.contract.errors import DataError, MismatchError
 from worker.contract.framing import Framing
 from worker.contract.manifest import ModelManifest, RotationReport
 
-SMALL = Architecture(width=4, hidden=8, dimensions=4, stem="cifar")
-LOCAL = Architecture(network="resnet10", width=8, hidden=8, dimensions=6, local=True, padding="reflect")
-FRAMING = Framing(side=32, fit="tiles", tiles=2)
-RECIPE = {"architecture.width": 4, "loss.tau": 0.2}
+SIDE = 32
+SMALL = Architecture(backbone="test_efficientnet", hidden=8, frame=4, dimensions=6)
+TRAINED = SMALL.model_copy(update={"backbone": "test_resnet", "trained": "all", "depths": {}, "head": False})
+TRANSFORMER = SMALL.model_copy(update={"backbone": "test_vit"})
+FRAMING = Framing(side=SIDE, fit="tiles", tiles=2)
+RECIPE = {"architecture.hidden": 8, "loss.tau": 0.2}
 
 
 def write_model(folder: Path, encoder: Encoder | None = None) -> ModelManifest:
     return save_model(
         folder,
-        encoder or Encoder(SMALL),
+        encoder or Encoder(SMALL, SIDE),
         framing=FRAMING,
         products=("ring",),
         views=4,
@@ -37,11 +41,11 @@ def write_model(folder: Path, encoder: Encoder | None = None) -> ModelManifest:
 
 
 def sgd(encoder: Encoder) -> Optimizer:
-    return SGD(encoder.parameters(), lr=0.1, momentum=0.9, nesterov=True)
+    return SGD([one for one in encoder.parameters() if one.requires_grad], lr=0.1, momentum=0.9, nesterov=True)
 
 
 def adamw(encoder: Encoder) -> Optimizer:
-    return AdamW([parameter for parameter in encoder.parameters() if parameter.requires_grad], lr=0.1)
+    return AdamW([one for one in encoder.parameters() if one.requires_grad], lr=0.1)
 
 
 def trained_learner(
@@ -52,10 +56,11 @@ def trained_learner(
     optimiser_of: Callable[[Encoder], Optimizer] = sgd,
 ) -> Learner:
     torch.manual_seed(seed)
-    encoder = Encoder(architecture).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    encoder = Encoder(architecture, SIDE).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = optimiser_of(encoder)
     for _ in range(steps):
-        torch.autograd.backward(encoder(torch.randn(4, 3, 32, 32)).square().mean())
+        losses = [values.square().mean() for values in encoder.train()(torch.randn(4, 3, SIDE, SIDE)).values()]
+        torch.autograd.backward(torch.stack(losses).sum())
         optimiser.step()
     return Learner(encoder, optimiser, GradScaler("cpu", init_scale=8.0 + seed, enabled=scaling))
 
@@ -65,15 +70,28 @@ def memory(learner: Learner) -> dict[str, dict[str, torch.Tensor]]:
     return {name: dict(learner.optimiser.state[p]) for name, p in learner.encoder.named_parameters() if p.requires_grad}
 
 
-def test_a_model_comes_back(tmp_path: Path) -> None:
-    encoder = trained_learner(0).encoder
+@pytest.mark.parametrize("architecture", [SMALL, TRAINED, TRANSFORMER], ids=["frozen", "trained", "transformer"])
+def test_a_model_comes_back_with_its_backbone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: Architecture
+) -> None:
+    encoder = trained_learner(0, architecture=architecture).encoder.eval()
     written = write_model(tmp_path / "runs" / "model", encoder)
+    monkeypatch.setattr(socket, "socket", None)  # nothing is looked up
     found, manifest = load_model(tmp_path / "runs" / "model")
     assert manifest == written
-    assert found.architecture == SMALL
+    assert found.architecture == encoder.architecture
+    assert found.architecture.mean is not None
     assert manifest.framing == FRAMING
     assert not found.training
-    assert all(torch.equal(value, encoder.state_dict()[name]) for name, value in found.state_dict().items())
+    state = found.state_dict()
+    stored = safetensors.torch.load_file(tmp_path / "runs" / "model" / "model.safetensors")
+    assert stored.keys() == {name for name in state if not name.endswith("num_batches_tracked")}
+    assert [name for name in stored if name.startswith("backbone.network.")]
+    for name, value in encoder.state_dict().items():
+        assert name.endswith("num_batches_tracked") or torch.equal(state[name], value), name
+    pictures = torch.randn(2, 3, SIDE, SIDE)
+    for name, values in encoder(pictures).items():
+        torch.testing.assert_close(found(pictures)[name], values)
 
 
 def test_a_model_is_replaced_whole_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -113,8 +131,23 @@ def test_a_flipped_bit_in_a_model_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("architecture", "kind", "sentence"),
     [
-        ({**SMALL.model_dump(), "width": 8}, MismatchError, "model.safetensors: the weights do not fit .*width=8"),
-        ({"network": "vit"}, DataError, "architecture: network = 'vit'.*; the model is from another version, train it"),
+        (
+            {"frame": 8},
+            MismatchError,
+            "model.safetensors: projection.2.weight does not fit the model's architecture; t",
+        ),
+        ({"head": False}, MismatchError, "model.safetensors: head.logit.bias does not fit the model's architecture"),
+        (
+            {"backbone": "vit"},
+            DataError,
+            "architecture: backbone = 'vit': .*; the model is from another version, train",
+        ),
+        ({"backbone": "resnet18"}, DataError, "the backbone has no layer .*; the model is from another version, train"),
+        (
+            {"local": True},
+            DataError,
+            "architecture: local is unknown.*; the model is from another version, train it ag",
+        ),
     ],
 )
 def test_a_manifest_of_another_architecture_is_refused(
@@ -122,7 +155,9 @@ def test_a_manifest_of_another_architecture_is_refused(
 ) -> None:
     write_model(tmp_path)
     path = tmp_path / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "architecture": architecture}))
+    document = json.loads(path.read_text())
+    document["architecture"] |= architecture
+    path.write_text(json.dumps(document))
     with pytest.raises(kind, match=sentence) as caught:
         load_model(tmp_path)
     assert "\n" not in str(caught.value)
@@ -134,9 +169,9 @@ def test_a_manifest_of_another_architecture_is_refused(
     [
         (sgd, SMALL, {"momentum_buffer"}),
         (adamw, SMALL, {"step", "exp_avg", "exp_avg_sq"}),
-        (adamw, LOCAL, {"step", "exp_avg", "exp_avg_sq"}),
+        (adamw, TRAINED, {"step", "exp_avg", "exp_avg_sq"}),
     ],
-    ids=["sgd", "adamw", "adamw local"],
+    ids=["sgd", "adamw", "adamw, all trained"],
 )
 def test_a_checkpoint_restores_weights_memory_and_scale(
     tmp_path: Path,
@@ -149,16 +184,17 @@ def test_a_checkpoint_restores_weights_memory_and_scale(
     other = trained_learner(1, 0, architecture, scaling=True, optimiser_of=optimiser_of)
     save_checkpoint(tmp_path / "model.checkpoint", saved, 7, RECIPE)
     assert load_checkpoint(tmp_path / "model.checkpoint", other, RECIPE) == 7
-    assert all(torch.equal(v, saved.encoder.state_dict()[n]) for n, v in other.encoder.state_dict().items())
+    for name, value in other.encoder.state_dict().items():
+        assert name.endswith("num_batches_tracked") or torch.equal(value, saved.encoder.state_dict()[name]), name
     assert other.scaler.get_scale() == 8
     if steps:
         before, after = memory(saved), memory(other)
-        learned = {name for name in before if not (architecture.local and name.startswith("projection."))}
-        assert {name for name, state in before.items() if state} == learned
-        for name in learned:
+        assert all(before.values())
+        for name in before:
             assert after[name].keys() == kinds
             assert all(torch.equal(before[name][kind], after[name][kind]) for kind in kinds)
-        convolution = dict(other.encoder.named_parameters())["layer2.0.conv1.weight"]
+        parameters = dict(other.encoder.named_parameters())
+        convolution = parameters["head.squeeze.0.weight" if architecture.head else "backbone.network.conv1.3.weight"]
         for kind in kinds - {"step"}:
             assert other.optimiser.state[convolution][kind].stride() == convolution.stride()
     assert [path.name for path in tmp_path.iterdir()] == ["model.checkpoint"]
@@ -167,12 +203,12 @@ def test_a_checkpoint_restores_weights_memory_and_scale(
 def test_a_checkpoint_of_another_architecture_is_refused_before_anything_changes(tmp_path: Path) -> None:
     path = tmp_path / "model.checkpoint"
     save_checkpoint(path, trained_learner(0), 7, RECIPE)
-    wider = trained_learner(0, 0, SMALL.model_copy(update={"width": 8}))
+    wider = trained_learner(0, 0, SMALL.model_copy(update={"hidden": 9}))
     before = {name: value.clone() for name, value in wider.encoder.state_dict().items()}
     with pytest.raises(MismatchError) as caught:
-        load_checkpoint(path, wider, {"architecture.width": 8, "loss.tau": 0.2, "new": 1})
+        load_checkpoint(path, wider, {"architecture.hidden": 9, "loss.tau": 0.2, "new": 1})
     assert str(caught.value) == (
-        f"{path}: was made with other settings than this run's (architecture.width 4 against 8, new None against 1); "
+        f"{path}: was made with other settings than this run's (architecture.hidden 8 against 9, new None against 1); "
         "set them back, or train anew with 'resume: false'"
     )
     assert all(torch.equal(value, before[name]) for name, value in wider.encoder.state_dict().items())

@@ -7,16 +7,17 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from tests.parts import good_part, png
-from tests.trainer.conftest import SIDE
 from trainer.config import DataSettings
 from trainer.data import Pictures, Plan, Turns, find_good_parts, seeded
 from worker.contract.errors import DataError
 from worker.contract.framing import Framing
+from worker.contract.pictures import split_held_out
 from worker.contract.preprocess import Region, read_frames
 from worker.contract.views import product_of, rotation_of
+
+SIDE = 32
 
 
 def write_parts(folder: Path, count: int) -> list[Path]:
@@ -46,37 +47,24 @@ def test_labels_tell_product_and_rotation_for_any_number_of_products(products: i
     ]
 
 
-@pytest.mark.parametrize("products", [1, 2, 6])
-def test_turns_with_a_defect_are_products_of_their_own(products: int) -> None:
-    order = np.repeat(np.random.default_rng(0).permutation(products), 2)
-    pasted = torch.tensor([n % 8 >= 4 for n in range(8 * products)])  # all turns of the second picture of each
-    pasted[1], pasted[5] = True, False
-    turns = Turns.of_pictures(order, np.full(products, 4), pasted)
-    wanted = []
-    for n, spoiled in enumerate(pasted.tolist()):
-        product = int(order[n // 4]) + (products if spoiled else 0)
-        wanted.append((product, n % 4))
-    assert turns.products.tolist() == [product for product, _ in wanted]
-    labels = turns.labels.tolist()
-    assert [(product_of(one, 2 * products), rotation_of(one, 2 * products)) for one in labels] == wanted
-    assert len(set(labels)) == 8 * products
-
-
 def test_turns_that_look_alike_share_a_label() -> None:
-    pasted = torch.tensor([False] * 12 + [True] * 12)
-    turns = Turns.of_pictures(np.array([0, 1, 2] * 2), np.array([4, 1, 2]), pasted)
-    rotations = [rotation_of(one, 6) for one in turns.labels.tolist()]
+    turns = Turns.of_pictures(np.array([0, 1, 2] * 2), np.array([4, 1, 2]))
+    rotations = [rotation_of(one, 3) for one in turns.labels.tolist()]
     assert rotations == [0, 1, 2, 3, 0, 0, 0, 0, 0, 1, 0, 1] * 2
-    assert [product_of(one, 6) for one in turns.labels.tolist()] == turns.products.tolist()
-    assert turns.products.tolist() == [product for product in range(6) for _ in range(4)]
+    assert [product_of(one, 3) for one in turns.labels.tolist()] == turns.products.tolist()
+    assert turns.products.tolist() == [product for product in (0, 1, 2) for _ in range(4)] * 2
 
 
 def test_good_parts_are_split_by_product(parts_folder: Path) -> None:
     parts = find_good_parts(settings(parts_folder))
     assert parts.products == ("bracket", "ring")
-    assert [len(paths) for paths in parts.learned] == [12, 12]
-    assert [len(paths) for paths in parts.held_out] == [6, 6]
+    assert [len(paths) for paths in parts.learned] == [11, 11]
+    assert [len(paths) for paths in parts.held_out] == [7, 7]
     assert not {*parts.learned[0], *parts.learned[1]} & {*parts.held_out[0], *parts.held_out[1]}
+    for held_out, to_choose in zip(parts.held_out, parts.to_choose, strict=True):
+        calibrating = split_held_out(held_out)[1]  # of the bank
+        assert {*to_choose, *calibrating} == {*held_out}
+        assert (len(to_choose), len(calibrating)) == (1, 6)
     paths, products = parts.to_learn
     assert [path.parent.name for path in paths] == [parts.products[c] for c in products]
 
@@ -160,18 +148,28 @@ def test_an_unreadable_picture_is_named(tmp_path: Path, cache_gib: float) -> Non
 
 
 def test_an_epoch_shows_every_picture_once_in_an_order_of_its_own() -> None:
-    plan = Plan(pictures=12, batch=4, epochs=3, seed=0)
-    assert (plan.epoch_steps, plan.steps) == (3, 9)
+    plan = Plan.of(12, batch=4, steps=9, seed=0)
     orders = [np.concatenate([plan.pictures_of(3 * epoch + n)[1] for n in range(3)]).tolist() for epoch in range(3)]
     assert [plan.pictures_of(step)[0] for step in range(9)] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert all(sorted(order) == list(range(12)) for order in orders)
     assert len({tuple(order) for order in orders}) == 3
     assert plan.pictures_of(4)[1].tolist() == orders[1][4:8]
-    assert Plan(12, 4, 3, seed=1).pictures_of(0)[1].tolist() != orders[0][:4]
+    assert Plan.of(12, 4, 9, seed=1).pictures_of(0)[1].tolist() != orders[0][:4]
 
 
 def test_a_part_batch_is_left_out() -> None:
-    assert Plan(pictures=11, batch=4, epochs=2, seed=0).steps == 4
+    plan = Plan.of(11, batch=4, steps=4, seed=0)
+    epochs, batches = zip(*(plan.pictures_of(step) for step in range(4)), strict=True)
+    assert epochs == (0, 0, 1, 1)
+    assert [len({*batches[n], *batches[n + 1]}) for n in (0, 2)] == [8, 8]
+
+
+def test_where_there_are_fewer_pictures_a_batch_has_all_of_them() -> None:
+    plan = Plan.of(3, batch=4, steps=2, seed=0)
+    assert [(epoch, sorted(indices)) for epoch, indices in map(plan.pictures_of, range(2))] == [
+        (0, [0, 1, 2]),
+        (1, [0, 1, 2]),
+    ]
 
 
 def test_every_place_has_random_numbers_of_its_own() -> None:

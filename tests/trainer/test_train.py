@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,54 +15,59 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+from torch.optim import AdamW
 
 import trainer.train
 from tests.parts import good_part, png
-from tests.trainer.conftest import LOCAL, SIDE, MakeSettings
+from tests.trainer.conftest import SIDE, MakeSettings
 from trainer.checkpoint import load_model
 from trainer.config import TrainSettings
-from trainer.data import Plan, find_good_parts, seeded
-from trainer.encoder import Encoder
-from trainer.objective import Batch
-from trainer.rotations import embed_turns
+from trainer.data import Pictures, find_good_parts
+from trainer.encoder import embed_views
 from trainer.train import learning_rate, train
+from trainer.weights import create_encoder
 from worker.contract.errors import ConfigError, DataError, MismatchError, QuarterturnError
 from worker.contract.framing import Framing
+from worker.contract.pictures import split_held_out
+
+RAW = {"projection.steps": 0, "head.steps": 0}
+TRAINED = {"architecture.trained": "all", "precision": "float32"}
 
 
-def weights(folder: Path) -> dict[str, torch.Tensor]:
+def weights(folder: Path) -> dict[str, Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def part_of(found: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    return {key: value for key, value in found.items() if key.startswith(f"{name}.")}
+
+
+def as_drawn(settings: TrainSettings) -> dict[str, Tensor]:
+    """The weights that a run begins with."""
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)
+        return create_encoder(settings.completed, SIDE, settings.weights).state_dict()
 
 
 @contextlib.contextmanager
 def at_step(step: int, happening: Callable[[], None]) -> Iterator[None]:
-    """Let `happening` befall the run in its step number `step`, from 0."""
-    original, calls = trainer.train._step, itertools.count()
+    """Let `happening` befall the run in its step number `step`, from 0, of both stages together."""
+    original, calls = trainer.train.learning_rate, itertools.count()
 
-    def take_step(*arguments: Any) -> dict[str, torch.Tensor]:
+    def rate(*arguments: Any) -> float:
         if next(calls) == step:
             happening()
         return original(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer.train, "_step", take_step)
+        patch.setattr(trainer.train, "learning_rate", rate)
         yield
-
-
-def prefer(patch: pytest.MonkeyPatch, winner: str) -> list[Encoder]:
-    """Let the trained or the untrained encoder be worth more; returns the list of those that are measured."""
-    measured: list[Encoder] = []
-
-    def measure(encoder: Encoder, *_: Any) -> float:
-        measured.append(encoder)
-        return 0.9 if (len(measured) % 2 == 1) == (winner == "trained") else 0.4
-
-    patch.setattr(trainer.train, "measure_worth", measure)
-    return measured
 
 
 def ctrl_c() -> None:
@@ -79,282 +85,352 @@ def test_a_model_is_written_with_all_it_was_made_from(
     settings = make_settings()
     assert train(settings, progress=False) == settings.out
     encoder, manifest = load_model(settings.out)
-    assert encoder.architecture == settings.architecture
+    assert encoder.architecture.model_dump(exclude={"depths", "head_layers", "mean", "std"}) == (
+        settings.architecture.model_dump(exclude={"depths", "head_layers", "mean", "std"})
+    )
     assert manifest.framing == Framing(side=SIDE)
-    assert (manifest.products, manifest.holdout) == (("bracket", "ring"), 0.3)
+    assert (manifest.products, manifest.holdout) == (("bracket", "ring"), settings.data.holdout)
     assert manifest.views == 4
-    assert manifest.training["loss.tau"] == 0.2
+    assert manifest.training.items() >= settings.model_copy(update={"precision": "float32"}).recipe().items()
     assert manifest.training["pictures"] == find_good_parts(settings.data).fingerprint
-    assert [report.sentence for report in manifest.rotations.values()] == caplog.messages
+    assert manifest.training["last_loss.projection"] > 0
+    assert manifest.training["last_loss.head"] > 0
+    assert caplog.messages == [
+        *(f"{product}: 4 of 4 quarter turns become classes of the contrastive loss" for product in ("bracket", "ring")),
+        *(report.sentence for report in manifest.rotations.values()),
+    ]
     assert [path.name for path in settings.out.parent.iterdir()] == ["model"]
+
+
+def test_a_frozen_backbone_stays_as_it_was(make_settings: MakeSettings) -> None:
+    settings = make_settings()
+    drawn, found = as_drawn(settings), weights(train(settings, progress=False))
+    assert same(part_of(found, "backbone"), {name: drawn[name] for name in part_of(found, "backbone")})
+    for name, value in {**part_of(found, "projection"), **part_of(found, "head")}.items():
+        assert not torch.equal(value, drawn[name]), name
+
+
+def test_the_raw_backbone_needs_no_step(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer.train, "learning_rate", lambda *_: pytest.fail("there is nothing to learn"))
+    settings = make_settings(**RAW)
+    encoder, manifest = load_model(train(settings, progress=False))
+    found, drawn = encoder.state_dict(), as_drawn(settings)
+    assert {name for name in found if not torch.equal(found[name], drawn[name])} == {*part_of(found, "bases")}
+    assert encoder.head is None
+    assert (manifest.training["last_loss.projection"], manifest.training["last_loss.head"]) == (None, None)
+    assert set(manifest.rotations) == {"bracket", "ring"}
+
+
+def test_the_bases_are_those_of_the_good_pictures(make_settings: MakeSettings) -> None:
+    """Standardised and along principal axes: on the pictures learned from, numbers of mean 0 that do not correlate."""
+    settings = make_settings()
+    encoder, _ = load_model(train(settings, progress=False))
+    paths, _ = find_good_parts(settings.data).to_learn
+    with Pictures(paths, settings.data) as pictures:
+        embeddings = embed_views(encoder, np.concatenate([*pictures.batches(8)]), 1)
+    for depth in ("shallow", "middle", "deep"):
+        rows = embeddings[f"places.{depth}"].reshape(-1, encoder.places[depth].dimensions)
+        np.testing.assert_allclose(rows.mean(axis=0), 0, atol=1e-3)
+        covariance = np.cov(rows.T)
+        assert np.abs(covariance - np.diag(covariance.diagonal())).max() < 1e-3 * covariance.max()
+        assert (np.diff(covariance.diagonal()) < 1e-6).all()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"head.steps": 0}, {"architecture.head": False}], ids=["no steps", "not in the architecture"]
+)
+def test_a_model_without_a_head(make_settings: MakeSettings, changes: dict[str, Any]) -> None:
+    settings = make_settings(**changes)
+    encoder, manifest = load_model(train(settings, progress=False))
+    assert encoder.head is None
+    assert manifest.training["last_loss.projection"] > 0
+    assert manifest.training["last_loss.head"] is None
+
+
+def test_the_stages_do_not_touch_each_others_part(make_settings: MakeSettings) -> None:
+    both = weights(train(make_settings(), progress=False))
+    projection = weights(train(make_settings(**{"head.steps": 0}), progress=False))
+    head = weights(train(make_settings(**{"projection.steps": 0}), progress=False))
+    assert same(part_of(both, "projection"), part_of(projection, "projection"))
+    assert same(part_of(both, "head"), part_of(head, "head"))
 
 
 def cosines(settings: TrainSettings, model: Path) -> np.ndarray:
     """(C · 4, C · 4) mean cosines between the labels (product, turn) of the held-out pictures."""
     encoder, _ = load_model(model)
-    held_out = find_good_parts(settings.data).held_out
-    turns = np.concatenate([embed_turns(encoder, paths, settings.data) for paths in held_out], axis=1)
-    return np.einsum("nvd,mwd->vw", turns, turns) / len(turns) ** 2
+    turns = []
+    for paths in find_good_parts(settings.data).held_out:
+        with Pictures(paths, settings.data) as pictures:
+            frames = np.concatenate([*pictures.batches(8)])
+        turns.append(embed_views(encoder, frames, 4)["frame"])
+    rows = np.concatenate(turns, axis=1)
+    return np.einsum("nvd,mwd->vw", rows, rows) / len(rows) ** 2
+
+
+LEARNING = {"projection.steps": 150, "projection.batch": 12, "projection.learning_rate": 0.01, "head.steps": 0}
 
 
 def test_training_draws_products_and_turns_apart(make_settings: MakeSettings) -> None:
-    settings = make_settings(epochs=80)
+    settings = make_settings(**LEARNING)
     found = cosines(settings, train(settings, progress=False))
     assert found.diagonal().min() > 0.9
     assert found[~np.eye(8, dtype=bool)].mean() < 0.5
 
 
 def test_the_turns_of_one_product_alone_do_not_collapse(make_settings: MakeSettings, parts_folder: Path) -> None:
-    settings = make_settings(**{"data.path": parts_folder / "train" / "ring", "epochs": 80})
+    settings = make_settings(**{**LEARNING, "data.path": parts_folder / "train" / "ring"})
     found = cosines(settings, train(settings, progress=False))
     assert found.diagonal().min() > 0.9
     assert found[~np.eye(4, dtype=bool)].mean() < 0.5
 
 
-PUBLISHED: dict[str, Any] = {}
+@pytest.mark.parametrize(
+    ("trained", "changed"),
+    [
+        ("last", {"backbone.network.layer4"}),
+        ("all", {"backbone.network.conv1", "backbone.network.layer1", "backbone.network.layer4"}),
+    ],
+)
+def test_a_backbone_is_trained_with_the_projection(
+    make_settings: MakeSettings, trained: str, changed: set[str]
+) -> None:
+    settings = make_settings(**{**TRAINED, "architecture.trained": trained})
+    drawn, found = as_drawn(settings), weights(train(settings, progress=False))
+    different = {name for name in part_of(found, "backbone") if not torch.equal(found[name], drawn[name])}
+    stages = {".".join(name.split(".")[:3]) for name in different}
+    assert stages >= changed
+    if trained == "last":
+        assert stages == changed
+
+
+def test_the_head_learns_on_the_trained_backbone(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And leaves it alone: its features were computed before."""
+    backbones: list[dict[str, Tensor]] = []
+    original = trainer.train.draw_examples
+
+    def draw(encoder: Any, *rest: Any) -> Any:
+        backbones.append({name: value.clone() for name, value in encoder.backbone.state_dict().items()})
+        return original(encoder, *rest)
+
+    monkeypatch.setattr(trainer.train, "draw_examples", draw)
+    encoder, _ = load_model(train(make_settings(**TRAINED), progress=False))
+    (at_first,) = backbones
+    found = encoder.backbone.state_dict()
+    assert {name for name in found if not torch.equal(found[name], at_first[name])} <= {
+        name for name in found if name.endswith("num_batches_tracked")
+    }
+    assert encoder.head is not None
+
+
+FROZEN: dict[str, Any] = {}
+FLOAT16 = {  # a CPU takes its time for it
+    **TRAINED,
+    "precision": "float16",
+    "optimiser": "sgd",
+    "data.side": 32,
+    "projection.batch": 2,
+    "projection.steps": 3,
+    "head.steps": 0,
+}
 
 
 @pytest.mark.parametrize(
-    ("recipe", "precision"),
+    ("recipe", "stops"),
     [
-        *((PUBLISHED, precision) for precision in ("float32", "bfloat16", "float16")),
-        ({"optimiser": "adamw", "learning_rate": 0.01}, "float16"),
-        *((LOCAL, precision) for precision in ("float32", "bfloat16")),
+        (FROZEN, [2, 5, 8, 11]),
+        ({"optimiser": "sgd"}, [2, 8]),
+        ({"head.steps": 0}, [5]),
+        (TRAINED, [2, 5, 8]),
+        ({**TRAINED, "precision": "bfloat16"}, [2]),
+        (FLOAT16, [1]),
     ],
-    ids=["published", "bfloat16", "float16", "adamw float16", "local", "local bfloat16"],
+    ids=["frozen", "sgd", "no head", "trained", "bfloat16", "float16"],
 )
 def test_an_interrupted_run_goes_on_to_the_same_weights(
-    make_settings: MakeSettings,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    recipe: dict[str, Any],
-    precision: str,
+    make_settings: MakeSettings, tmp_path: Path, recipe: dict[str, Any], stops: list[int]
 ) -> None:
-    prefer(monkeypatch, "trained")
-    settings = make_settings(**{**recipe, "epochs": 4, "batch": 8, "precision": precision})
+    """Six steps of the projection, six of the head: stopped within both stages, and at their last steps."""
+    settings = make_settings(**recipe)
     straight = weights(train(settings.model_copy(update={"out": tmp_path / "straight"}), progress=False))
-    with pytest.raises(QuarterturnError) as stopped, at_step(4, ctrl_c):
-        train(settings, progress=False)
-    assert str(stopped.value) == (
-        f"{settings.checkpoint}: training was stopped after 5 of 12 steps; go on with the same command and "
-        "'--set resume=true'"
-    )
-    assert not settings.out.exists()
-    assert same(weights(train(settings.model_copy(update={"resume": True}), progress=False)), straight)
-    assert not settings.checkpoint.exists()
+    for stop in stops:
+        settings = settings.model_copy(update={"out": tmp_path / f"stopped-{stop}"})
+        with pytest.raises(QuarterturnError) as stopped, at_step(stop, ctrl_c):
+            train(settings, progress=False)
+        assert str(stopped.value) == (
+            f"{settings.checkpoint}: training was stopped after {stop + 1} steps; go on with the same command and "
+            "'--set resume=true'"
+        )
+        assert not settings.out.exists()
+        assert same(weights(train(settings.model_copy(update={"resume": True}), progress=False)), straight), stop
+        assert not settings.checkpoint.exists()
 
 
-def test_a_crashed_run_goes_on_from_its_last_checkpoint(make_settings: MakeSettings, tmp_path: Path) -> None:
-    settings = make_settings(epochs=4, batch=8, checkpoint_every=2)
+def test_a_run_that_is_stopped_again_and_again_comes_to_its_end(make_settings: MakeSettings, tmp_path: Path) -> None:
+    settings = make_settings(**{"projection.steps": 2, "head.steps": 3})
     straight = weights(train(settings.model_copy(update={"out": tmp_path / "straight"}), progress=False))
-    with pytest.raises(MemoryError), at_step(10, crash):
+    for number in range(5):
+        with pytest.raises(QuarterturnError, match=f"stopped after {number + 1} steps"), at_step(0, ctrl_c):
+            train(settings, progress=False)
+        settings = settings.model_copy(update={"resume": True})
+    assert same(weights(train(settings, progress=False)), straight)
+
+
+@pytest.mark.parametrize("crashed", [4, 10], ids=["in the projection", "in the head"])
+def test_a_crashed_run_goes_on_from_its_last_checkpoint(
+    make_settings: MakeSettings, tmp_path: Path, crashed: int
+) -> None:
+    settings = make_settings(checkpoint_every=3)
+    straight = weights(train(settings.model_copy(update={"out": tmp_path / "straight"}), progress=False))
+    with pytest.raises(MemoryError), at_step(crashed, crash):
         train(settings, progress=False)
-    assert same(weights(train(settings.model_copy(update={"resume": True}), progress=False)), straight)
+    steps = itertools.count()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer.train, "learning_rate", lambda *a: (next(steps), learning_rate(*a))[1])
+        assert same(weights(train(settings.model_copy(update={"resume": True}), progress=False)), straight)
+    assert next(steps) == 12 - crashed // 3 * 3
 
 
-def test_the_seed_decides_and_nothing_else_does(make_settings: MakeSettings, tmp_path: Path) -> None:
-    first = weights(train(make_settings(), progress=False))
+@pytest.mark.parametrize("recipe", [FROZEN, TRAINED], ids=["frozen", "trained"])
+def test_the_seed_decides_and_nothing_else_does(make_settings: MakeSettings, recipe: dict[str, Any]) -> None:
+    first = weights(train(make_settings(**recipe), progress=False))
     torch.manual_seed(123)
-    again = weights(train(make_settings(**{"data.cache_gib": 0.0, "checkpoint_every": 1}), progress=False))
-    other = weights(train(make_settings(seed=1), progress=False))
+    again = weights(train(make_settings(**recipe, **{"data.cache_gib": 0.002, "checkpoint_every": 1}), progress=False))
+    other = weights(train(make_settings(**recipe, seed=1), progress=False))
     assert same(first, again)
-    assert not same(first, other)
-
-
-def test_no_epochs_save_the_untrained_encoder(make_settings: MakeSettings) -> None:
-    settings = make_settings(epochs=0)
-    encoder, manifest = load_model(train(settings, progress=False))
-    with torch.random.fork_rng():
-        torch.manual_seed(settings.seed)
-        expected = Encoder(settings.architecture).state_dict()
-    assert same(encoder.state_dict(), expected)
-    assert manifest.training["last_loss"] is None
-    assert set(manifest.rotations) == {"bracket", "ring"}
+    for part in ("projection", "head"):
+        assert not same(part_of(first, part), part_of(other, part))
 
 
 def test_training_begins_with_the_weights_given(make_settings: MakeSettings, tmp_path: Path) -> None:
-    given = {n: torch.randn_like(v) if v.is_floating_point() else v for n, v in _backbone(make_settings()).items()}
-    torch.save({**given, "fc.weight": torch.ones(3, 3)}, tmp_path / "weights.pth")
-    found = weights(train(make_settings(epochs=0, init=tmp_path / "weights.pth"), progress=False))
-    assert same({name: found[name] for name in given}, given)
+    drawn = part_of(as_drawn(make_settings()), "backbone")
+    given = {name: value + 0.02 * torch.rand_like(value) for name, value in drawn.items() if value.is_floating_point()}
+    prefix = "backbone.network."
+    torch.save({name.removeprefix(prefix): value for name, value in given.items()}, tmp_path / "weights.pth")
+    found = weights(train(make_settings(weights=str(tmp_path / "weights.pth")), progress=False))
+    assert same(part_of(found, "backbone"), given)
 
 
-def _backbone(settings: TrainSettings) -> dict[str, torch.Tensor]:
-    state = Encoder(settings.architecture).state_dict()
-    return {name: value for name, value in state.items() if not name.startswith(("projection.", "local."))}
+OPENED: list[Path] | None = None  # what is opened, while a test wants to know
 
 
-def of_torchvision(settings: TrainSettings, path: Path) -> Path:
-    """Published weights for the encoder of `settings`, with what torchvision's have beside them."""
-    whole = settings.model_copy(update={"architecture": settings.architecture.model_copy(update={"local": False})})
-    torch.manual_seed(7)
-    torch.save({**_backbone(whole), "fc.weight": torch.ones(3, 3)}, path)
-    return path
+def _note_opened(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open" and OPENED is not None and isinstance(arguments[0], str | os.PathLike):
+        OPENED.append(Path(arguments[0]))
 
 
-def test_a_local_run_writes_a_model_that_is_worth_more_than_an_untrained_one(
-    make_settings: MakeSettings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+sys.addaudithook(_note_opened)
+
+
+@pytest.mark.parametrize("recipe", [FROZEN, TRAINED, RAW], ids=["frozen", "trained", "raw"])
+def test_no_picture_that_calibrates_is_ever_read(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, recipe: dict[str, Any]
 ) -> None:
-    caplog.set_level(logging.INFO)
-    settings = make_settings(**{**LOCAL, "epochs": 8})
-    encoder, manifest = load_model(train(settings, progress=False))
-    assert encoder.architecture == settings.architecture
-    assert manifest.framing == Framing(side=64)
-    assert set(manifest.rotations) == {"bracket", "ring"}
-    assert manifest.training["optimiser"] == "adamw"
-    assert manifest.training["last_loss"] > 0
-    trained, untrained = manifest.training["worth.trained"], manifest.training["worth.untrained"]
-    assert 0.5 < untrained <= 1
-    assert 0.5 < trained <= 1
-    paid = 1 - trained < 0.75 * (1 - untrained)
-    kept = "" if paid else "; training did not help enough, so the untrained one is kept"
-    said = (
-        f"of defects pasted into held-out good pictures the trained encoder finds {trained:.3f}, an untrained one "
-        f"{untrained:.3f} (AUROC){kept}"
-    )
-    assert caplog.messages == [
-        *(f"{product}: 4 of 4 quarter turns become classes of the contrastive loss" for product in ("bracket", "ring")),
-        said,
-        *(report.sentence for report in manifest.rotations.values()),
-    ]
-    assert [path.name for path in settings.out.parent.iterdir()] == ["model"]
+    settings, opened = make_settings(**recipe), list[Path]()
+    parts = find_good_parts(settings.data)
+    monkeypatch.setattr(sys.modules[__name__], "OPENED", opened)
+    train(settings, progress=False)
+    monkeypatch.undo()
+    pictures = {path for path in opened if path.suffix == ".png"}
+    held_out = {path for paths in parts.held_out for path in paths}
+    to_choose = {path for paths in parts.held_out for path in split_held_out(paths)[0]}
+    assert {*parts.to_learn[0]} <= pictures
+    assert pictures & held_out == to_choose
+    assert len(held_out - to_choose) >= 8
 
 
-@pytest.mark.parametrize(
-    ("changes", "wanted"), [(LOCAL, [1, 4]), ({**LOCAL, "loss.contrast": 0.0}, [4, 4]), ({}, [4, 4])]
-)
-def test_only_turns_that_look_different_become_classes_of_local_embeddings(
-    make_settings: MakeSettings,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    changes: dict[str, Any],
-    wanted: list[int],
-) -> None:
+def nuts_and_rings(folder: Path) -> Path:
+    """Nuts look the same in all turns, to the last pixel."""
     rng = np.random.default_rng(0)
     for product in ("nut", "ring"):
-        (tmp_path / "parts" / "train" / product).mkdir(parents=True)
+        (folder / "train" / product).mkdir(parents=True)
     for n in range(18):
         nut = np.mean([np.rot90(good_part(rng), turn) for turn in range(4)], axis=0).astype(np.uint8)
-        nut = np.maximum.reduce([np.rot90(nut, turn) for turn in range(4)])  # to the last pixel the same in all turns
+        nut = np.maximum.reduce([np.rot90(nut, turn) for turn in range(4)])
         for product, picture in (("nut", nut), ("ring", good_part(rng))):
-            (tmp_path / "parts" / "train" / product / f"{n:03}.png").write_bytes(png(picture))
-    batches: list[Batch] = []
-    original = trainer.train._step
-
-    def take_step(*arguments: Any) -> dict[str, torch.Tensor]:
-        batches.append(arguments[1])
-        return original(*arguments)
-
-    monkeypatch.setattr(trainer.train, "_step", take_step)
-    train(make_settings(**{**changes, "epochs": 1, "data.path": tmp_path / "parts"}), progress=False)
-    assert [batch.distinct.tolist() for batch in batches] == [wanted] * 4
+            (folder / "train" / product / f"{n:03}.png").write_bytes(png(picture))
+    return folder
 
 
-def test_a_local_encoder_learns_to_see_what_is_pasted(
-    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+def classes(settings: TrainSettings, patch: pytest.MonkeyPatch) -> set[tuple[int, int]]:
+    """All (product, turn) that a run told apart."""
+    labels: set[int] = set()
+    original = trainer.projection.masked_contrastive_loss
+
+    def note(projections: Tensor, of_turns: Tensor, *rest: Any, **multipliers: float) -> tuple[Tensor, Tensor]:
+        labels.update(of_turns.tolist())
+        return original(projections, of_turns, *rest, **multipliers)
+
+    patch.setattr(trainer.projection, "masked_contrastive_loss", note)
+    train(settings, progress=False)
+    return {(label % 2, label // 2) for label in labels}
+
+
+def test_only_turns_that_a_frozen_backbone_tells_apart_become_classes(
+    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    prefer(monkeypatch, "trained")
-    losses: list[float] = []
-    original = trainer.train._step
-
-    def take_step(*arguments: Any) -> dict[str, torch.Tensor]:
-        found = original(*arguments)
-        losses.append(found["dense"].item())
-        return found
-
-    monkeypatch.setattr(trainer.train, "_step", take_step)
-    train(make_settings(**{**LOCAL, "epochs": 12, "loss.contrast": 0.0}), progress=False)
-    assert len(losses) == 48
-    assert np.mean(losses[-8:]) < 0.8 * np.mean(losses[:4])
-
-
-@pytest.mark.parametrize("winner", ["trained", "untrained"])
-def test_the_encoder_that_finds_more_is_kept(
-    make_settings: MakeSettings,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    winner: str,
-) -> None:
-    untrained = weights(train(make_settings(**{**LOCAL, "epochs": 0, "out": tmp_path / "untrained"}), progress=False))
     caplog.set_level(logging.INFO)
-    caplog.clear()
-    measured = prefer(monkeypatch, winner)
-    settings = make_settings(**LOCAL)
-    found = weights(train(settings, progress=False))
-    assert len(measured) == 2
-    first, second = ({name: value.cpu() for name, value in one.state_dict().items()} for one in measured)
-    assert same(second, untrained)
-    assert same(found, first if winner == "trained" else untrained)
-    assert not torch.equal(first["conv1.weight"], untrained["conv1.weight"])
-    training = load_model(settings.out)[1].training
-    values = (0.9, 0.4) if winner == "trained" else (0.4, 0.9)
-    assert (training["worth.trained"], training["worth.untrained"]) == values
-    said = (
-        f"of defects pasted into held-out good pictures the trained encoder finds {values[0]:.3f}, an untrained one "
-        f"{values[1]:.3f} (AUROC)"
-    )
-    kept = "; training did not help enough, so the untrained one is kept"
-    assert said + (kept if winner == "untrained" else "") in caplog.messages
+    folder = nuts_and_rings(tmp_path / "parts")
+    assert classes(make_settings(**{"data.path": folder}), monkeypatch) == {(0, 0), (1, 0), (1, 1), (1, 2), (1, 3)}
+    assert caplog.messages[:2] == [
+        "nut: 1 of 4 quarter turns become classes of the contrastive loss",
+        "ring: 4 of 4 quarter turns become classes of the contrastive loss",
+    ]
 
 
-def test_no_better_is_not_good_enough(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    measured: list[Encoder] = []
-    monkeypatch.setattr(trainer.train, "measure_worth", lambda encoder, *_: (measured.append(encoder), 0.7)[1])
-    found = weights(train(make_settings(**{**LOCAL, "epochs": 1}), progress=False))
-    assert same(found, {name: value.cpu() for name, value in measured[1].state_dict().items()})
-
-
-def test_no_epochs_save_the_untrained_local_encoder_ready_to_serve(
-    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(trainer.train, "measure_worth", lambda *_: pytest.fail("there is nothing to compare"))
-    settings = make_settings(**{**LOCAL, "epochs": 0})
-    encoder, manifest = load_model(train(settings, progress=False))
-    with torch.random.fork_rng():
-        torch.manual_seed(settings.seed)
-        expected = dict(Encoder(settings.architecture).named_parameters())
-    drawn = {name: value for name, value in encoder.named_parameters() if "basis" not in name and "logit" not in name}
-    assert all(torch.equal(value, expected[name]) for name, value in drawn.items())
-    assert not any(parameter.any() for parameter in encoder.local.logit.parameters()), "it has learned nothing to say"
-    assert not torch.equal(encoder.local.basis.weight, expected["local.basis.weight"])
-    assert not torch.equal(encoder.bn1.running_mean, torch.zeros(8))
-    assert not any(key.startswith("worth") for key in manifest.training)
-    assert manifest.training["last_loss"] is None
-
-
-def test_a_local_run_begins_with_the_weights_given_and_compares_with_them(
+def test_with_a_backbone_that_is_trained_all_turns_do(
     make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = make_settings(**{**LOCAL, "init": tmp_path / "weights.pth"})
-    given = torch.load(of_torchvision(settings, tmp_path / "weights.pth"))
-    measured = prefer(monkeypatch, "untrained")
-    with pytest.raises(QuarterturnError, match="training was stopped"), at_step(2, ctrl_c):
-        train(settings, progress=False)
-    train(settings.model_copy(update={"resume": True}), progress=False)
-    trained, untrained = (dict(one.named_parameters()) for one in measured)
-    for name in ("conv1.weight", "layer3.0.conv2.weight"):
-        assert torch.equal(untrained[name], given[name])
-        assert not torch.equal(trained[name], given[name])
+    settings = make_settings(**TRAINED, **{"data.path": nuts_and_rings(tmp_path / "parts")})
+    assert classes(settings, monkeypatch) == {(product, turn) for product in (0, 1) for turn in range(4)}
 
 
-def test_large_gradients_are_cut_for_adamw(make_settings: MakeSettings) -> None:
-    settings = make_settings(**{**LOCAL, "loss.dense": 1000.0, "precision": "float32"})
-    learner = trainer.train._new_learner(settings)
-    frames = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
-    batch = Batch.of(frames, np.array([0, 1]), np.array([4, 4]), torch.device("cpu"))
-    trainer.train._step(learner, batch, settings, seeded(0))
-    squares = [one.grad.square().sum().item() for one in learner.encoder.parameters() if one.grad is not None]
-    assert math.sqrt(sum(squares)) == pytest.approx(2, rel=1e-3)
+def test_the_head_sees_all_tiles_of_long_pictures(
+    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three squares side by side, of the levels 40, 120 and 200."""
+    (tmp_path / "strips").mkdir()
+    strip = np.repeat(np.array([40, 120, 200], np.uint8), 32)[None, :, None].repeat(32, axis=0).repeat(3, axis=2)
+    for n in range(12):
+        (tmp_path / "strips" / f"{n:03}.png").write_bytes(png(strip))
+    levels: set[int] = set()
+    original = trainer.train.draw_examples
+
+    def draw(encoder: Any, batches: Iterator[Tensor], *rest: Any) -> Any:
+        kept = [*batches]
+        levels.update(int(level) for frames in kept for level in frames.float().flatten(1).median(dim=1).values)
+        return original(encoder, iter(kept), *rest)
+
+    monkeypatch.setattr(trainer.train, "draw_examples", draw)
+    changes = {"data.path": tmp_path / "strips", "data.fit": "tiles", "projection.steps": 0, "head.frames": 128}
+    train(make_settings(**changes), progress=False)
+    assert levels >= {40, 120, 200}
 
 
-def test_adamw_lets_norms_and_biases_keep_their_size(make_settings: MakeSettings) -> None:
-    settings = make_settings(**{**LOCAL, "weight_decay": 0.1})
-    learner = trainer.train._new_learner(settings)
-    decays = {id(one): group["weight_decay"] for group in learner.optimiser.param_groups for one in group["params"]}
-    for name, parameter in learner.encoder.named_parameters():
-        wanted = None if "basis" in name else 0.1 if parameter.dim() > 1 else 0.0
-        assert decays.get(id(parameter)) == wanted, name
+class Noting(AdamW):
+    """Notes what it was made of, and how large the gradient is in each step."""
+
+    decays: dict[int, float]
+    norms: list[float]
+
+    def __init__(self, groups: list[dict[str, Any]], **rest: Any) -> None:
+        super().__init__(groups, **rest)
+        Noting.norms = []
+        Noting.decays = {one.ndim: group["weight_decay"] for group in groups for one in group["params"]}
+
+    def step(self, closure: Any = None) -> Any:
+        gradients = [one.grad for group in self.param_groups for one in group["params"] if one.grad is not None]
+        Noting.norms.append(math.sqrt(sum(gradient.square().sum().item() for gradient in gradients)))
+        return super().step(closure)
+
+
+def test_adamw_cuts_large_gradients_and_lets_norms_and_biases_keep_their_size(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer.train, "AdamW", Noting)
+    train(make_settings(**{"projection.spa": 1e6, "weight_decay": 0.1}), progress=False)
+    assert Noting.norms[:6] == pytest.approx([2] * 6, rel=1e-3)
+    assert min(Noting.norms[6:]) < 1.9
+    assert Noting.decays == {1: 0.0, 2: 0.1, 4: 0.1}
 
 
 @pytest.mark.parametrize(
@@ -372,20 +448,22 @@ def test_auto_is_what_the_device_computes_in(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has and not including_emulation)
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: has)
-    assert trainer.train._precision(make_settings(device="auto")) == precision
-    assert trainer.train._precision(make_settings(device="auto", precision="float16")) == "float16"
+    settings = make_settings(**{"device": "auto", "architecture.trained": "last"})
+    assert trainer.train._precision(settings) == precision
+    assert trainer.train._precision(settings.model_copy(update={"precision": "float16"})) == "float16"
 
 
 def test_the_recipe_says_which_precision_it_was(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
-    _, manifest = load_model(train(make_settings(epochs=0), progress=False))
-    assert manifest.training["precision"] == "float32"
+    for changes in ({"precision": "bfloat16"}, {"architecture.trained": "all"}):
+        _, manifest = load_model(train(make_settings(**RAW, **changes), progress=False))
+        assert manifest.training["precision"] == "float32"
 
 
 def test_faults_are_found_before_training(
     make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer.train, "_learn", lambda *_, **__: pytest.fail("training began"))
+    monkeypatch.setattr(trainer.train, "learning_rate", lambda *_: pytest.fail("training began"))
     with pytest.raises(DataError, match="holds something besides a model"):
         train(make_settings(out=tmp_path.parent))
     with pytest.raises(DataError, match="there is no such folder"):
@@ -393,37 +471,52 @@ def test_faults_are_found_before_training(
     with pytest.raises(DataError, match=r"model.checkpoint: there is no checkpoint to resume from"):
         train(make_settings(resume=True))
     with pytest.raises(DataError, match=r"weights.pth: cannot be read"):
-        train(make_settings(init=tmp_path / "weights.pth"))
+        train(make_settings(weights=str(tmp_path / "weights.pth")))
+    with pytest.raises(ConfigError, match="weights: no package carries those of test_resnet"):
+        train(make_settings(weights="package"))
+    with pytest.raises(ConfigError, match=r"frames of 96 px cannot be divided .* set 'data.side' to 64"):
+        train(make_settings(**{"data.side": 96}))
+    with pytest.raises(ConfigError, match="the backbone has no layer 'layer5'; did you mean"):
+        train(make_settings(**{"architecture.depths": {"deep": {"layers": ["layer5"], "stride": 32}}}))
+    with pytest.raises(ConfigError, match=r"raise it, or lower projection\.pictures"):
+        train(make_settings(**{"data.cache_gib": 0.0}), progress=False)
+    with pytest.raises(ConfigError, match=r"raise it, or lower head\.frames"):
+        train(make_settings(**{"data.cache_gib": 0.0, "projection.steps": 0}), progress=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="device: 'cuda' is set, but torch finds no NVIDIA GPU"):
         train(make_settings(device="cuda"))
 
 
-def test_a_checkpoint_of_another_architecture_is_refused(make_settings: MakeSettings) -> None:
-    with pytest.raises(QuarterturnError, match="training was stopped after 1 of 8"), at_step(0, ctrl_c):
+def test_a_checkpoint_of_another_recipe_is_refused(make_settings: MakeSettings) -> None:
+    with pytest.raises(QuarterturnError, match="training was stopped after 1 step"), at_step(0, ctrl_c):
         train(make_settings(), progress=False)
-    changed = make_settings(**{"architecture.width": 8, "resume": True})
-    with pytest.raises(MismatchError, match=r"model.checkpoint: .* \(architecture.width 4 against 8\); set them back"):
+    changed = make_settings(**{"projection.tau": 0.3, "resume": True})
+    with pytest.raises(MismatchError, match=r"model.checkpoint: .* \(projection.tau 0.2 against 0.3\); set them back"):
         train(changed, progress=False)
 
 
-def test_curves_are_written(make_settings: MakeSettings, tmp_path: Path) -> None:
+def test_a_loss_that_is_no_number_stops_the_run(make_settings: MakeSettings) -> None:
+    settings = make_settings(**{"optimiser": "sgd", "projection.learning_rate": 1e30, "warmup": 0.0})
+    with pytest.raises(QuarterturnError, match=r"lower 'projection\.learning_rate' and train again"):
+        train(settings, progress=False)
+    assert not settings.out.exists()
+
+
+def test_curves_of_both_stages_are_written(make_settings: MakeSettings, tmp_path: Path) -> None:
     train(make_settings(tensorboard=tmp_path / "curves"), progress=False)
-    assert any((tmp_path / "curves").iterdir())
+    for stage, names in (("projection", {"loss", "ccm", "spa"}), ("head", {"loss"})):
+        curves = EventAccumulator(str(tmp_path / "curves" / stage)).Reload()
+        assert {*curves.Tags()["scalars"]} == {*names, "learning_rate", "steps_per_s"}
+        assert [point.step for point in curves.Scalars("loss")] == [6]
 
 
 def test_the_rate_rises_and_falls() -> None:
-    settings = TrainSettings.model_validate({"data": {"path": "parts"}, "learning_rate": 0.4, "warmup": 0.1})
-    plan = Plan(pictures=320, batch=32, epochs=10, seed=0)  # 100 steps, 128 turned pictures each
-    rates = [learning_rate(step, plan, settings) for step in range(plan.steps)]
+    rates = [learning_rate(step, 100, 0.2, 0.1) for step in range(100)]
     assert rates[0] == pytest.approx(0.2 / 11)
     assert rates[9] == pytest.approx(0.2 * 10 / 11)
     assert rates[10] == pytest.approx(0.2)
     assert rates[55] == pytest.approx(0.1, rel=1e-3)
     assert 0.2 * 5e-4 < rates[99] < 0.2 * 1e-3
     assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert learning_rate(0, plan, settings.model_copy(update={"warmup": 0.0})) == pytest.approx(0.2)
-    assert math.isfinite(learning_rate(99, plan, settings.model_copy(update={"warmup": 1.0})))
-    for batch in (32, 256):  # AdamW's steps do not grow with the gradient, so the batch does not matter
-        plan = Plan(pictures=320, batch=batch, epochs=10, seed=0)
-        assert learning_rate(0, plan, settings.model_copy(update={"warmup": 0.0, "optimiser": "adamw"})) == 0.4
+    assert learning_rate(0, 100, 0.2, 0.0) == pytest.approx(0.2)
+    assert all(0 < learning_rate(step, 100, 0.2, 1.0) < 0.2 for step in range(100))

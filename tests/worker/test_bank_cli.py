@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts import NumpyEngine, bank_of
+from tests.parts import NumpyPlacesEngine, bank_of
 from tests.worker.dataset import write_product
 from worker import bank_cli
 from worker.bankstore.file import FileBankStore
@@ -16,9 +16,9 @@ from worker.fit import read_bank_file, write_bank_file
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> NumpyEngine:
+def engine(tmp_path: Path) -> NumpyPlacesEngine:
     """An engine whose folder has a manifest, as far as the commands look at it."""
-    engine = NumpyEngine()
+    engine = NumpyPlacesEngine(depths={"deep": 2})
     manifest = EngineManifest(
         spec=engine.spec,
         model="m",
@@ -36,7 +36,7 @@ def engine(tmp_path: Path) -> NumpyEngine:
 
 
 @pytest.fixture
-def configs(tmp_path: Path, engine: NumpyEngine, monkeypatch: pytest.MonkeyPatch) -> Path:
+def configs(tmp_path: Path, engine: NumpyPlacesEngine, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(bank_cli, "open_engine", lambda _: engine)
     write_product(tmp_path / "ring")
     (tmp_path / "bank.yaml").write_text(
@@ -77,14 +77,19 @@ def test_from_pictures_to_a_bank_in_service_and_back(
     worker = ("--config", configs / "worker.yaml")
     run("fit", "--config", configs / "bank.yaml")
     printed = capsys.readouterr().out
-    assert re.search(r"ring +36 +18 +[\d.]+ +is told apart", printed)
+    assert re.search(r"ring +18 +[\d.]+ +is told apart", printed)
     assert "ring: at most 6.00% of good parts are rejected on average, guaranteed from 18 held-out good" in printed
     first = read_bank_file(configs / "bank.safetensors")
-    assert sorted(first.manifest.choice) == ["knn", "mahalanobis", "mahalanobis+knn"]
-    found = sorted(first.manifest.choice.values(), reverse=True)
-    said = re.search(r"defects pasted into good pictures found \(AUROC\): (.*)", printed)
+    said = re.search(r"anomalies pasted into good pictures found \(AUROC\): (.*)", printed)
     assert said
-    assert [float(part.split()[-1]) for part in said[1].split(", ")] == pytest.approx(found, abs=6e-4)
+    listed = re.findall(r"(\S+) ([\d.]+) \(vote (\d+)%\)(?:, |$)", said[1])
+    assert {name for name, _, _ in listed} == {"frame", "pooled", "nearest.deep", "position.deep"}
+    found = [first.manifest.found[name] for name, _, _ in listed]
+    assert found == sorted(found, reverse=True)
+    assert [float(value) for _, value, _ in listed] == pytest.approx(found, abs=6e-4)
+    assert [int(vote) for *_, vote in listed] == pytest.approx(
+        [100 * first.manifest.votes[name] for name, _, _ in listed], abs=0.51
+    )
     assert f"wrote {configs}/bank.safetensors" in printed
 
     run("push", configs / "bank.safetensors", *worker)
@@ -93,12 +98,12 @@ def test_from_pictures_to_a_bank_in_service_and_back(
         "--config",
         configs / "bank.yaml",
         "--set",
-        "scoring.detectors=[knn, mahalanobis]",
+        "scoring.detectors=[nearest.deep, frame]",
         "--set",
-        f"out={configs}/knn.safetensors",
+        f"out={configs}/other.safetensors",
     )
-    run("push", configs / "knn.safetensors", *worker)
-    second = read_bank_file(configs / "knn.safetensors")
+    run("push", configs / "other.safetensors", *worker)
+    second = read_bank_file(configs / "other.safetensors")
     capsys.readouterr()
 
     run("list", *worker)
@@ -108,12 +113,12 @@ def test_from_pictures_to_a_bank_in_service_and_back(
 
     run("show", *worker)
     shown = capsys.readouterr().out
-    assert "mahalanobis + knn, harmonic over 4 views" in shown
-    assert "defects pasted" not in shown  # nothing was chosen
+    assert "frame + nearest.deep, harmonic over 4 views" in shown
+    assert "pasted" not in shown  # nothing was weighed
     run("show", first.version[:8], *worker)
     shown = capsys.readouterr().out
     assert f"{' + '.join(first.manifest.detectors)}, harmonic over 4 views" in shown
-    assert "defects pasted into good pictures found (AUROC): " in shown
+    assert "anomalies pasted into good pictures found (AUROC): " in shown
 
     run("rollback", *worker)
     assert f"bank {first.version[:12]}" in capsys.readouterr().out
@@ -128,9 +133,11 @@ def test_from_pictures_to_a_bank_in_service_and_back(
     assert active.version == second.version
 
 
-def test_push_refuses_what_the_worker_would_refuse(configs: Path, store: FileBankStore, engine: NumpyEngine) -> None:
+def test_push_refuses_what_the_worker_would_refuse(
+    configs: Path, store: FileBankStore, engine: NumpyPlacesEngine
+) -> None:
     worker = ("--config", configs / "worker.yaml")
-    write_bank_file(configs / "other.safetensors", bank_of(NumpyEngine(name="other")))
+    write_bank_file(configs / "other.safetensors", bank_of(NumpyPlacesEngine(depths={"deep": 2}, name="other")))
     with pytest.raises(MismatchError, match=f"was made by engine other .* the engine here is {engine.hash[:12]}"):
         run("push", configs / "other.safetensors", *worker)
     write_bank_file(configs / "small.safetensors", bank_of(engine, count=15))
@@ -140,7 +147,7 @@ def test_push_refuses_what_the_worker_would_refuse(configs: Path, store: FileBan
 
 
 def test_push_from_a_machine_without_the_engine(
-    configs: Path, store: FileBankStore, engine: NumpyEngine, capsys: pytest.CaptureFixture[str]
+    configs: Path, store: FileBankStore, engine: NumpyPlacesEngine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_bank_file(configs / "bank.safetensors", bank_of(engine))
     run("push", configs / "bank.safetensors", "--config", configs / "worker.yaml", "--set", "engine.path=/nowhere")
@@ -149,14 +156,14 @@ def test_push_from_a_machine_without_the_engine(
 
 
 def test_a_fixed_threshold_is_shown_as_such(
-    configs: Path, engine: NumpyEngine, capsys: pytest.CaptureFixture[str]
+    configs: Path, engine: NumpyPlacesEngine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     worker = ("--config", configs / "worker.yaml", "--set", "thresholds={ring: 1.25}")
     write_bank_file(configs / "bank.safetensors", bank_of(engine))
     run("push", configs / "bank.safetensors", *worker)
     run("show", *worker)
     shown = capsys.readouterr().out
-    assert re.search(r"ring +120 +120 +1\.25 \(fixed\) +is told apart", shown)
+    assert re.search(r"ring +120 +1\.25 \(fixed\) +is told apart", shown)
     assert "at most" not in shown  # no promise
 
 

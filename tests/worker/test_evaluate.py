@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from tests.parts import NumpyEngine, NumpyLocalEngine, bank_of, embedded
+from tests.parts import NumpyEngine, NumpyPlacesEngine, bank_of, embedded
 from tests.worker.dataset import write_product
 from worker import assemble, evaluate
 from worker.bankstore.file import FileBankStore
-from worker.contract.bank import Bank
+from worker.contract.bank import Bank, ScoringSettings
 from worker.contract.errors import ConfigError, DataError, MismatchError
 from worker.contract.pictures import test_pictures as labelled_pictures
 from worker.contract.preprocess import Region, read_picture
@@ -144,13 +144,13 @@ def masked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def local() -> tuple[NumpyLocalEngine, Bank]:
-    engine = NumpyLocalEngine()
-    return engine, bank_of(engine)
+def places() -> tuple[NumpyPlacesEngine, Bank]:
+    engine = NumpyPlacesEngine()
+    return engine, bank_of(engine, scoring=ScoringSettings(detectors=("frame", "nearest.middle")))
 
 
-def test_heat_maps_are_compared_with_masks(local: tuple[NumpyLocalEngine, Bank], masked: Path) -> None:
-    found = evaluate.evaluate(*local, labelled_pictures(masked), 0.02, data=masked)
+def test_heat_maps_are_compared_with_masks(places: tuple[NumpyPlacesEngine, Bank], masked: Path) -> None:
+    found = evaluate.evaluate(*places, labelled_pictures(masked), 0.02, data=masked)
     assert found.localisation is not None
     marked = {*(f"scratch/{n:03}" for n in (1, 2, 4, 5, 6, 7)), "wear/002"}
     truth, heat, peaks = [], [], []
@@ -176,9 +176,9 @@ def test_heat_maps_are_compared_with_masks(local: tuple[NumpyLocalEngine, Bank],
     assert found.localisation.aupro == pytest.approx(area, abs=1e-3)
 
 
-def test_only_what_the_region_shows_of_a_mask_counts(local: tuple[NumpyLocalEngine, Bank], masked: Path) -> None:
+def test_only_what_the_region_shows_of_a_mask_counts(places: tuple[NumpyPlacesEngine, Bank], masked: Path) -> None:
     def localised(region: Region) -> int | None:
-        found = evaluate.evaluate(*local, labelled_pictures(masked), 0.02, data=masked, region=region).localisation
+        found = evaluate.evaluate(*places, labelled_pictures(masked), 0.02, data=masked, region=region).localisation
         return found.masks if found else None
 
     assert localised(Region(x=0, y=0, width=16, height=12)) is None  # ends right before the scratch
@@ -186,22 +186,22 @@ def test_only_what_the_region_shows_of_a_mask_counts(local: tuple[NumpyLocalEngi
 
 
 def test_without_masks_or_maps_nothing_is_localised(
-    local: tuple[NumpyLocalEngine, Bank], engine: NumpyEngine, masked: Path, plant: Path
+    places: tuple[NumpyPlacesEngine, Bank], engine: NumpyEngine, masked: Path, plant: Path
 ) -> None:
     ring, other = labelled_pictures(plant / "ring"), labelled_pictures(masked)
-    assert evaluate.evaluate(*local, ring, 0.02, data=plant / "ring").localisation is None
+    assert evaluate.evaluate(*places, ring, 0.02, data=plant / "ring").localisation is None
     assert (
         evaluate.evaluate(engine, bank_of(engine), other, 0.02, data=masked).localisation is None
-    )  # whole-frame embeddings
-    assert evaluate.evaluate(*local, other, 0.02).localisation is None
+    )  # no detector sees places
+    assert evaluate.evaluate(*places, other, 0.02).localisation is None
 
 
-def test_a_mask_of_another_size_is_refused(local: tuple[NumpyLocalEngine, Bank], tmp_path: Path) -> None:
+def test_a_mask_of_another_size_is_refused(places: tuple[NumpyPlacesEngine, Bank], tmp_path: Path) -> None:
     write_product(tmp_path / "ring", train=1)
     (tmp_path / "ring" / "ground_truth" / "wear").mkdir(parents=True)
     cv2.imwrite(str(tmp_path / "ring" / "ground_truth" / "wear" / "000.png"), np.ones((16, 32), np.uint8))
     with pytest.raises(DataError, match=r"wear/000\.png: the mask is 32x16, but its picture is 32x32"):
-        evaluate.evaluate(*local, labelled_pictures(tmp_path / "ring"), 0.02, data=tmp_path / "ring")
+        evaluate.evaluate(*places, labelled_pictures(tmp_path / "ring"), 0.02, data=tmp_path / "ring")
 
 
 @pytest.fixture
@@ -264,17 +264,17 @@ def test_the_command_prints_json(
 
 
 @pytest.fixture
-def local_config(config: Path, local: tuple[NumpyLocalEngine, Bank], monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(assemble, "open_engine", lambda _: local[0])
-    write_bank_file(config.with_name("bank.safetensors"), local[1])
+def places_config(config: Path, places: tuple[NumpyPlacesEngine, Bank], monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(assemble, "open_engine", lambda _: places[0])
+    write_bank_file(config.with_name("bank.safetensors"), places[1])
     return config
 
 
 def test_the_command_says_how_well_defects_are_found(
-    local_config: Path, masked: Path, capsys: pytest.CaptureFixture[str]
+    places_config: Path, masked: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bank = local_config.with_name("bank.safetensors")
-    arguments = ("--config", local_config, "--data", masked, "--bank", bank, "--no-probe")
+    bank = places_config.with_name("bank.safetensors")
+    arguments = ("--config", places_config, "--data", masked, "--bank", bank, "--no-probe")
     run(*arguments, "--json")
     figures = json.loads(capsys.readouterr().out)["localisation"]
     assert (figures["masks"], figures["good"]) == (7, 12)

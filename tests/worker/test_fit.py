@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,21 +12,22 @@ from scipy import stats
 from sklearn.covariance import OAS
 from sklearn.metrics import roc_auc_score
 
-from tests.parts import SIDE, NumpyEngine, NumpyLocalEngine, png
+from tests.parts import SIDE, NumpyEngine, NumpyPlacesEngine, embedded, png
 from tests.worker.dataset import write_product
-from worker.contract.bank import Bank, ScoringSettings
+from worker.contract.bank import Bank, BankManifest, ScoringSettings
 from worker.contract.calibration import conformal_threshold
-from worker.contract.detectors import Detector
+from worker.contract.detectors import Coreset, Normal, samples_of, supported
 from worker.contract.embedder import SPOILED, Embedder
+from worker.contract.embeddings import Array, Embeddings, join
 from worker.contract.errors import ConfigError, DataError
-from worker.contract.fitting import choose_detectors
-from worker.contract.framing import Framing, cut
+from worker.contract.fitting import NormalFit, weigh
+from worker.contract.framing import WHOLE, Framing
 from worker.contract.preprocess import Region, read_picture
-from worker.contract.scoring import Reading, by_orientation, combine, fit_scale, frame_scores, read_frames
-from worker.fit import Split, fit_bank, read_bank_file, split_pictures, write_bank_file
+from worker.contract.scoring import appearances, combine, fit_scale, frame_scores, read, read_frames
+from worker.contract.settings import load_settings
+from worker.fit import FitSettings, Split, fit_bank, read_bank_file, split_pictures, write_bank_file
 
-Array = npt.NDArray[np.float32]
-AnyEngine = NumpyEngine | NumpyLocalEngine
+Doubles = npt.NDArray[np.float64]
 
 
 @pytest.fixture(scope="module")
@@ -50,23 +52,22 @@ def good_folder(path: Path, count: int, width: int = SIDE) -> Path:
 
 
 def counts(split: Split, product: str) -> tuple[int, int, int]:
-    return len(split.normal[product]), len(split.choice[product]), len(split.calibration[product])
+    return len(split.normal[product]), len(split.weighing[product]), len(split.calibration[product])
 
 
-def test_the_pictures_that_training_held_out_choose_and_calibrate(plant: Path) -> None:
+def test_the_pictures_that_training_held_out_weigh_and_calibrate(plant: Path) -> None:
     split = split_pictures(plant, None, 0.4)
     assert {product: counts(split, product) for product in split.normal} == {
         "bracket": (36, 6, 18),
         "ring": (36, 6, 18),
     }
-    assert split.total == 2 * (36 + 6 * (1 + SPOILED) + 18)
 
 
 @pytest.mark.parametrize("holdout", [0.01, 0.1, 0.25, 0.5, 0.9])
 def test_no_picture_is_in_two_parts_and_none_is_lost(plant: Path, holdout: float) -> None:
     split = split_pictures(plant, None, holdout)
     for product in ("bracket", "ring"):
-        three = [set(part[product]) for part in (split.normal, split.choice, split.calibration)]
+        three = [set(part[product]) for part in (split.normal, split.weighing, split.calibration)]
         assert set.union(*three) == set((plant / product / "train" / "good").iterdir())
         assert sum(len(part) for part in three) == 60
         assert len(three[1]) + len(three[2]) == math.ceil(60 * holdout)
@@ -74,11 +75,11 @@ def test_no_picture_is_in_two_parts_and_none_is_lost(plant: Path, holdout: float
     assert split_pictures(plant, None, holdout) == split
 
 
-def test_another_folder_chooses_and_calibrates_and_all_pictures_become_the_bank(plant: Path) -> None:
+def test_with_a_folder_to_calibrate_by_all_pictures_become_the_bank(plant: Path) -> None:
     split = split_pictures(plant / "ring", plant / "ring" / "test" / "good", 0.25)
     assert counts(split, "ring") == (60, 3, 9)
     assert {path.parent for path in split.normal["ring"]} == {plant / "ring" / "train" / "good"}
-    held_out = {*split.choice["ring"], *split.calibration["ring"]}
+    held_out = {*split.weighing["ring"], *split.calibration["ring"]}
     assert held_out == set((plant / "ring" / "test" / "good").iterdir())
 
 
@@ -96,104 +97,147 @@ def test_nothing_held_out_says_what_to_do(plant: Path) -> None:
         split_pictures(plant, None, 0.0)
 
 
-def embedded(engine: AnyEngine, paths: Sequence[Path], region: Region | None = None) -> Array:
-    """(n, V, P, D), picture by picture, of an engine that takes whole pictures."""
-    return np.concatenate([engine.embed(cut(read_picture(path, region), engine.spec.framing)[0]) for path in paths])
+def seen(engine: NumpyEngine, paths: Sequence[Path], region: Region | None = None) -> Embeddings:
+    """The embeddings of pictures, picture by picture, of an engine that takes them whole."""
+    return join([embedded(engine, [read_picture(path, region)])[0] for path in paths])
 
 
-def reading(engine: AnyEngine, bank: Bank, path: Path) -> Reading:
-    frames, layout = cut(read_picture(path), engine.spec.framing)
-    (found,) = read_frames(engine.embed(frames), [layout], bank)
-    return found
+def fitted(engine: NumpyEngine, paths: Sequence[Path]) -> Normal:
+    fit = NormalFit(engine.spec, len(paths), 1000)
+    fit.add(seen(engine, paths), [WHOLE] * len(paths))
+    return fit.build()
 
 
-ENGINES: dict[str, AnyEngine] = {"one place": NumpyEngine(dimensions=4), "sixteen places": NumpyLocalEngine()}
+def raw(engine: NumpyEngine, paths: Sequence[Path], normal: Normal, manifest: BankManifest) -> Doubles:
+    """(n, K) the distances of pictures by the bank's detectors."""
+    embeddings, layouts = seen(engine, paths), [WHOLE] * len(paths)
+    readings = read(embeddings, layouts, [normal], manifest.scoring, manifest.detectors)
+    return np.array([reading.raw[0] for reading in readings], np.float64)
 
 
-@pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES.keys())
-@pytest.mark.parametrize("detectors", [("mahalanobis",), ("knn", "mahalanobis"), "auto"], ids=str)
+FRAME_ONLY, PLACES = NumpyEngine(dimensions=4), NumpyPlacesEngine(logits=True)
+
+
+@pytest.mark.parametrize(
+    ("engine", "detectors"),
+    [
+        (FRAME_ONLY, "auto"),
+        (PLACES, ["frame", "position.deep"]),
+        (PLACES, ["nearest.middle", "learned"]),
+        (PLACES, ["pooled", "nearest.deep", "position.middle"]),
+        (PLACES, "auto"),
+    ],
+    ids=lambda value: "" if isinstance(value, NumpyEngine) else str(value),
+)
 def test_each_part_of_the_pictures_has_its_own_use(
-    engine: AnyEngine, plant: Path, detectors: tuple[Detector, ...] | str
+    engine: NumpyEngine, plant: Path, detectors: list[str] | str
 ) -> None:
-    """Gaussians and neighbours come from the first part, scales from the second, scores from the third."""
+    """The first two parts are the good ones, the second one's scales are by the first alone, the third calibrates."""
     split = split_pictures(plant, None, 0.4)
     bank = fit_bank(engine, split, ScoringSettings.model_validate({"detectors": detectors}), 0.06)
     assert bank.products == ("bracket", "ring")
     assert (bank.manifest.engine, bank.manifest.target, bank.manifest.spec) == (engine.hash, "numpy", engine.spec)
     for c, product in enumerate(bank.products):
-        check_normal(bank, c, embedded(engine, split.normal[product]))
-        raw = np.array([reading(engine, bank, path).raw[c] for path in split.choice[product]], np.float64)
-        for k in range(raw.shape[1]):
-            fitted = stats.logistic(*bank.scales[c, k])
-            assert fitted.cdf(np.percentile(raw[:, k], [50, 90])) == pytest.approx([0.5, 0.9], abs=0.01)
-        own, ratios = [], []
-        for path in split.calibration[product]:
-            frames, layout = cut(read_picture(path), engine.spec.framing)
-            embeddings = engine.embed(frames)
-            own.append(frame_scores(read_frames(embeddings, [layout], bank), bank)[0, c])
-            turned = by_orientation(embeddings, layout, bank, c)
-            assert turned is not None
-            ratios.append(turned[0] / min(turned[1:]))
-        np.testing.assert_allclose(bank.calibration[c].scores, own, rtol=5e-3, atol=1e-4)
-        np.testing.assert_allclose(bank.calibration[c].turn_ratios, ratios, rtol=5e-3, atol=1e-4)
+        check_normal(bank, c, seen(engine, [*split.normal[product], *split.weighing[product]]))
+
+        before = raw(engine, split.weighing[product], fitted(engine, split.normal[product]), bank.manifest)
+        for k in range(before.shape[1]):
+            median, high = np.percentile(before[:, k], [50, 90])
+            if high > median:  # no part glares, so to `learned` all are alike
+                scale = stats.logistic(*bank.scales[c, k])
+                assert scale.cdf([median, high]) == pytest.approx([0.5, 0.9], abs=0.01)
+
+        calibration, alone = bank.calibration[c], bank.of_products([c])
+        for n, path in enumerate(split.calibration[product]):
+            embeddings = seen(engine, [path])
+            (score,) = frame_scores(read_frames(embeddings, [WHOLE], alone), alone)[0]
+            (whole,) = appearances(embeddings, [WHOLE], alone.normals, bank.manifest.scoring)
+            assert whole.orientations is not None
+            assert calibration.scores[n] == pytest.approx(score, rel=5e-3, abs=1e-4)
+            assert calibration.distances[n] == pytest.approx(whole.distance[0], rel=1e-3)
+            expected = whole.orientations[0, 0] / min(whole.orientations[0, 1:])
+            assert calibration.turn_ratios[n] == pytest.approx(expected, rel=1e-3)
+        assert {len(values) for values in vars(calibration).values()} == {len(split.calibration[product])}
 
 
-def check_normal(bank: Bank, product: int, embeddings: Array) -> None:
-    normal = bank.normals[product]
-    assert normal.neighbours.shape[1] == math.prod(embeddings.shape[::2])  # fewer than the coreset takes: all of them
-    for v in range(embeddings.shape[1]):
-        seen = embeddings[:, v].reshape(-1, embeddings.shape[-1]).astype(np.float64)
-        oracle = OAS().fit(seen)
-        np.testing.assert_allclose(normal.everywhere.mean[v], oracle.location_, atol=1e-5)
-        whitening = normal.everywhere.whitening[v].astype(np.float64)
-        np.testing.assert_allclose(whitening @ oracle.covariance_ @ whitening.T, np.eye(seen.shape[1]), atol=5e-3)
-        back = normal.neighbours[v] @ np.linalg.inv(whitening).T + oracle.location_
-        for one in seen[::5]:
-            assert np.abs(back - one).max(axis=1).min() < 1e-3
+def check_normal(bank: Bank, product: int, embeddings: Embeddings) -> None:
+    """Of all these parts and of no other: every place is a member, and Gaussians are scikit-learn's."""
+    normal, detectors = bank.normals[product], set(bank.manifest.detectors)
+    assert set(normal) == {"frame"} | detectors - {"learned"}
+    for detector, model in normal.items():
+        samples = samples_of(detector, embeddings)
+        for v in range(samples.shape[1]):
+            if isinstance(model, Coreset):
+                places = samples[:, v].reshape(-1, samples.shape[-1]).astype(np.float16).astype(np.float32)
+                assert sorted(model.members[v].tolist()) == sorted(places.tolist())
+                continue
+            for p in range(samples.shape[2]):
+                oracle = OAS().fit(samples[:, v, p].astype(np.float64))
+                np.testing.assert_allclose(model.mean[v, p], oracle.location_, atol=1e-5)
+                whitening = model.whitening[v, p].astype(np.float64)
+                if oracle.covariance_.max() > 1e-6:  # a place that does not vary is as stiff as the floor allows
+                    whitened = whitening @ oracle.covariance_ @ whitening.T
+                    np.testing.assert_allclose(whitened, np.eye(samples.shape[-1]), atol=2e-2)
 
 
 def test_a_region_is_cut_out_before_the_engine(engine: NumpyEngine, plant: Path) -> None:
     split, region = split_pictures(plant / "ring", None, 0.4), Region(x=4, y=0, width=8, height=16)
-    bank = fit_bank(engine, split, ScoringSettings(detectors=("mahalanobis",)), 0.06, region=region)
-    check_normal(bank, 0, embedded(engine, split.normal["ring"], region))
+    bank = fit_bank(engine, split, ScoringSettings(detectors=("frame",)), 0.06, region=region)
+    check_normal(bank, 0, seen(engine, [*split.normal["ring"], *split.weighing["ring"]], region))
 
 
-def test_progress_ends_at_the_total(engine: NumpyEngine, plant: Path) -> None:
-    split, done = split_pictures(plant, None, 0.4), []
-    fit_bank(engine, split, ScoringSettings(), 0.06, on_progress=done.append)
-    assert sum(done) == split.total
+@pytest.mark.parametrize(("detectors", "spoiled"), [("auto", SPOILED), (["frame"], 0)])
+def test_progress_ends_at_the_total(plant: Path, detectors: str | list[str], spoiled: int) -> None:
+    """Pictures to weigh by are measured, then join the bank; anomalies are pasted only where something is weighed."""
+    scoring = ScoringSettings.model_validate({"detectors": detectors})
+    engine, split, done = NumpyEngine(dimensions=4), split_pictures(plant, None, 0.4), list[int]()
+    fit_bank(engine, split, scoring, 0.06, on_progress=done.append)
+    assert sum(done) == split.total(scoring) == 2 * (36 + 6 * (2 + spoiled) + 18)
 
 
-def test_detectors_are_chosen_by_defects_pasted_into_the_second_part(plant: Path) -> None:
-    """And what each combination found is in the manifest."""
-    engine, split = NumpyLocalEngine(learned=True), split_pictures(plant, None, 0.4)
+def test_detectors_are_weighed_by_anomalies_pasted_into_the_second_part(plant: Path) -> None:
+    """Before that joins the good ones; all of them vote, and what each found is in the manifest."""
+    engine, split = NumpyPlacesEngine(logits=True), split_pictures(plant, None, 0.4)
     bank = fit_bank(engine, split, ScoringSettings(), 0.06)
-    four: tuple[Detector, ...] = ("mahalanobis", "position", "knn", "learned")
-    assert len(bank.manifest.choice) == 15
-    assert set(bank.manifest.detectors) <= set(four)
-    assert [name for name in four if name in bank.manifest.detectors] == list(bank.manifest.detectors)
-    taken = bank.manifest.choice["+".join(bank.manifest.detectors)]
-    assert taken >= max(bank.manifest.choice.values()) - 0.0301
+    every = supported(engine.spec)
+    assert bank.manifest.detectors == tuple(bank.manifest.found) == every
+    assert bank.scales.shape == (2, len(every), 2)
 
     one = Embedder(engine.spec, engine.embed)
-    for alone in ("mahalanobis", "learned"):
+
+    def found(detector: str, parts: Sequence[str]) -> float:
+        """By the good parts of some of the three parts."""
         each = []
-        for c, product in enumerate(bank.products):
+        for product in bank.products:
+            normal = fitted(engine, [path for part in parts for path in getattr(split, part)[product]])
             good, bad = (
-                one.distances(batches, bank.normals[c], bank.manifest.scoring, (alone,))[:, 0]
-                for batches in (one.read(split.choice[product]), one.spoiled(split.choice[product]))
+                one.distances(batches, normal, bank.manifest.scoring, (detector,))[:, 0]
+                for batches in (one.read(split.weighing[product]), one.spoiled(split.weighing[product]))
             )
             assert len(bad) == SPOILED * len(good)
             each.append(roc_auc_score([0] * len(good) + [1] * len(bad), [*good, *bad]))
-        assert bank.manifest.choice[alone] == pytest.approx(sum(each) / 2, abs=0.01)
+        return sum(each) / len(each)
+
+    table = {detector: found(detector, ["normal"]) for detector in every}
+    assert bank.manifest.found == pytest.approx(table, abs=1e-4)
+    counts = {one: 1 / (1.02 + 0.1 * (one == "learned") - value) ** 2 for one, value in table.items()}
+    frame, places = every[:2], every[2:]
+    for which, share in ((frame, 0.1), (places, 0.9)):  # the least that the frame has: places find nearly all
+        total = sum(counts[one] for one in which)
+        expected = {one: share * counts[one] / total for one in which}
+        assert {one: bank.manifest.votes[one] for one in which} == pytest.approx(expected)
+    # A picture is its own nearest neighbour: had they joined before, every anomaly would have been found.
+    assert table["nearest.deep"] < found("nearest.deep", ["normal", "weighing"]) - 0.02
 
 
-def test_detectors_set_by_hand_are_taken_as_they_are(plant: Path) -> None:
+def test_detectors_set_by_hand_are_taken_as_they_are_and_count_alike(plant: Path) -> None:
     split = split_pictures(plant / "ring", None, 0.4)
-    bank = fit_bank(NumpyLocalEngine(), split, ScoringSettings(detectors=("knn", "position", "knn")), 0.06)
-    assert bank.manifest.detectors == ("position", "knn")
-    assert bank.manifest.choice == {}
+    asked = ("nearest.deep", "pooled", "nearest.deep")
+    bank = fit_bank(NumpyPlacesEngine(), split, ScoringSettings(detectors=asked), 0.06)
+    assert list(bank.manifest.votes.items()) == [("pooled", 0.5), ("nearest.deep", 0.5)]
+    assert bank.manifest.found == {}
     assert bank.scales.shape == (1, 2, 2)
+    assert set(bank.normals[0]) == {"frame", "pooled", "nearest.deep"}
 
 
 LETTERBOX = Framing(side=SIDE, fit="letterbox")
@@ -202,38 +246,73 @@ LETTERBOX = Framing(side=SIDE, fit="letterbox")
 @pytest.mark.parametrize(
     ("engine", "asked", "offered"),
     [
-        (NumpyEngine(), "position", "mahalanobis, knn"),
-        (NumpyEngine(), "learned", "mahalanobis, knn"),
-        (NumpyLocalEngine(), "learned", "mahalanobis, position, knn"),
-        (NumpyLocalEngine(framing=LETTERBOX), "position", "mahalanobis, knn"),
-        (NumpyLocalEngine(framing=LETTERBOX, learned=True), "position", "mahalanobis, knn, learned"),
+        (NumpyEngine(), "nearest.middle", "frame"),
+        (NumpyEngine(), "learned", "frame"),
+        (NumpyEngine(), "mahalanobis", "frame"),
+        (NumpyPlacesEngine(depths={"deep": 2}), "nearest.middle", "frame, pooled, nearest.deep, position.deep"),
+        (NumpyPlacesEngine(depths={"deep": 2}), "learned", "frame, pooled, nearest.deep, position.deep"),
+        (NumpyPlacesEngine(framing=LETTERBOX), "position.deep", "frame, pooled, nearest.middle, nearest.deep"),
+        (
+            NumpyPlacesEngine(framing=LETTERBOX, logits=True),
+            "position.middle",
+            "frame, pooled, nearest.middle, nearest.deep, learned",
+        ),
     ],
 )
 def test_a_detector_that_is_not_to_be_had_is_refused(
-    engine: AnyEngine, asked: Detector, offered: str, tmp_path: Path
+    engine: NumpyEngine, asked: str, offered: str, tmp_path: Path
 ) -> None:
     split = split_pictures(good_folder(tmp_path / "ring", 40, width=2 * SIDE), None, 0.6)
     with pytest.raises(ConfigError) as caught:
-        fit_bank(engine, split, ScoringSettings(detectors=("knn", asked)), 0.06)
+        fit_bank(engine, split, ScoringSettings(detectors=("frame", asked)), 0.06)
     assert str(caught.value) == (
         f"scoring.detectors: this engine and framing offer {offered}, not {asked}; "
         "take it out, or build an engine of a model that has it"
     )
 
 
-def test_a_product_photographed_in_another_shape_takes_the_position_detector_from_all(tmp_path: Path) -> None:
+def test_a_product_photographed_in_another_shape_takes_the_position_detectors_from_all(tmp_path: Path) -> None:
     """Square pictures have their positions in common, longer ones are cut another way; the bank is read again."""
     good_folder(tmp_path / "plant" / "nut", 40)
     good_folder(tmp_path / "plant" / "rod", 40, width=2 * SIDE)
-    engine = NumpyLocalEngine(framing=Framing(side=SIDE, fit="tiles"))
+    engine = NumpyPlacesEngine(framing=Framing(side=SIDE, fit="tiles"))
     bank = fit_bank(engine, split_pictures(tmp_path / "plant", None, 0.6), ScoringSettings(), 0.06)
-    assert [normal.places is None for normal in bank.normals] == [False, True]
-    assert "position" not in "".join(bank.manifest.choice)
+    assert bank.manifest.detectors == ("frame", "pooled", "nearest.middle", "nearest.deep")
     write_bank_file(tmp_path / "bank.safetensors", bank)
     again = read_bank_file(tmp_path / "bank.safetensors")
     assert again.version == bank.version
-    assert [normal.places is None for normal in again.normals] == [False, True]
+    assert [set(normal) for normal in again.normals] == [{"frame", *bank.manifest.detectors}] * 2
     assert [len(calibration.turn_ratios) for calibration in bank.calibration] == [18, 0]
+
+
+def test_a_picture_to_weigh_by_of_another_shape_takes_the_position_detectors_too(tmp_path: Path) -> None:
+    """It joins the bank, in which a position is then not the same place of every part."""
+    split = split_pictures(good_folder(tmp_path / "ring", 40), None, 0.6)
+    longer = sorted(good_folder(tmp_path / "long", 2, width=2 * SIDE).iterdir())
+    split = replace(split, weighing={"ring": [*split.weighing["ring"], *longer]})
+    engine = NumpyPlacesEngine(framing=Framing(side=SIDE, fit="tiles"))
+    bank = fit_bank(engine, split, ScoringSettings(), 0.06)
+    assert bank.manifest.detectors == ("frame", "pooled", "nearest.middle", "nearest.deep")
+    assert set(bank.normals[0]) == set(bank.manifest.detectors)
+    with pytest.raises(ConfigError, match=r"offer frame, pooled, nearest\.middle, nearest\.deep, not position\.deep; "):
+        fit_bank(engine, split, ScoringSettings(detectors=("frame", "position.deep")), 0.06)
+
+
+def test_a_bank_scores_the_same_after_it_was_read(plant: Path, tmp_path: Path) -> None:
+    """Half precision is in the file alone."""
+    engine, split = NumpyPlacesEngine(), split_pictures(plant / "ring", None, 0.4)
+    bank = fit_bank(engine, split, ScoringSettings(detectors=("nearest.middle", "position.middle")), 0.06)
+    write_bank_file(tmp_path / "bank.safetensors", bank)
+    again = read_bank_file(tmp_path / "bank.safetensors")
+    embeddings = seen(engine, split.calibration["ring"])
+    layouts = [WHOLE] * len(split.calibration["ring"])
+    np.testing.assert_array_equal(
+        frame_scores(read_frames(embeddings, layouts, again), again),
+        frame_scores(read_frames(embeddings, layouts, bank), bank),
+    )
+
+
+THREE = ("frame", "position.middle", "nearest.middle")
 
 
 def good_and_spoiled(rng: np.random.Generator, good: int, spoiled: int) -> tuple[Array, Array]:
@@ -245,30 +324,35 @@ def good_and_spoiled(rng: np.random.Generator, good: int, spoiled: int) -> tuple
     return raw[:good].astype(np.float32), raw[good:].astype(np.float32)
 
 
-def test_the_promise_holds_for_detectors_chosen_by_a_part_of_the_held_out_pictures() -> None:
-    """In many plants, each with its own choice and scale; all its good parts and calibration are exchangeable."""
+def test_the_promise_holds_for_detectors_weighed_by_a_part_of_the_held_out_pictures() -> None:
+    """In many plants, each with its own votes and scale; all its good parts and calibration are exchangeable."""
     rng = np.random.default_rng(0)
     plants, calibrating, fresh, overkill = 800, 59, 40, 0.05
     rejected = np.zeros(plants)
-    combinations = set()
+    votes = np.empty((plants, 3))
     for plant in range(plants):
         good, spoiled = good_and_spoiled(rng, 20 + calibrating + fresh, 40)
         clean, held_out, new = np.split(good, [20, 20 + calibrating])
-        chosen, _ = choose_detectors(("mahalanobis", "position", "knn"), [clean], [spoiled])
-        columns = [("mahalanobis", "position", "knn").index(one) for one in chosen]
-        scale = fit_scale(clean[:, columns])
-        threshold = conformal_threshold(combine(held_out[:, columns], scale, chosen), overkill)
-        rejected[plant] = (combine(new[:, columns], scale, chosen) > threshold).mean()
-        combinations.add(chosen)
-    assert len(combinations) >= 4  # the choice does follow the pictures
+        shares, _ = weigh(THREE, [clean], [spoiled])
+        votes[plant] = [shares[one] for one in THREE]
+        scale = fit_scale(clean)
+        threshold = conformal_threshold(combine(held_out, scale, votes[plant]), overkill)
+        rejected[plant] = (combine(new, scale, votes[plant]) > threshold).mean()
+    assert (votes.max(axis=0) > 2 * votes.min(axis=0)).all()  # they do follow the pictures
     error = 3 * rejected.std() / math.sqrt(plants)
     assert error < 0.006
     assert overkill - 1 / (calibrating + 1) - error < rejected.mean() < overkill + error
 
 
+def test_the_file_that_ships_scores_as_the_defaults_do() -> None:
+    shipped = load_settings(Path(__file__).parents[2] / "configs" / "bank.yaml", FitSettings)
+    assert shipped.scoring == ScoringSettings()
+
+
 def test_without_turns_there_are_no_turn_ratios(plant: Path) -> None:
     bank = fit_bank(NumpyEngine(views=1), split_pictures(plant / "ring", None, 0.4), ScoringSettings(), 0.06)
     assert bank.calibration[0].turn_ratios.shape == (0,)
+    assert bank.calibration[0].distances.shape == bank.calibration[0].scores.shape == (18,)
 
 
 def test_too_few_pictures_are_refused_before_the_engine_runs(plant: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,7 +364,7 @@ def test_too_few_pictures_are_refused_before_the_engine_runs(plant: Path, monkey
         fit_bank(engine, split_pictures(plant, None, 0.4), ScoringSettings(), 0.005)
 
 
-def test_one_picture_held_out_is_not_enough_to_choose_and_calibrate(engine: NumpyEngine, plant: Path) -> None:
+def test_one_picture_held_out_is_not_enough_to_weigh_and_calibrate(engine: NumpyEngine, plant: Path) -> None:
     with pytest.raises(DataError, match=r"^product 'bracket': .* there are 0; add 1 or allow an overkill of 100.00%"):
         fit_bank(engine, split_pictures(plant, None, 0.01), ScoringSettings(), 0.5)
 

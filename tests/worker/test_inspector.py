@@ -12,14 +12,14 @@ import pytest
 from scipy import stats
 
 import worker.judge
-from tests.parts import SIDE, NumpyEngine, NumpyLocalEngine, bank_of, embedded, frame, good_part, png, scratched_part
+from tests.parts import SIDE, NumpyEngine, NumpyPlacesEngine, bank_of, embedded, frame, good_part, png, scratched_part
 from worker import heatmap
 from worker.config import CameraSettings
 from worker.contract.bank import Bank, ScoringSettings
 from worker.contract.errors import ConfigError, DataError, MismatchError
 from worker.contract.framing import Framing
 from worker.contract.preprocess import Region
-from worker.contract.scoring import Reading, read_frames, turn_ratios
+from worker.contract.scoring import Reading, appearances, read_frames, turn_ratio
 from worker.events import DeadLetter, DeadLetterData, Late, LateData, Outcome, Verdict, now
 from worker.inspector import Inspector
 
@@ -31,12 +31,7 @@ def engine() -> NumpyEngine:
     return NumpyEngine()
 
 
-@pytest.fixture(scope="module")
-def local_engine() -> NumpyLocalEngine:
-    return NumpyLocalEngine()
-
-
-def inspector_of(engine: NumpyEngine | NumpyLocalEngine, scoring: ScoringSettings | None = None) -> Inspector:
+def inspector_of(engine: NumpyEngine, scoring: ScoringSettings | None = None) -> Inspector:
     made = Inspector(engine, "line-1", overkill=0.02, cameras={"rings": CameraSettings(products=("ring",))})
     made.use(bank_of(engine, ("ring", "bracket"), scoring=scoring))
     return made
@@ -48,8 +43,9 @@ def inspector(engine: NumpyEngine) -> Inspector:
 
 
 @pytest.fixture(scope="module")
-def local_inspector(local_engine: NumpyLocalEngine) -> Inspector:
-    return inspector_of(local_engine, ScoringSettings(detectors=("mahalanobis", "position", "knn")))
+def places_inspector() -> Inspector:
+    """By the frame as a whole and by all places."""
+    return inspector_of(NumpyPlacesEngine())
 
 
 def verdict(outcome: Outcome) -> Verdict:
@@ -100,13 +96,14 @@ def test_a_part_is_judged_by_the_product_declared_whatever_it_looks_like(engine:
         calibrated = bank.calibration[bank.products.index(declared)].scores
         assert data.p_value == pytest.approx(1 / (count + 1))
         assert data.threshold == pytest.approx(np.sort(calibrated)[math.ceil((count + 1) * 0.98) - 1])
-        assert (data.alert, data.predicted_product) == ("wrong_product", shown)
+        assert (data.alert, data.predicted_product, data.product_id) == ("wrong_product", shown, declared)
         assert verdict(outcome).heat[0, 0] == pytest.approx(data.score / data.threshold, rel=1e-5)
 
 
-def test_other_products_are_asked_only_beyond_the_threshold(
-    inspector: Inspector, monkeypatch: pytest.MonkeyPatch
+def test_places_are_compared_with_the_admissible_products_alone(
+    places_inspector: Inspector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A plant's bank knows many products, and each costs a search; other products are told by the whole frame."""
     asked: list[tuple[str, ...]] = []
 
     def note(embeddings: Any, layouts: Any, bank: Bank) -> list[Reading]:
@@ -114,13 +111,13 @@ def test_other_products_are_asked_only_beyond_the_threshold(
         return read_frames(embeddings, layouts, bank)
 
     monkeypatch.setattr(worker.judge, "read_frames", note)
-    inspector.inspect([frame(png(good_part(RNG)), n, product="ring") for n in range(3)])
+    places_inspector.inspect([frame(png(good_part(RNG)), n, product="ring") for n in range(3)])
     assert asked == [("ring",)]
-    inspector.inspect([frame(png(scratched()), product="ring"), frame(png(good_part(RNG)))])
-    assert asked[1:] == [("ring",), ("bracket",), ("ring", "bracket")]
+    places_inspector.inspect([frame(png(good_part(RNG, "bracket")), product="ring"), frame(png(good_part(RNG)))])
+    assert asked[1:] == [("ring",), ("ring", "bracket")]
 
 
-@pytest.mark.parametrize("fixture", ["inspector", "local_inspector"])
+@pytest.mark.parametrize("fixture", ["inspector", "places_inspector"])
 def test_kinds_of_alerts(fixture: str, request: pytest.FixtureRequest) -> None:
     ring, bracket = (good_part(np.random.default_rng(3), product) for product in ("ring", "bracket"))
     frames = [
@@ -134,10 +131,55 @@ def test_kinds_of_alerts(fixture: str, request: pytest.FixtureRequest) -> None:
     outcomes = request.getfixturevalue(fixture).inspect(frames)
     alerts = [verdict(outcome).data.alert for outcome in outcomes]
     assert alerts == ["defect", "wrong_product", "wrong_orientation", None, None, "wrong_product"]
+    shown = [verdict(outcome).data.predicted_product for outcome in outcomes]
+    assert shown == ["ring", "bracket", "ring", "bracket", "bracket", "bracket"]
+
+
+def foreign_frames() -> dict[str, npt.NDArray[np.uint8]]:
+    """Frames that show no part, or none of ours."""
+
+    def flat(level: int) -> npt.NDArray[np.uint8]:
+        return np.full((SIDE, SIDE, 3), level, np.uint8)
+
+    rng = np.random.default_rng(1)
+    return {
+        "black": flat(0),
+        "white": flat(255),
+        "grey": flat(128),
+        "grey as the ground": flat(100),
+        "no part": rng.integers(90, 110, (SIDE, SIDE, 3)).astype(np.uint8),
+        "noise": rng.integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8),
+        "another thing": cv2.circle(flat(100), (16, 16), 9, (200, 60, 40), -1).astype(np.uint8),
+    }
+
+
+@pytest.mark.parametrize(
+    "detectors", ["auto", ["frame"], ["pooled"], ["frame", "nearest.middle"], ["position.deep"]], ids=str
+)
+def test_a_frame_that_is_foreign_as_a_whole_is_an_alert(detectors: str | list[str]) -> None:
+    """Though all its places may be alike: nothing is measured by what the frame itself looks like elsewhere."""
+    inspector = inspector_of(NumpyPlacesEngine(), ScoringSettings.model_validate({"detectors": detectors}))
+    for name, picture in foreign_frames().items():
+        for outcome in inspector.inspect([frame(png(picture), product="ring"), frame(png(picture))]):
+            data = verdict(outcome).data
+            assert data.alert == "defect", name
+            assert data.score > 2 * data.threshold, name
+
+
+def test_a_foreign_frame_is_an_alert_though_the_whole_frame_has_but_a_tenth_of_the_score() -> None:
+    """The least that weighing leaves it; and here the other detector takes the empty ground for a good place."""
+    engine, scoring = NumpyPlacesEngine(), ScoringSettings(detectors=("frame", "nearest.middle"))
+    inspector = Inspector(engine, "line-1", overkill=0.02)
+    inspector.use(bank_of(engine, scoring=scoring, votes={"frame": 0.1, "nearest.middle": 0.9}))
+    alerts = {name: verdict(*inspector.inspect([frame(png(one))])).data.alert for name, one in foreign_frames().items()}
+    assert alerts == dict.fromkeys(foreign_frames(), "defect")
+    inspector.use(bank_of(engine, scoring=ScoringSettings(detectors=("nearest.middle",))))
+    (passed,) = inspector.inspect([frame(png(foreign_frames()["no part"]))])
+    assert verdict(passed).data.alert is None
 
 
 @pytest.mark.parametrize("quarter_turns", [1, 2, 3])
-@pytest.mark.parametrize("fixture", ["inspector", "local_inspector"])
+@pytest.mark.parametrize("fixture", ["inspector", "places_inspector"])
 def test_parts_that_lie_the_wrong_way_are_told_from_defects(
     fixture: str, quarter_turns: int, request: pytest.FixtureRequest
 ) -> None:
@@ -155,9 +197,10 @@ def test_a_product_that_looks_the_same_turned_has_no_orientation_verdict(engine:
     bank = bank_of(engine)
     rng = np.random.default_rng(3)
     # The same bank, but calibrated on parts without a mark: they lie any way round.
-    unmarked = turn_ratios(*embedded(engine, [symmetric(rng) for _ in range(120)]), bank, 0)
+    whole = appearances(*embedded(engine, [symmetric(rng) for _ in range(120)]), bank.normals, bank.manifest.scoring)
+    unmarked = [turn_ratio(one.orientations[0]) for one in whole if one.orientations is not None]
     assert len(unmarked) == 120
-    calibration = replace(bank.calibration[0], turn_ratios=unmarked)
+    calibration = replace(bank.calibration[0], turn_ratios=np.array(unmarked, np.float32))
     inspector = Inspector(engine, "line-1", overkill=0.02)
     inspector.use(replace(bank, calibration=(calibration,)))
     (outcome,) = inspector.inspect([frame(png(np.rot90(good_part(RNG), 1)))])
@@ -176,10 +219,12 @@ def grey_levels(data: str) -> npt.NDArray[np.uint8]:
     return levels.astype(np.uint8)
 
 
-def test_a_heat_map_says_where(local_inspector: Inspector) -> None:
+def test_a_heat_map_says_where() -> None:
     """The scratch covers rows 12 to 28 and columns 16 to 28, of places of 8 by 8 pixels."""
+    detectors = ("frame", "nearest.middle", "position.middle")
+    inspector = inspector_of(NumpyPlacesEngine(), ScoringSettings(detectors=detectors))
     rng = np.random.default_rng(7)
-    bad, good = local_inspector.inspect(
+    bad, good = inspector.inspect(
         [frame(png(scratched()), 0, product="ring"), frame(png(good_part(rng)), 1, product="ring")]
     )
     heat = verdict(bad).heat
@@ -198,9 +243,9 @@ def test_a_heat_map_says_where(local_inspector: Inspector) -> None:
 
 def test_a_heat_map_covers_all_tiles() -> None:
     """Two parts in one picture, 32 units wide: a red stain on the right one is hot there, and nowhere else."""
-    engine = NumpyLocalEngine(views=1, framing=Framing(side=SIDE, fit="tiles"))
+    engine = NumpyPlacesEngine(views=1, framing=Framing(side=SIDE, fit="tiles"))
     inspector = Inspector(engine, "line-1", overkill=0.02)
-    inspector.use(bank_of(engine, scoring=ScoringSettings(detectors=("mahalanobis", "knn"), relative=False)))
+    inspector.use(bank_of(engine, scoring=ScoringSettings(detectors=("frame", "nearest.middle"))))
     rng = np.random.default_rng(5)
     clean = np.hstack([good_part(rng), good_part(rng)])
     stained = clean.copy()
@@ -216,7 +261,11 @@ def test_a_heat_map_covers_all_tiles() -> None:
     assert with_stain.data.score > without.data.score + 1
 
 
-def test_embeddings_of_whole_frames_have_no_heat_map(inspector: Inspector) -> None:
+@pytest.mark.parametrize(
+    ("engine", "detectors"), [(NumpyEngine(), ("frame",)), (NumpyPlacesEngine(), ("frame", "pooled"))]
+)
+def test_what_sees_the_frame_as_a_whole_has_no_heat_map(engine: NumpyEngine, detectors: tuple[str, ...]) -> None:
+    inspector = inspector_of(engine, ScoringSettings(detectors=detectors))
     (outcome,) = inspector.inspect([frame(png(scratched()), 0, product="ring")])
     data = verdict(outcome).data
     assert data.heat_map is None
@@ -250,7 +299,7 @@ def test_every_bad_frame_becomes_one_dead_letter_in_its_place(inspector: Inspect
 
 
 def test_a_picture_that_takes_too_many_tiles_is_a_dead_letter() -> None:
-    engine = NumpyLocalEngine(views=1, framing=Framing(side=SIDE, fit="tiles"))
+    engine = NumpyPlacesEngine(views=1, framing=Framing(side=SIDE, fit="tiles"))
     inspector = Inspector(engine, "line-1", overkill=0.02)
     inspector.use(bank_of(engine, count=60))
     strip = np.zeros((16, 2000, 3), np.uint8)
@@ -260,9 +309,9 @@ def test_a_picture_that_takes_too_many_tiles_is_a_dead_letter() -> None:
 
 
 def test_frames_of_different_layouts_in_one_batch_are_judged_as_alone() -> None:
-    engine = NumpyLocalEngine(framing=Framing(side=SIDE, fit="tiles"))
+    engine = NumpyPlacesEngine(framing=Framing(side=SIDE, fit="tiles"))
     inspector = Inspector(engine, "line-1", overkill=0.02)
-    inspector.use(bank_of(engine, count=60, scoring=ScoringSettings(detectors=("mahalanobis", "position"))))
+    inspector.use(bank_of(engine, count=60, scoring=ScoringSettings(detectors=("frame", "nearest.middle"))))
     pictures = [
         good_part(RNG),
         np.hstack([good_part(RNG), scratched()]),
@@ -350,7 +399,7 @@ def test_a_batch_is_judged_by_the_bank_it_began_with(engine: NumpyEngine) -> Non
 
 def test_banks_that_do_not_fit_are_refused_with_both_values(engine: NumpyEngine) -> None:
     inspector = Inspector(engine, "line-1", overkill=0.02)
-    with pytest.raises(MismatchError, match=r"dimensions 8 against 6"):
+    with pytest.raises(MismatchError, match=r"frame 8 against 6"):
         inspector.use(bank_of(NumpyEngine(dimensions=6)))
     with pytest.raises(MismatchError, match=r"made by engine other-engine .* but the engine here is numpy-engine"):
         inspector.use(bank_of(NumpyEngine(name="other-engine")))

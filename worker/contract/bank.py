@@ -1,46 +1,61 @@
 """The bank: what good parts look like to one engine, per product and view. Immutable, versioned by its hash.
 
-Shapes: C products, V views, P' positions of the coarse grid, D dimensions, M neighbours, K detectors.
+Shapes: C products, V views, P places, D dimensions, M members of a coreset, K detectors.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from safetensors import SafetensorError
 
-from worker.contract.detectors import Array, Detector, Gaussian, Normal, coarse_side
+from worker.contract.detectors import (
+    KEPT,
+    LEARNED,
+    NEAREST,
+    POSITION,
+    Coreset,
+    Gaussian,
+    Normal,
+    shape_of,
+    supported,
+)
+from worker.contract.embeddings import FRAME, Array
 from worker.contract.errors import ConfigError, DataError, MismatchError
 from worker.contract.manifest import EmbeddingSpec, require_same_spec, sha256
 from worker.contract.settings import Settings, parse_settings
+
+_CALIBRATION = ("scores", "distances", "turn_ratios")
+_ROUNDING = 1e-6  # of the sum of the votes
 
 
 class ScoringSettings(Settings):
     """How distances become a score; part of the bank, because its calibration scores depend on it."""
 
-    detectors: Literal["auto"] | tuple[Detector, ...] = Field(
-        default="auto", min_length=1, description="auto: those that find most of the defects pasted into good pictures"
+    detectors: Literal["auto"] | tuple[str, ...] = Field(
+        default="auto",
+        min_length=1,
+        description="auto: all, weighed by how well they find anomalies pasted into good pictures",
     )
     aggregate: Literal["harmonic", "mean", "min"] = "harmonic"
-    worst: float = Field(default=0.01, gt=0, le=1, description="share of the places whose mean is a frame's distance")
-    relative: bool = Field(default=True, description="whether distances count from the frame's own median place")
-    neighbours: int = Field(default=1, gt=0, description="k of detector 'knn'")
-    coreset: int = Field(default=1000, gt=0, description="normal embeddings kept for each product and view")
+    worst: float = Field(default=0.02, gt=0, le=1, description="share of the places whose mean is a frame's distance")
+    neighbours: int = Field(default=1, gt=0, description="k of the detectors 'nearest'")
+    coreset: int = Field(default=1000, gt=0, description="normal places kept for each product, depth and view")
 
 
 class BankManifest(Settings):
     """What a bank says of itself, inside its blob. `engine` is the hash of the engine that made the embeddings.
 
-    `detectors` are the K in use. `choice` is how well each candidate found the defects pasted into good pictures
-    (AUROC), empty where the detectors were set by hand.
+    `votes` is the share of the score that each of the K detectors in use has. `found` is how well each tells good
+    pictures from the same with an anomaly pasted in (AUROC), empty where the detectors were set by hand.
     """
 
     kind: Literal["quarterturn-bank"] = "quarterturn-bank"
@@ -49,8 +64,8 @@ class BankManifest(Settings):
     target: str
     products: tuple[str, ...] = Field(min_length=1)
     scoring: ScoringSettings
-    detectors: tuple[Detector, ...] = Field(min_length=1)
-    choice: dict[str, float] = Field(default_factory=dict)
+    votes: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(min_length=1)
+    found: dict[str, float] = Field(default_factory=dict)
     created_at: str
 
     @field_validator("products")
@@ -60,16 +75,37 @@ class BankManifest(Settings):
             raise ValueError("a product is named twice")
         return products
 
+    @field_validator("votes")
+    @classmethod
+    def _all_of_the_score(cls, votes: dict[str, float]) -> dict[str, float]:
+        if abs(sum(votes.values()) - 1) > _ROUNDING:
+            raise ValueError(f"the shares sum to {sum(votes.values()):.6g}, not to 1")
+        return votes
+
+    @field_validator("found")
+    @classmethod
+    def _of_those_that_vote(cls, found: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+        if found and found.keys() != info.data.get("votes", found).keys():
+            raise ValueError("names other detectors than votes")
+        return found
+
+    @property
+    def detectors(self) -> tuple[str, ...]:
+        """The detectors in use, in the order of the arrays."""
+        return tuple(self.votes)
+
 
 @dataclass(frozen=True)
 class Calibration:
-    """Scores of held-out good pictures of one product.
+    """What held-out good pictures of one product score.
 
-    `scores` (n,): the score against the own product. `turn_ratios` (n,): the score as it lies divided by the smallest
-    score of the other orientations (empty where there are none to compare); above 1 the picture looks turned.
+    `scores` (n,): the score against the own product. `distances` (n,): that of the frame's embedding. `turn_ratios`
+    (n,): that distance as the part lies divided by the smallest in another orientation (empty where there are none to
+    compare); above 1 the picture looks turned.
     """
 
     scores: Array
+    distances: Array
     turn_ratios: Array
 
 
@@ -92,7 +128,7 @@ class Bank:
         tensors: dict[str, npt.NDArray[Any]] = {"scales": self.scales}
         for index, (normal, calibration) in enumerate(zip(self.normals, self.calibration, strict=True)):
             tensors |= {f"{index}.{name}": tensor for name, tensor in _tensors_of(normal, calibration).items()}
-        contiguous = {name: np.ascontiguousarray(tensor, np.float32) for name, tensor in tensors.items()}
+        contiguous = {name: np.ascontiguousarray(tensor, _dtype(name)) for name, tensor in tensors.items()}
         # One metadata key: safetensors does not promise an order for several, and the hash must be reproducible.
         return safetensors.numpy.save(contiguous, {"manifest": self.manifest.model_dump_json()})
 
@@ -147,7 +183,7 @@ def read_bank(blob: bytes, where: str, version: str | None = None) -> Bank:
         manifest,
         tuple(_normal_in(part) for part in parts),
         tensors["scales"],
-        tuple(Calibration(part["calibration.scores"], part["calibration.turn_ratios"]) for part in parts),
+        tuple(Calibration(*(part[f"calibration.{name}"] for name in _CALIBRATION)) for part in parts),
     )
 
 
@@ -167,21 +203,44 @@ def require_same_engine(bank: Bank, spec: EmbeddingSpec, engine: str, target: st
 
 
 def _tensors_of(normal: Normal, calibration: Calibration) -> dict[str, Array]:
-    tensors = {
-        "mean": normal.everywhere.mean,
-        "whitening": normal.everywhere.whitening,
-        "neighbours": normal.neighbours,
-        "calibration.scores": calibration.scores,
-        "calibration.turn_ratios": calibration.turn_ratios,
-    }
-    if normal.places is not None:
-        tensors |= {"places.mean": normal.places.mean, "places.whitening": normal.places.whitening}
+    tensors = {f"calibration.{name}": getattr(calibration, name) for name in _CALIBRATION}
+    for detector, model in normal.items():
+        if isinstance(model, Coreset):
+            tensors[f"{detector}.members"] = model.members
+        else:
+            tensors |= {f"{detector}.mean": model.mean, f"{detector}.whitening": _triangle(model.whitening)}
     return tensors
 
 
 def _normal_in(tensors: Mapping[str, Array]) -> Normal:
-    places = Gaussian(tensors["places.mean"], tensors["places.whitening"]) if "places.mean" in tensors else None
-    return Normal(Gaussian(tensors["mean"], tensors["whitening"]), places, tensors["neighbours"])
+    normal: dict[str, Gaussian | Coreset] = {}
+    for name, values in tensors.items():
+        detector, _, field = name.rpartition(".")
+        if field == "members":
+            normal[detector] = Coreset(values.astype(np.float32))
+        elif field == "mean":
+            normal[detector] = Gaussian(values, _square(tensors[f"{detector}.whitening"], values.shape[-1]))
+    return normal
+
+
+def _triangle(whitening: Array) -> Array:
+    """(..., D, D) lower triangular -> (..., D (D + 1) / 2), row by row."""
+    rows, columns = np.tril_indices(whitening.shape[-1])
+    return np.asarray(whitening[..., rows, columns], np.float32)
+
+
+def _square(triangle: npt.NDArray[np.floating], side: int) -> Array:
+    """The inverse of `_triangle`, for D = `side`."""
+    whitening = np.zeros((*triangle.shape[:-1], side, side), np.float32)
+    rows, columns = np.tril_indices(side)
+    whitening[..., rows, columns] = triangle
+    return whitening
+
+
+def _dtype(name: str) -> npt.DTypeLike:
+    detector, _, field = name.rpartition(".")
+    kept = field == "members" or (field == "whitening" and POSITION in detector)
+    return KEPT if kept else np.float32
 
 
 def _metadata(blob: bytes) -> dict[str, str]:
@@ -190,40 +249,41 @@ def _metadata(blob: bytes) -> dict[str, str]:
     return metadata
 
 
-def _expected_shapes(manifest: BankManifest, found: Set[str]) -> dict[str, tuple[int | None, ...]]:
-    """The shapes of a bank's tensors, of which it has `found`: a product may lack Gaussians of each position."""
-    spec = manifest.spec
-    views, dimensions, places = spec.views, spec.features, coarse_side(spec.positions) ** 2
-    expected: dict[str, tuple[int | None, ...]] = {"scales": (len(manifest.products), len(manifest.detectors), 2)}
-    for c in range(len(manifest.products)):
-        expected |= {
-            f"{c}.mean": (views, dimensions),
-            f"{c}.whitening": (views, dimensions, dimensions),
-            f"{c}.neighbours": (views, None, dimensions),
-            f"{c}.calibration.scores": (None,),
-            f"{c}.calibration.turn_ratios": (None,),
-        }
-        if "position" in manifest.detectors or not found.isdisjoint({f"{c}.places.mean", f"{c}.places.whitening"}):
-            expected |= {
-                f"{c}.places.mean": (views, places, dimensions),
-                f"{c}.places.whitening": (views, places, dimensions, dimensions),
-            }
-    return expected
+def needed(detectors: Iterable[str]) -> list[str]:
+    """What a bank must hold of good parts for these detectors: the frame's Gaussian always, as it tells the product."""
+    return [FRAME, *(one for one in detectors if one not in (FRAME, LEARNED))]
+
+
+def _expected_shapes(manifest: BankManifest) -> dict[str, tuple[int | None, ...]]:
+    spec, count = manifest.spec, len(manifest.products)
+    expected: dict[str, tuple[int | None, ...]] = {"scales": (count, len(manifest.detectors), 2)}
+    shapes: dict[str, tuple[int | None, ...]] = {f"calibration.{name}": (None,) for name in _CALIBRATION}
+    for detector in needed(manifest.detectors):
+        places, dimensions = shape_of(detector, spec)
+        if detector.startswith(NEAREST):
+            shapes[f"{detector}.members"] = (spec.views, None, dimensions)
+        else:
+            shapes[f"{detector}.mean"] = (spec.views, places, dimensions)
+            shapes[f"{detector}.whitening"] = (spec.views, places, dimensions * (dimensions + 1) // 2)
+    return expected | {f"{c}.{name}": shape for c in range(count) for name, shape in shapes.items()}
 
 
 def _check_shapes(tensors: Mapping[str, npt.NDArray[Any]], manifest: BankManifest, where: str) -> None:
-    expected = _expected_shapes(manifest, tensors.keys())
+    unknown = sorted(set(manifest.detectors) - set(supported(manifest.spec)))
+    if unknown:
+        raise DataError(f"{where}: names the detector '{unknown[0]}', which its engine has not; fit the bank again")
+    expected = _expected_shapes(manifest)
     if tensors.keys() != expected.keys():
         missing, other = (sorted(names)[:5] for names in (expected.keys() - tensors.keys(), tensors.keys() - expected))
         raise DataError(f"{where}: lacks the tensors {missing} and has {other} instead; fit the bank again")
     for name, shape in expected.items():
-        tensor = tensors[name]
+        tensor, wanted = tensors[name], np.dtype(_dtype(name))
         fits = tensor.ndim == len(shape) and all(w in (None, s) for w, s in zip(shape, tensor.shape, strict=True))
-        if not fits or tensor.dtype != np.float32:
+        if not fits or tensor.dtype != wanted:
             raise DataError(
-                f"{where}: tensor {name} is {tensor.dtype}{list(tensor.shape)}, not float32{list(shape)}; fit it again"
+                f"{where}: tensor {name} is {tensor.dtype}{list(tensor.shape)}, not {wanted}{list(shape)}; fit it again"
             )
-        if tensor.size == 0 and name.endswith("neighbours"):
+        if tensor.size == 0 and name.endswith("members"):
             raise DataError(f"{where}: tensor {name} is empty; fit the bank again")
         if not np.isfinite(tensor).all():
             raise DataError(f"{where}: tensor {name} holds values that are no numbers; fit the bank again")

@@ -1,58 +1,62 @@
 """Detectors: how far an embedding lies from what good parts of one product look like, in each view.
 
-Shapes: N frames (or tiles of frames), V views, P positions, D dimensions, M neighbours. Distances come as (N, V, P'),
-where P' is the detector's own grid: P, or fewer where a detector looks at a coarser one (see `coarsen`).
+- `frame`: ‖W(z − μ)‖₂ to the Gaussian of the frame's embedding, one for each view: arXiv 2105.08793, section 4.3, with
+  the whitening W = L⁻¹ of the shrunk covariance;
+- `pooled`: the same for the mean features of all places at the deepest depth;
+- `nearest.<depth>`: the mean Euclidean distance of a place to its `neighbours` nearest in a coreset of all places;
+- `position.<depth>`: `frame`'s distance of a place to the Gaussian of its own position, along the first principal axes;
+- `learned`: what the encoder itself learned to see in pasted anomalies; of any product.
+
+The first two see the frame as a whole, the others place by place.
+Shapes: N frames (or tiles of frames), V views, P places, D dimensions, M members of a coreset.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float32]
-Detector = Literal["mahalanobis", "position", "knn", "learned"]
-DETECTORS: tuple[Detector, ...] = get_args(Detector)
+from worker.contract.embeddings import FRAME, LOGITS, PLACES, Array, Embeddings
+from worker.contract.manifest import EmbeddingSpec
 
-COARSEST = 8
-"""Side of the grid that the bank's three detectors look at, at most; bounds the bank's size and their time."""
+POOLED, NEAREST, POSITION, LEARNED = "pooled", "nearest.", "position.", "learned"
+
+_POSITION_NUMBERS = 2**20  # of all Gaussians of one view and depth: bounds the bank's size
+
+KEPT = np.float16
+"""The precision of members and of the whitenings of `position` in a bank's file: half the bytes, and fine enough."""
 
 _COVARIANCE_FLOOR = 1e-9  # as in the method's published code; keeps a constant embedding invertible
+_CHUNK = 256  # samples of a coreset whose distances are brought up to date together
 _ROWS = 1024  # queries of one matrix product of the nearest-neighbour search: its result stays in the cache
-_LOGIT_SCALE = 4.0
-_LOGIT_OFFSET = 20.0  # a logit below −20 is as good as it gets; keeps distances above 0 for the harmonic mean
-_SMALLEST_ONE = np.float32(1e-4)  # of a unit vector's part that was 1: features a thousand times as long as usual
+_LOGIT_OFFSET = np.float32(20)  # a logit below −20 is as good as it gets; keeps distances above 0 for the harmonic mean
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """One Gaussian, or one for each leading index: mean (..., D), whitening (..., D, D) with WᵀW = Σ⁻¹."""
+    """One Gaussian, or one for each leading index: mean (..., D), lower triangular W (..., D, D), WᵀW = Σ⁻¹."""
 
     mean: Array
     whitening: Array
 
 
 @dataclass(frozen=True)
-class Normal:
-    """What good parts of one product look like.
+class Coreset:
+    """The features (V, M, D) of some normal places, such that no other lies far from all of them.
 
-    `everywhere` (V, D): one Gaussian a view for all positions together. `places` (V, P', D): one a view and position,
-    None where pictures do not share one layout. `neighbours` (V, M, D): a greedy coreset of the normal embeddings,
-    whitened by `everywhere`.
+    float32, rounded to what `KEPT` can say: so a bank scores the same before it is written and after it is read.
     """
 
-    everywhere: Gaussian
-    places: Gaussian | None
-    neighbours: Array
+    members: Array
 
-    @property
-    def detectors(self) -> tuple[Detector, ...]:
-        """The detectors that these good parts support, but for `learned`, which an engine has or has not."""
-        return ("mahalanobis", "knn") if self.places is None else ("mahalanobis", "position", "knn")
+
+Normal = Mapping[str, Gaussian | Coreset]
+"""What good parts of one product look like, to each detector that a bank fits. `position` is missing where a place is
+not the same place of every part."""
 
 
 class Moments:
@@ -91,73 +95,69 @@ class Moments:
         return Gaussian(mean.astype(np.float32), whitening.astype(np.float32))
 
 
-def coarse_side(positions: int) -> int:
-    """The side of the grid that the bank's detectors look at, for embeddings of P = `positions`."""
-    return min(COARSEST, math.isqrt(positions))
+def supported(spec: EmbeddingSpec) -> tuple[str, ...]:
+    """The detectors that an engine's embeddings allow: of the frame, then place by place, from shallow to deep."""
+    depths = tuple(spec.places)
+    learned = () if spec.logits is None else (LEARNED,)
+    whole = (FRAME, POOLED) if depths else (FRAME,)
+    return (*whole, *(NEAREST + depth for depth in depths), *(POSITION + depth for depth in depths), *learned)
 
 
-def coarsen(embeddings: Array) -> Array:
-    """(N, V, P, D) -> (N, V, P', D): the mean of square blocks of positions, at most 8 of them along a side."""
-    count, views, positions, dimensions = embeddings.shape
-    coarse = coarse_side(positions)
-    block = math.isqrt(positions) // coarse
-    if block == 1:
-        return embeddings
-    grid = embeddings.reshape(count, views, coarse, block, coarse, block, dimensions)
-    return np.asarray(grid.mean(axis=(3, 5)).reshape(count, views, coarse**2, dimensions), np.float32)
+def position_axes(places: int, dimensions: int) -> int:
+    """Along how many of the features' principal axes `position` looks, on a grid of P places: 128 of 8 x 8 places."""
+    return min(dimensions, math.isqrt(_POSITION_NUMBERS // places))
 
 
-def distances(
-    detectors: Sequence[Detector], embeddings: Array, normals: Sequence[Normal], neighbours: int = 1
-) -> list[Array]:
-    """(N, V, P, D) embeddings, C products -> for each detector (N, C, V, P') distances, never negative.
+def sees_places(detector: str) -> bool:
+    """Whether it looks place by place."""
+    return detector not in (FRAME, POOLED)
 
-    - `mahalanobis`: ‖W(z − μ)‖₂ to the Gaussian of all positions (with P = 1 it is arXiv 2105.08793, section 4.3, with
-      the whitening W = L⁻¹ of the shrunk covariance);
-    - `position`: the same to the Gaussian of the position;
-    - `knn`: the mean Euclidean distance to the `neighbours` nearest normal embeddings, all whitened;
-    - `learned`: what the encoder itself learned to see in pasted defects, see `learned_logits`; of any product.
 
-    The bank's detectors look at the embeddings' features, coarsened.
+def samples_of(detector: str, embeddings: Embeddings) -> Array:
+    """(N, V, P', D) what a detector that a bank fits compares; P' = 1 for those of the frame."""
+    if detector == FRAME:
+        return embeddings[FRAME][:, :, np.newaxis]
+    if detector == POOLED:
+        deepest = [values for name, values in embeddings.items() if name.startswith(PLACES)][-1]
+        return np.asarray(deepest.mean(axis=2, keepdims=True), np.float32)
+    places = embeddings[PLACES + _depth(detector)]
+    return places[..., : position_axes(*places.shape[2:])] if detector.startswith(POSITION) else places
+
+
+def shape_of(detector: str, spec: EmbeddingSpec) -> tuple[int, int]:
+    """(P', D) of what `samples_of` gives for one frame and view."""
+    if detector == FRAME:
+        return 1, spec.frame
+    if detector == POOLED:
+        return 1, list(spec.places.values())[-1].dimensions
+    depth = spec.places[_depth(detector)]
+    places, dimensions = depth.grid**2, depth.dimensions
+    return places, position_axes(places, dimensions) if detector.startswith(POSITION) else dimensions
+
+
+def distances(detector: str, embeddings: Embeddings, normal: Normal, neighbours: int = 1) -> Array:
+    """(N, V, P') the distances by one detector from the good parts of one product, never negative.
+
+    Raises:
+        ValueError: the product's good parts were not fitted for this detector.
     """
-    found: dict[Detector, list[Array]] = {}
-    if "learned" in detectors:
-        logits = np.asarray(np.maximum(learned_logits(embeddings) + _LOGIT_OFFSET, 0), np.float32)
-        found["learned"] = [logits] * len(normals)
-    if not {"learned"}.issuperset(detectors):
-        learned = embeddings.shape[-1] != normals[0].everywhere.mean.shape[-1]
-        coarse = coarsen(features_of(embeddings) if learned else embeddings)
-        for normal in normals:
-            for detector, values in _to_normal(detectors, coarse, normal, neighbours).items():
-                found.setdefault(detector, []).append(values)
-    return [np.stack(found[detector], axis=1) for detector in detectors]
+    if detector == LEARNED:
+        return np.asarray(np.maximum(embeddings[LOGITS] + _LOGIT_OFFSET, 0), np.float32)
+    samples = samples_of(detector, embeddings)
+    model = normal.get(detector)
+    if isinstance(model, Coreset):
+        return _nearest(samples, model.members, neighbours)
+    if isinstance(model, Gaussian):
+        return _lengths(_whiten(samples, model))
+    raise ValueError(f"the bank was not fitted for the detector {detector}")
 
 
-def _to_normal(detectors: Sequence[Detector], coarse: Array, normal: Normal, neighbours: int) -> dict[Detector, Array]:
-    whitened = _whiten(coarse, normal.everywhere)
-    found: dict[Detector, Array] = {}
-    if "mahalanobis" in detectors:
-        found["mahalanobis"] = _lengths(whitened)
-    if "position" in detectors:
-        if normal.places is None:
-            raise ValueError("the bank holds no Gaussians for each position")
-        found["position"] = _lengths(_by_position(coarse, normal.places))
-    if "knn" in detectors:
-        found["knn"] = _nearest(whitened, normal.neighbours, neighbours)
-    return found
-
-
-def learned_logits(embeddings: Array) -> Array:
-    """(N, V, P, D) -> (N, V, P): the encoder's logit that a position shows something pasted.
-
-    An encoder with local embeddings writes z = (ℓ/4, 1, f) / ‖(ℓ/4, 1, f)‖, so ℓ = 4 z₀ / z₁.
-    """
-    return np.asarray(_LOGIT_SCALE * embeddings[..., 0] / np.maximum(embeddings[..., 1], _SMALLEST_ONE), np.float32)
-
-
-def features_of(embeddings: Array) -> Array:
-    """(N, V, P, D) -> (N, V, P, D − 2): the features f in local embeddings, with the length they had: z₂… / z₁."""
-    return np.asarray(embeddings[..., 2:] / np.maximum(embeddings[..., 1:2], _SMALLEST_ONE), np.float32)
+def between_views(embeddings: Array, gaussian: Gaussian) -> Array:
+    """(N, V, E) frame embeddings -> (N, V, V): the distance of each view to the Gaussian of each view."""
+    count, views, dimensions = embeddings.shape
+    rows = embeddings.reshape(count * views, dimensions) - gaussian.mean  # (V Gaussians, N · V, E)
+    by_gaussian: Array = _lengths(rows @ gaussian.whitening[:, 0].swapaxes(-1, -2)).reshape(views, count, views)
+    return np.moveaxis(by_gaussian, 0, -1)
 
 
 def greedy_coreset(samples: Array, size: int) -> npt.NDArray[np.intp]:
@@ -165,36 +165,45 @@ def greedy_coreset(samples: Array, size: int) -> npt.NDArray[np.intp]:
 
     The k-center greedy of Gonzalez 1985, as in PatchCore (arXiv 2106.08265, algorithm 1); it begins with the sample
     nearest to the mean. All indices, where n <= size.
+
+    A sample's distance from those taken only shrinks, so an old one is a bound: samples are kept in chunks, of which
+    only the one with the largest bound is brought up to date: a fraction of the plain algorithm's work.
     """
     if len(samples) <= size:
         return np.arange(len(samples))
-    squares = np.square(samples).sum(axis=1)
-
-    def to(point: Array) -> Array:
-        return np.asarray(squares - 2 * (samples @ point) + point @ point, np.float32)
-
-    chosen = np.empty(size, np.intp)
-    chosen[0] = to(samples.mean(axis=0)).argmin()
-    farness = to(samples[chosen[0]])
-    for place in range(1, size):
-        chosen[place] = farness.argmax()
-        np.minimum(farness, to(samples[chosen[place]]), out=farness)
+    first = int(_nearest_squares(samples, samples.mean(axis=0, keepdims=True)).argmin())
+    farness = _nearest_squares(samples, samples[first : first + 1])
+    order = np.argsort(-farness)  # far ones together: the other chunks are seldom looked at
+    farness, points = farness[order], samples[order]
+    chunks = [slice(start, start + _CHUNK) for start in range(0, len(points), _CHUNK)]
+    bounds = np.array([farness[chunk].max() for chunk in chunks])
+    known = np.ones(len(chunks), np.intp)  # of the members, how many a chunk's distances know
+    chosen, members = np.empty(size, np.intp), np.empty((size, samples.shape[1]), np.float32)
+    chosen[0], members[0] = first, samples[first]
+    for count in range(1, size):
+        while known[widest := int(bounds.argmax())] < count:
+            chunk = chunks[widest]
+            nearer = _nearest_squares(points[chunk], members[known[widest] : count])
+            np.minimum(farness[chunk], nearer, out=farness[chunk])
+            known[widest], bounds[widest] = count, farness[chunk].max()
+        place = chunks[widest].start + int(farness[chunks[widest]].argmax())
+        chosen[count], members[count] = order[place], points[place]
     return np.sort(chosen)
 
 
-def _by_view(embeddings: Array, work: Callable[[int, Array], Array]) -> Array:
-    """Apply `work(v, (N · P, D))` to each view and put the results back as (N, V, P, ...)."""
-    count, views, positions, dimensions = embeddings.shape
-    parts = [work(v, embeddings[:, v].reshape(count * positions, dimensions)) for v in range(views)]
-    return np.stack([part.reshape(count, positions, *part.shape[1:]) for part in parts], axis=1)
+def _nearest_squares(samples: Array, members: Array) -> Array:
+    """(n, D), (m, D) -> (n,) the squared distance from each sample to the nearest member."""
+    halves = np.square(members).sum(axis=1) / 2
+    return np.asarray(np.square(samples).sum(axis=1) - 2 * (samples @ members.T - halves).max(axis=1), np.float32)
 
 
-def _whiten(embeddings: Array, gaussian: Gaussian) -> Array:
-    return _by_view(embeddings, lambda v, rows: (rows - gaussian.mean[v]) @ gaussian.whitening[v].T)
+def _depth(detector: str) -> str:
+    return detector.partition(".")[2]
 
 
-def _by_position(embeddings: Array, gaussian: Gaussian) -> Array:
-    rows = (embeddings - gaussian.mean).transpose(1, 2, 0, 3)  # (V, P, N, D): one matrix product a Gaussian
+def _whiten(samples: Array, gaussian: Gaussian) -> Array:
+    """(N, V, P, D) -> the same, whitened by the Gaussian of its view and place."""
+    rows = (samples - gaussian.mean).transpose(1, 2, 0, 3)  # (V, P, N, D): one matrix product a Gaussian
     return np.asarray((rows @ gaussian.whitening.swapaxes(-1, -2)).transpose(2, 0, 1, 3), np.float32)
 
 
@@ -202,20 +211,27 @@ def _lengths(vectors: Array) -> Array:
     return np.asarray(np.sqrt(np.einsum("...d,...d->...", vectors, vectors)), np.float32)
 
 
-def _nearest(whitened: Array, normal: Array, neighbours: int) -> Array:
-    k = min(neighbours, normal.shape[1])
-    # ‖q − c‖² = ‖q‖² − 2 (q·c − ‖c‖²/2); the bracket is one product of (q, 1) and (c, −‖c‖²/2).
-    halves = np.square(normal).sum(axis=-1, keepdims=True) / -2
-    table = np.concatenate([normal, halves], axis=-1).swapaxes(-1, -2)
+def _nearest(samples: Array, members: Array, neighbours: int) -> Array:
+    k = min(neighbours, members.shape[1])
+    # ‖q − c‖² = ‖q‖² − 2 (q·c − ‖c‖²/2)
+    halves = np.square(members).sum(axis=-1) / 2
 
     def search(v: int, rows: Array) -> Array:
-        queries = np.concatenate([rows, np.ones((len(rows), 1), np.float32)], axis=1)
         found = np.empty(len(rows), np.float32)
         for start in range(0, len(rows), _ROWS):
-            closeness = queries[start : start + _ROWS] @ table[v]
+            part = rows[start : start + _ROWS]
+            closeness = part @ members[v].T
+            closeness -= halves[v]
             best = closeness.max(axis=1, keepdims=True) if k == 1 else np.partition(closeness, -k, axis=1)[:, -k:]
-            squares = np.square(rows[start : start + _ROWS]).sum(axis=1, keepdims=True) - 2 * best
+            squares = np.square(part).sum(axis=1, keepdims=True) - 2 * best
             found[start : start + _ROWS] = np.sqrt(np.maximum(squares, 0)).mean(axis=1)
         return found
 
-    return _by_view(whitened, search)
+    return _by_view(samples, search)
+
+
+def _by_view(samples: Array, work: Callable[[int, Array], Array]) -> Array:
+    """Apply `work(v, (N · P, D))` to each view and put the results back as (N, V, P)."""
+    count, views, places, dimensions = samples.shape
+    parts = [work(v, samples[:, v].reshape(count * places, dimensions)) for v in range(views)]
+    return np.stack([part.reshape(count, places) for part in parts], axis=1)

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from worker.contract.bank import ScoringSettings
-from worker.contract.detectors import Array, Detector, Normal
+from worker.contract.detectors import Normal, supported
+from worker.contract.embeddings import Array, Embeddings
 from worker.contract.fitting import NormalFit
 from worker.contract.framing import Frames, Layout, Picture, cut
 from worker.contract.manifest import EmbeddingSpec
@@ -19,11 +20,11 @@ from worker.contract.preprocess import Region, read_picture
 from worker.contract.scoring import read
 from worker.contract.synthetic import spoil_all
 
-Embed = Callable[[Frames], Array]
+Embed = Callable[[Frames], Embeddings]
 OnProgress = Callable[[int], object]
 
 SPOILED = 2
-"""Copies of each picture to choose by, each with another defect pasted in."""
+"""Copies of each picture to weigh detectors by, each with another anomaly pasted in."""
 
 _BATCH = 16  # pictures embedded at once
 _AHEAD = 2  # batches read while the encoder is at work
@@ -34,7 +35,7 @@ class Embedder:
 
     Args:
         spec: what the embeddings mean.
-        embed: (N, S, S, 3) uint8 frames -> (N, V, P, D) float32 of unit length.
+        embed: (N, S, S, 3) uint8 frames -> their embeddings.
         region: the part of each picture to look at.
         on_progress: called with the number of pictures that were just embedded.
     """
@@ -46,6 +47,11 @@ class Embedder:
         self._embed = embed
         self._region = region
         self._on_progress = on_progress or (lambda _: None)
+
+    @property
+    def detectors(self) -> tuple[str, ...]:
+        """Those that the embeddings allow."""
+        return supported(self._spec)
 
     def read(self, paths: Sequence[Path]) -> Iterator[list[Picture]]:
         """The pictures of `paths`, cropped to the region, in batches.
@@ -66,30 +72,31 @@ class Embedder:
                 yield pictures
 
     def spoiled(self, paths: Sequence[Path]) -> Iterator[list[Picture]]:
-        """The pictures of `paths` with defects pasted in."""
+        """The pictures of `paths` with anomalies pasted in, `SPOILED` times over."""
         for seed in range(SPOILED):
             for batch in self.read(paths):
                 yield [picture for picture, _ in spoil_all(batch, seed)]
 
-    def embed(self, batches: Iterator[list[Picture]]) -> Iterator[tuple[Array, list[Layout]]]:
-        """The embeddings (N, V, P, D) of each batch's tiles, and the layout of each picture."""
+    def embed(self, batches: Iterator[list[Picture]]) -> Iterator[tuple[Embeddings, list[Layout]]]:
+        """The embeddings of each batch's tiles, and the layout of each picture."""
         for pictures in batches:
             parts = [cut(picture, self._spec.framing) for picture in pictures]
             yield self._embed(np.concatenate([frames for frames, _ in parts])), [layout for _, layout in parts]
             self._on_progress(len(pictures))
 
-    def fit(self, paths: Sequence[Path], coreset: int) -> Normal:
-        """What the good parts of `paths`, one or more, look like."""
+    def fit(self, paths: Sequence[Path], coreset: int) -> NormalFit:
+        """What the good parts of `paths`, one or more, look like; more may be added."""
         batches = self.embed(self.read(paths))
         embeddings, layouts = next(batches)
-        fit = NormalFit(self._spec, len(paths) * len(embeddings) // len(layouts), coreset)
+        tiles = sum(len(layout.corners) for layout in layouts) / len(layouts)  # of a picture
+        fit = NormalFit(self._spec, round(len(paths) * tiles), coreset)
         fit.add(embeddings, layouts)
         for embeddings, layouts in batches:
             fit.add(embeddings, layouts)
-        return fit.build()
+        return fit
 
     def distances(
-        self, batches: Iterator[list[Picture]], normal: Normal, scoring: ScoringSettings, detectors: Sequence[Detector]
+        self, batches: Iterator[list[Picture]], normal: Normal, scoring: ScoringSettings, detectors: Sequence[str]
     ) -> Array:
         """(n, K) the distances of n pictures by each detector."""
         raw = [

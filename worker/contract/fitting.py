@@ -1,79 +1,104 @@
-"""Fitting what good parts of one product look like, batch by batch, and choosing the detectors without any defect.
+"""Fitting what good parts of one product look like, batch by batch, and weighing the detectors without any defect.
 
-Shapes: N tiles, V views, P positions, D dimensions, K detectors.
+Shapes: N tiles, V views, P places, D dimensions, M members of a coreset, K detectors.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from worker.contract.detectors import (
-    Array,
-    Detector,
+    KEPT,
+    LEARNED,
+    NEAREST,
+    POSITION,
+    Coreset,
+    Gaussian,
     Moments,
-    Normal,
-    coarse_side,
-    coarsen,
-    features_of,
     greedy_coreset,
+    samples_of,
+    sees_places,
+    supported,
 )
+from worker.contract.embeddings import Array, Embeddings
 from worker.contract.framing import WHOLE, Layout
 from worker.contract.manifest import EmbeddingSpec
-from worker.contract.scoring import combine, fit_scale
 
-_CANDIDATES = 10_000  # normal embeddings of a product and view that a coreset is chosen from
-_USEFUL = 0.52  # AUROC
-_NEARLY = 0.05  # AUROC; chosen on real defects of magnetic_tile and screw, see docs/method.md
+_CANDIDATES = 60_000  # normal places of a product and view that a coreset is chosen from, see docs/method.md
+_DOUBT = 0.02  # AUROC; this and the next two chosen on real defects of magnetic_tile and screw, see docs/method.md
+_LEARNED_DOUBT = 0.1
+_WHOLE = 0.1  # of the score
 
 Values = npt.NDArray[np.floating]
 
 
 class NormalFit:
-    """Takes the embeddings of good parts of one product and becomes a `Normal`; its memory does not grow with them.
+    """Takes the embeddings of good parts of one product; its memory does not grow with them.
 
     Args:
         spec: what the embeddings mean.
-        tiles: about how many tiles will be added; each gives as many candidates for the coreset.
-        coreset: M, how many normal embeddings are kept.
+        tiles: about how many tiles will be added; each gives as many candidates for the coresets.
+        coreset: M, how many places of each depth and view are kept.
     """
 
     def __init__(self, spec: EmbeddingSpec, tiles: int, coreset: int) -> None:
-        places = coarse_side(spec.positions) ** 2
-        self._everywhere = Moments(spec.views, dimensions=spec.features)
-        self._places = Moments(spec.views, places, dimensions=spec.features) if places > 1 else None
-        self._learned = spec.learned
+        self._detectors = [one for one in supported(spec) if one != LEARNED]
+        self._moments: dict[str, Moments] = {}
+        self._candidates: dict[str, list[npt.NDArray[np.float16]]] = {
+            one: [] for one in self._detectors if one.startswith(NEAREST)
+        }
+        self._drawn = -(-_CANDIDATES // max(1, tiles))  # places of each tile
         self._coreset = coreset
-        self._drawn = min(places, -(-_CANDIDATES // max(1, tiles)))
-        self._candidates: list[Array] = []
         self._rng = np.random.default_rng(0)
 
-    def add(self, embeddings: Array, layouts: Sequence[Layout]) -> None:
-        """Add the embeddings (N, V, P, D) of the N tiles of some pictures."""
-        coarse = coarsen(features_of(embeddings) if self._learned else embeddings)
-        count, views, places, dimensions = coarse.shape
-        self._everywhere.add(coarse.transpose(0, 2, 1, 3).reshape(count * places, views, dimensions))
-        if any(layout != WHOLE for layout in layouts):
-            self._places = None  # a position is not the same place of every part
-        if self._places is not None:
-            self._places.add(coarse)
-        drawn = self._rng.permuted(np.tile(np.arange(places), (count, 1)), axis=1)[:, : self._drawn]
-        taken = np.take_along_axis(coarse, drawn[:, None, :, None], axis=2)  # the same places in every view
-        self._candidates.append(taken.transpose(0, 2, 1, 3).reshape(-1, views, dimensions))
+    def add(self, embeddings: Embeddings, layouts: Sequence[Layout]) -> None:
+        """Add the embeddings of the N tiles of some pictures."""
+        if any(layout != WHOLE for layout in layouts):  # a position is not the same place of every part
+            self._detectors = [one for one in self._detectors if not one.startswith(POSITION)]
+        for detector in self._detectors:
+            samples = samples_of(detector, embeddings)
+            _, views, places, dimensions = samples.shape
+            if detector in self._candidates:
+                self._candidates[detector].append(self._draw(samples))
+                continue
+            if detector not in self._moments:
+                self._moments[detector] = Moments(views, places, dimensions=dimensions)
+            self._moments[detector].add(samples)
 
-    def build(self) -> Normal:
-        """What the good parts added look like."""
-        everywhere = self._everywhere.gaussian()
-        candidates = np.concatenate(self._candidates)
-        neighbours = []
-        for v in range(candidates.shape[1]):
-            whitened = (candidates[:, v] - everywhere.mean[v]) @ everywhere.whitening[v].T
-            neighbours.append(whitened[greedy_coreset(whitened, self._coreset)])
-        places = None if self._places is None else self._places.gaussian()
-        return Normal(everywhere, places, np.stack(neighbours).astype(np.float32))
+    @property
+    def detectors(self) -> tuple[str, ...]:
+        """Those that can be built from what was added so far."""
+        return tuple(self._detectors)
+
+    def build(self, detectors: Collection[str] | None = None) -> dict[str, Gaussian | Coreset]:
+        """What the good parts added so far look like to these detectors, or to all; more may be added afterwards."""
+        return {one: self._model(one) for one in self._detectors if detectors is None or one in detectors}
+
+    def _model(self, detector: str) -> Gaussian | Coreset:
+        if detector in self._candidates:
+            return self._members(detector)
+        gaussian = self._moments[detector].gaussian()
+        return Gaussian(gaussian.mean, _kept(gaussian.whitening)) if detector.startswith(POSITION) else gaussian
+
+    def _draw(self, samples: Array) -> npt.NDArray[np.float16]:
+        """(N, V, P, D) -> (N · drawn, V, D): the same random places in every view."""
+        count, views, places, dimensions = samples.shape
+        drawn = self._rng.permuted(np.tile(np.arange(places), (count, 1)), axis=1)[:, : self._drawn]
+        taken = np.take_along_axis(samples, drawn[:, None, :, None], axis=2).transpose(0, 2, 1, 3)
+        return np.asarray(taken.reshape(-1, views, dimensions), KEPT)  # there may be many
+
+    def _members(self, detector: str) -> Coreset:
+        candidates = np.concatenate(self._candidates[detector])
+        of_views = (np.ascontiguousarray(candidates[:, v], np.float32) for v in range(candidates.shape[1]))
+        return Coreset(np.stack([one[greedy_coreset(one, self._coreset)] for one in of_views]))
+
+
+def _kept(values: Array) -> Array:
+    """Rounded to what a bank's file keeps, so that a bank scores the same before it is written and after it is read."""
+    return values.astype(KEPT).astype(np.float32)
 
 
 def auroc(good: Values, bad: Values) -> float:
@@ -84,40 +109,33 @@ def auroc(good: Values, bad: Values) -> float:
     return float((below + not_above).sum() / (2 * len(good) * len(bad)))
 
 
-def choose_detectors(
-    detectors: Sequence[Detector], clean: Sequence[Array], spoiled: Sequence[Array]
-) -> tuple[tuple[Detector, ...], dict[str, float]]:
-    """Choose the detectors that tell good pictures from the same with a defect pasted in.
+def weigh(
+    detectors: Sequence[str], clean: Sequence[Array], spoiled: Sequence[Array]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Each detector's share of the score, by how well it alone tells good pictures from the same with an anomaly.
 
-    Real defects are of more kinds than pasted ones, so of all combinations that find nearly as many as the best one
-    (an AUROC of 0.05 less at most), the one with most detectors is taken, and of several such the best. A detector
-    that does no better than chance alone (an AUROC below 0.52) is left out, unless all are. `learned` was trained on
-    pasted defects, so they say little about how well it finds real ones: it never judges alone.
+    A share is proportional to 1 / (1 − AUROC + 0.02)²: where one misses half as much as another, it counts nearly four
+    times as much; where none is better, all count alike. Two corrections, because pasted anomalies do not tell all:
+    `learned` was trained on such, so it counts as if it missed a tenth more; and they are small, so the detectors of
+    the whole frame, which see what lies there at all, have a tenth of the score at least.
 
     Args:
-        detectors: the K to choose from.
+        detectors: the K to weigh.
         clean: for each product, (n, K) distances of good pictures.
-        spoiled: for each product, (m, K) distances of spoiled ones.
+        spoiled: for each product, (m, K) distances of pictures with an anomaly pasted in.
 
     Returns:
-        The chosen ones in the order of `detectors`, and the AUROC, a mean over products, of all combinations by name.
+        The shares, which sum to 1, and the AUROC of each detector, a mean over products; both by name.
     """
-
-    def found(places: tuple[int, ...]) -> float:
-        columns, names = list(places), [detectors[k] for k in places]
-        each = []
-        for good, bad in zip(clean, spoiled, strict=True):
-            scale = fit_scale(good[:, columns])
-            each.append(auroc(*(combine(raw[:, columns], scale, names) for raw in (good, bad))))
-        return float(np.mean(each))
-
-    everyone = range(len(detectors))
-    table = {c: found(c) for size in range(1, len(detectors) + 1) for c in itertools.combinations(everyone, size)}
-    together = [places for places in table if len(detectors) == 1 or [detectors[k] for k in places] != ["learned"]]
-    useful = {k for k in everyone if table[(k,)] >= _USEFUL}
-    candidates = [places for places in together if useful.issuperset(places)] or together
-    best = max(table[places] for places in candidates)
-    nearly = [places for places in candidates if table[places] >= best - _NEARLY]
-    chosen = max(nearly, key=lambda places: (len(places), table[places]))
-    named = {"+".join(detectors[k] for k in places): round(value, 4) for places, value in table.items()}
-    return tuple(detectors[k] for k in chosen), named
+    found = {
+        detector: float(np.mean([auroc(good[:, k], bad[:, k]) for good, bad in zip(clean, spoiled, strict=True)]))
+        for k, detector in enumerate(detectors)
+    }
+    doubts = {one: _DOUBT + (_LEARNED_DOUBT if one == LEARNED else 0) for one in detectors}
+    votes = {one: (1 - value + doubts[one]) ** -2 for one, value in found.items()}
+    total = sum(votes.values())
+    whole = sum(vote for one, vote in votes.items() if not sees_places(one)) / total
+    if 0 < whole < _WHOLE:
+        raised, lowered = _WHOLE / whole, (1 - _WHOLE) / (1 - whole)
+        votes = {one: vote * (lowered if sees_places(one) else raised) for one, vote in votes.items()}
+    return {one: vote / total for one, vote in votes.items()}, {one: round(value, 4) for one, value in found.items()}

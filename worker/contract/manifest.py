@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator
 
+from worker.contract.embeddings import FRAME, LOGITS, PLACES
 from worker.contract.errors import ConfigError, DataError, MismatchError
 from worker.contract.framing import UNITS, Framing
 from worker.contract.settings import Settings, parse_settings
 
-CONTRACT = 3
+CONTRACT = 4
 """Raised whenever pre-processing, views or scoring change in a way that makes old banks wrong."""
 
 MANIFEST = "manifest.json"
@@ -31,30 +31,47 @@ def _is_ours(contract: int) -> int:
     return contract
 
 
+def _tileable(grid: int) -> int:
+    if UNITS % grid and grid % UNITS:
+        raise ValueError(f"a grid of {grid} x {grid} places neither divides {UNITS} nor is a multiple of it")
+    return grid
+
+
 Contract = Annotated[int, AfterValidator(_is_ours)]
 M = TypeVar("M", bound=Settings)
+
+
+class Depth(Settings):
+    """The place features of one depth: a grid of `grid` x `grid` places, `dimensions` numbers each."""
+
+    grid: int = Field(gt=0)
+    dimensions: int = Field(gt=0)
+
+    @field_validator("grid")
+    @classmethod
+    def _fits_tiles(cls, grid: int) -> int:
+        return _tileable(grid)
 
 
 class EmbeddingSpec(Settings):
     """What an engine's embeddings mean; engine and bank must agree in every field.
 
-    `framing` says how pictures become square frames; `views` is V, `positions` P, `dimensions` D. `learned` says that
-    an embedding holds features and what the encoder learned of pasted defects, see `detectors.learned_logits`.
+    `framing` says how pictures become square frames; `views` is V, `frame` is E, the length of a frame's embedding.
+    `places` are the depths by name, from shallow to deep. `logits` is the side of the grid of the pasted-or-not
+    logits, None where the model has not learned them.
     """
 
     contract: Contract = CONTRACT
     framing: Framing
     views: Literal[1, 2, 4, 8]
-    positions: int = Field(gt=0)
-    dimensions: int = Field(gt=0)
-    learned: bool = False
+    frame: int = Field(gt=0)
+    places: dict[str, Depth] = Field(default_factory=dict)
+    logits: int | None = Field(default=None, gt=0)
 
-    @model_validator(mode="after")
-    def _positions_are_a_grid(self) -> EmbeddingSpec:
-        side = math.isqrt(self.positions)
-        if side**2 != self.positions or (UNITS % side and side % UNITS):
-            raise ValueError(f"positions = {self.positions} is no G x G grid with a G that divides 16 or is k times 16")
-        return self
+    @field_validator("logits")
+    @classmethod
+    def _fits_tiles(cls, grid: int | None) -> int | None:
+        return None if grid is None else _tileable(grid)
 
     @property
     def side(self) -> int:
@@ -62,9 +79,14 @@ class EmbeddingSpec(Settings):
         return self.framing.side
 
     @property
-    def features(self) -> int:
-        """How many numbers of an embedding the bank's detectors compare."""
-        return self.dimensions - 2 if self.learned else self.dimensions
+    def outputs(self) -> dict[str, tuple[int, ...]]:
+        """The engine's outputs: the shape that one frame has in each, see `embeddings`."""
+        shapes: dict[str, tuple[int, ...]] = {FRAME: (self.views, self.frame)}
+        for name, depth in self.places.items():
+            shapes[f"{PLACES}{name}"] = (self.views, depth.grid**2, depth.dimensions)
+        if self.logits is not None:
+            shapes[LOGITS] = (self.views, self.logits**2)
+        return shapes
 
 
 class RotationReport(Settings):

@@ -120,10 +120,10 @@ def hold_out(pictures: Sequence[Path], share: float) -> tuple[list[Path], list[P
 
 
 def split_held_out(pictures: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Split held-out pictures into (a quarter to choose by, the others to calibrate with), the same way every time.
+    """Split held-out pictures into (a quarter to weigh detectors by, the rest to calibrate with), always the same way.
 
-    What was chosen on a picture may not be calibrated on it, else the threshold would promise too much. At least one
-    picture is to choose by, and where there are two or more at least one to calibrate with.
+    What was weighed on a picture may not be calibrated on it, else the threshold would promise too much. At least one
+    picture is to weigh by, and where there are two or more at least one to calibrate with.
     """
     ranked = _ranked(pictures)
     count = max(1, len(ranked) // 4)

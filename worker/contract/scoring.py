@@ -1,10 +1,11 @@
-"""From embeddings to scores: distances, aggregated over views and positions, weighed as evidence, combined.
+"""From embeddings to scores: distances, aggregated over views and places, weighed as evidence, combined.
 
-Shapes: B frames, N tiles of all frames, C products, K detectors, V views, P positions, D dimensions.
+Shapes: B frames, N tiles of all frames, C products, K detectors, V views, P places.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,9 +13,10 @@ import cv2
 import numpy as np
 
 from worker.contract.bank import Bank, ScoringSettings
-from worker.contract.detectors import Array, Detector, Normal, distances
+from worker.contract.detectors import Gaussian, Normal, between_views, distances, sees_places
+from worker.contract.embeddings import FRAME, Array, Embeddings
 from worker.contract.framing import Layout
-from worker.contract.views import compose, place_order
+from worker.contract.views import compose
 
 _TINY = np.float32(1e-12)  # a distance of exactly 0 stays finite in the harmonic mean
 _LOG_9 = np.float32(np.log(9))  # the 90% quantile of the standard logistic distribution
@@ -26,32 +28,68 @@ class Reading:
     """What the detectors say of one frame against every product, before it is weighed.
 
     `raw` (C, K): the frame's distance by each detector. `maps[k]` (C, h, w): the distance at each place, in the
-    unturned frame. `views` (C, V): the distance in each view alone, by the first detector.
+    unturned frame.
     """
 
     raw: Array
     maps: tuple[Array, ...]
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """How a frame looks as a whole, by its embedding, beside the good parts of each product.
+
+    `views` (C, V): the distance of each view to the good parts in that view. `distance` (C,): their aggregate.
+    `orientations` (C, V): the aggregate if the part lay turned by each of the views; None where that is not to be told:
+    V < 4, several tiles, or a frame that would be laid out otherwise when turned.
+    """
+
     views: Array
+    distance: Array
+    orientations: Array | None
 
 
 def read(
-    embeddings: Array,
+    embeddings: Embeddings,
     layouts: Sequence[Layout],
     normals: Sequence[Normal],
     scoring: ScoringSettings,
-    detectors: Sequence[Detector],
+    detectors: Sequence[str],
 ) -> list[Reading]:
-    """(N, V, P, D) embeddings of the tiles of B frames, in order -> one reading for each frame."""
-    tiles = np.cumsum([0, *(len(layout.corners) for layout in layouts)])
-    by_view = distances(detectors, embeddings, normals, scoring.neighbours)  # K times (N, C, V, P')
-    by_place = [aggregate(values, scoring.aggregate, axis=2) for values in by_view]  # K times (N, C, P')
+    """The embeddings of the N tiles of B frames, in order -> one reading for each frame."""
+    by_place = [  # K times (N, C, P)
+        np.stack([_aggregated(detector, embeddings, normal, scoring) for normal in normals], axis=1)
+        for detector in detectors
+    ]
     readings = []
-    for layout, first, last in zip(layouts, tiles, tiles[1:], strict=False):
-        maps = tuple(_whole(layout, values[first:last], scoring) for values in by_place)
-        raw = np.stack([over_places(one, scoring.worst) for one in maps], axis=-1)
-        views = over_places(_whole(layout, by_view[0][first:last], scoring), scoring.worst)
-        readings.append(Reading(raw, maps, views))
+    for layout, tiles in zip(layouts, spans(layouts), strict=True):
+        maps = tuple(layout.stitch(values[tiles]) for values in by_place)
+        readings.append(Reading(np.stack([over_places(one, scoring.worst) for one in maps], axis=-1), maps))
     return readings
+
+
+def appearances(
+    embeddings: Embeddings, layouts: Sequence[Layout], normals: Sequence[Normal], scoring: ScoringSettings
+) -> list[Appearance]:
+    """The embeddings of the N tiles of B frames, in order -> how each frame looks as a whole."""
+    gaussians = [model for normal in normals if isinstance(model := normal[FRAME], Gaussian)]
+    all_between = np.stack([between_views(embeddings[FRAME], gaussian) for gaussian in gaussians], axis=1)
+    found = []
+    for layout, tiles in zip(layouts, spans(layouts), strict=True):
+        between = all_between[tiles]  # (T, C, V, V)
+        own = np.diagonal(between, axis1=-2, axis2=-1)  # (T, C, V)
+        views = own.max(axis=0)  # the tile that is least like a good one
+        distance = aggregate(own, scoring.aggregate).max(axis=0)
+        turnable = own.shape[-1] >= 4 and len(between) == 1 and layout.height == layout.width
+        orientations = _by_orientation(between[0], scoring.aggregate) if turnable else None
+        found.append(Appearance(views, distance, orientations))
+    return found
+
+
+def spans(layouts: Sequence[Layout]) -> list[slice]:
+    """Where the tiles of each frame lie among those of all."""
+    ends = itertools.accumulate((len(layout.corners) for layout in layouts), initial=0)
+    return [slice(first, end) for first, end in itertools.pairwise(ends)]
 
 
 def aggregate(values: Array, how: str, axis: int = -1) -> Array:
@@ -69,18 +107,6 @@ def over_places(maps: Array, worst: float) -> Array:
     flat = maps.reshape(*maps.shape[:-2], -1)
     count = max(1, round(worst * flat.shape[-1]))
     return np.asarray(np.partition(flat, -count, axis=-1)[..., -count:].mean(axis=-1), np.float32)
-
-
-def _whole(layout: Layout, values: Array, scoring: ScoringSettings) -> Array:
-    """(T, ..., P) distances of one frame's tiles -> (..., h, w), above the frame's own median place if `relative`.
-
-    A part that is unlike the others everywhere has a high median; a small defect stands out above its own part. A
-    single place is taken as it is.
-    """
-    whole = layout.stitch(values)
-    if scoring.relative and whole.shape[-1] * whole.shape[-2] > 1:
-        whole = whole - np.median(whole, axis=(-2, -1), keepdims=True)
-    return whole
 
 
 def fit_scale(raw: Array) -> Array:
@@ -104,74 +130,57 @@ def evidence(values: Array, scale: Array) -> Array:
     return np.asarray(np.logaddexp(np.float32(0), standard) / _LOG_10, np.float32)
 
 
-def combine(raw: Array, scale: Array, detectors: Sequence[Detector]) -> Array:
-    """(..., K) distances, (..., K, 2) scales -> (...) scores: the weighted mean evidence of the detectors.
+def combine(raw: Array, scale: Array, votes: Sequence[float]) -> Array:
+    """(..., K) distances, (..., K, 2) scales, the detectors' shares -> (...) scores: their weighted mean evidence.
 
     A weighted form of Fisher's combination of p-values (Fisher 1925, section 21.1; Good 1955), in units of log₁₀.
     """
-    return np.asarray(evidence(raw, scale) @ weights(detectors), np.float32)
-
-
-def weights(detectors: Sequence[Detector]) -> Array:
-    """(K,), summing to 1: the bank's detectors look at the same features and share one vote, `learned` has another."""
-    of_bank = [one != "learned" for one in detectors]
-    votes = np.where(of_bank, 1 / max(1, sum(of_bank)), 1)
-    return np.asarray(votes / votes.sum(), np.float32)
+    return np.asarray(evidence(raw, scale) @ np.asarray(votes, np.float32), np.float32)
 
 
 def frame_scores(readings: Sequence[Reading], bank: Bank) -> Array:
     """B readings -> (B, C) scores."""
     raw = np.stack([reading.raw for reading in readings]) if readings else np.empty((0, *bank.scales.shape[:2]))
-    return combine(raw.astype(np.float32), bank.scales, bank.manifest.detectors)
+    return combine(raw.astype(np.float32), bank.scales, list(bank.manifest.votes.values()))
 
 
 def heat_map(reading: Reading, bank: Bank, product: int, threshold: float) -> Array:
-    """(h, w): the evidence at each place, in thresholds: a frame that looked like that everywhere would be an alert.
+    """(h, w): the evidence at each place, in thresholds: 1 is as rare among good frames as a frame at its threshold.
 
-    Detectors of coarser grids are interpolated between the middles of their places.
+    By the detectors that see places; by all, the same everywhere, where none does. Those of coarser grids are
+    interpolated between the middles of their places.
     """
-    height, width = max((one.shape[-2:] for one in reading.maps), key=lambda grid: grid[1])
+    votes, detectors = bank.manifest.votes, bank.manifest.detectors
+    shown = [k for k, one in enumerate(detectors) if sees_places(one)] or list(range(len(detectors)))
+    maps = [reading.maps[k][product] for k in shown]
+    height, width = max((one.shape for one in maps), key=lambda grid: grid[1])
     parts = [
-        cv2.resize(evidence(one[product], scale), (width, height), interpolation=cv2.INTER_LINEAR)
-        for one, scale in zip(reading.maps, bank.scales[product], strict=True)
+        cv2.resize(evidence(one, bank.scales[product, k]), (width, height), interpolation=cv2.INTER_LINEAR)
+        for k, one in zip(shown, maps, strict=True)
     ]
-    mean = np.average(parts, axis=0, weights=weights(bank.manifest.detectors))
+    mean = np.average(parts, axis=0, weights=[votes[detectors[k]] for k in shown])
     return np.asarray(mean / np.maximum(threshold, _TINY), np.float32)
 
 
-def read_frames(embeddings: Array, layouts: Sequence[Layout], bank: Bank) -> list[Reading]:
-    """The readings of frames by the detectors that the bank has chosen."""
+def read_frames(embeddings: Embeddings, layouts: Sequence[Layout], bank: Bank) -> list[Reading]:
+    """The readings of frames by the detectors of the bank."""
     return read(embeddings, layouts, bank.normals, bank.manifest.scoring, bank.manifest.detectors)
 
 
-def by_orientation(embeddings: Array, layout: Layout, bank: Bank, product: int) -> Array | None:
-    """(T, V, P, D) embeddings of one frame -> (V,): its score if the part lay turned by each of the views.
+def turn_ratio(orientations: Array) -> float:
+    """(V,) distances by orientation -> that as the part lies, by the best other one: beyond 1 it looks turned."""
+    return float(orientations[0] / np.maximum(orientations[1:].min(), _TINY))
 
-    If the part lies turned by g, its view v looks like view v∘g of a part that lies right; the first score is that of
-    the part as it lies. None where V < 4 (turns were not told apart in training), or where a turned frame would be
-    laid out otherwise.
+
+def _aggregated(detector: str, embeddings: Embeddings, normal: Normal, scoring: ScoringSettings) -> Array:
+    """(N, P): the distances by one detector, aggregated over the views."""
+    return aggregate(distances(detector, embeddings, normal, scoring.neighbours), scoring.aggregate, axis=1)
+
+
+def _by_orientation(between: Array, how: str) -> Array:
+    """(C, V, V) distances of each view to the good parts in each view -> (C, V).
+
+    If the part lies turned by g, its view v looks like view v∘g of a part that lies right.
     """
-    count, views, positions, _ = embeddings.shape
-    if views < 4 or count > 1 or layout.height != layout.width:
-        return None
-    table, places = compose(views), place_order(views, positions)
-    orientations = np.concatenate([embeddings] * views)
-    for g in range(views):
-        orientations[g, table[:, g]] = embeddings[0][:, places[g]]
-    one = bank.of_products([product])
-    return frame_scores(read_frames(orientations, [layout] * views, one), one)[:, 0]
-
-
-def turn_ratio(scores: Array) -> float:
-    """(V,) scores by orientation -> that as the part lies, divided by the best other one: beyond 1 it looks turned."""
-    return float(scores[0] / np.maximum(scores[1:].min(), _TINY))
-
-
-def turn_ratios(embeddings: Array, layouts: Sequence[Layout], bank: Bank, product: int) -> Array:
-    """The turn ratios of those frames that have one."""
-    tiles = np.cumsum([0, *(len(layout.corners) for layout in layouts)])
-    found = [
-        by_orientation(embeddings[first:last], layout, bank, product)
-        for layout, first, last in zip(layouts, tiles, tiles[1:], strict=False)
-    ]
-    return np.array([turn_ratio(scores) for scores in found if scores is not None], np.float32)
+    views = between.shape[-1]
+    return aggregate(between[:, np.arange(views)[:, np.newaxis], compose(views)], how, axis=1)  # compose(V)[v, g] = v∘g

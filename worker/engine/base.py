@@ -10,13 +10,14 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from worker.contract.embeddings import Embeddings
 from worker.contract.errors import DataError, MismatchError
 from worker.contract.manifest import EmbeddingSpec, EngineManifest, read_manifest, verify_files
 
 Tensors = dict[str, tuple[str, tuple[int, ...]]]
 """A graph's inputs and outputs: name -> (dtype, shape); -1 is the batch."""
 
-_RUN_PICTURES = 16  # pictures (frames × views) in one run: as fast as larger runs, and memory stays bounded
+_RUN_PIXELS = 8 * 256**2  # of all frames and views in one run: larger runs leave the caches, and are slower
 
 
 class Engine(Protocol):
@@ -26,11 +27,13 @@ class Engine(Protocol):
     hash: str
     target: str
 
-    def embed(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """(B, S, S, 3) uint8 RGB -> (B, V, P, D) float32 of unit length, a copy that the caller keeps.
+    def embed(self, frames: npt.NDArray[np.uint8]) -> Embeddings:
+        """(B, S, S, 3) uint8 RGB -> all of `spec.outputs`, in that order, float32 (B, ...): copies the caller keeps.
+
+        B = 0 gives empty arrays of these shapes.
 
         Raises:
-            ValueError: the frames have another shape or dtype; B = 0 gives an empty result.
+            ValueError: the frames have another shape or dtype.
         """
         ...
 
@@ -87,35 +90,54 @@ def check_frames(frames: npt.NDArray[np.uint8], spec: EmbeddingSpec) -> None:
 
 
 def check_tensors(found: Tensors, folder: EngineFolder) -> None:
-    """Refuse a graph that is not the one that the manifest describes.
+    """Refuse a graph whose inputs and outputs are not those that the manifest describes.
 
     Raises:
-        MismatchError: prints both.
+        MismatchError: names each that differs, as the graph has it and as the manifest says.
     """
     spec = folder.manifest.spec
-    wanted: Tensors = {
-        "frames": ("uint8", (-1, spec.side, spec.side, 3)),
-        "embeddings": ("float32", (-1, spec.views, spec.positions, spec.dimensions)),
-    }
-    if found != wanted:
+    wanted: Tensors = {"frames": ("uint8", (-1, spec.side, spec.side, 3))}
+    wanted |= {name: ("float32", (-1, *shape)) for name, shape in spec.outputs.items()}
+    different = [
+        f"{name} is {_text(found.get(name))} in the graph, {_text(wanted.get(name))} in the manifest"
+        for name in dict.fromkeys((*wanted, *found))
+        if found.get(name) != wanted.get(name)
+    ]
+    if different:
         raise MismatchError(
-            f"{folder.files[0]}: the graph has {found}, but the manifest says {wanted}; build the engine again"
+            f"{folder.files[0]}: the graph does not fit the manifest: {', '.join(different)}; build the engine again"
         )
+
+
+def empty_embeddings(count: int, spec: EmbeddingSpec) -> Embeddings:
+    """Arrays for the embeddings of `count` frames, to be filled by `put`."""
+    return {name: np.empty((count, *shape), np.float32) for name, shape in spec.outputs.items()}
+
+
+def put(embeddings: Embeddings, part: slice, found: Embeddings) -> None:
+    """Copy what was found for a part of the frames to its place."""
+    for name, values in embeddings.items():
+        values[part] = found[name]
 
 
 def embed_in_runs(
     frames: npt.NDArray[np.uint8],
     spec: EmbeddingSpec,
-    run: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]],
-) -> npt.NDArray[np.float32]:
+    run: Callable[[npt.NDArray[np.uint8]], Embeddings],
+) -> Embeddings:
     """Check `frames` and embed them by as many calls of `run` as memory and caches like; what `run` returns is copied.
 
     Raises:
         ValueError: the frames have another shape or dtype.
     """
     check_frames(frames, spec)
-    embeddings = np.empty((len(frames), spec.views, spec.positions, spec.dimensions), np.float32)
-    step = max(1, _RUN_PICTURES // spec.views)
+    embeddings = empty_embeddings(len(frames), spec)
+    step = max(1, _RUN_PIXELS // (spec.views * spec.side**2))
     for start in range(0, len(frames), step):
-        embeddings[start : start + step] = run(frames[start : start + step])
+        part = slice(start, start + step)
+        put(embeddings, part, run(frames[part]))
     return embeddings
+
+
+def _text(tensor: tuple[str, tuple[int, ...]] | None) -> str:
+    return "missing" if tensor is None else f"{tensor[0]} {tensor[1]}"

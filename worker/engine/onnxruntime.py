@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from worker.contract.embeddings import Embeddings
 from worker.contract.errors import ConfigError, DataError
 from worker.engine.base import EngineFolder, Tensors, check_tensors, embed_in_runs
 
@@ -35,8 +36,8 @@ class OnnxRuntimeEngine:
         check_tensors(_tensors(session), folder)
         self._session: Any = session
 
-    def embed(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """(B, S, S, 3) uint8 RGB -> (B, V, P, D) float32 of unit length, a copy that the caller keeps.
+    def embed(self, frames: npt.NDArray[np.uint8]) -> Embeddings:
+        """(B, S, S, 3) uint8 RGB -> all of `spec.outputs`: float32 (B, ...), copies that the caller keeps.
 
         Raises:
             ValueError: the frames have another shape or dtype.
@@ -47,8 +48,9 @@ class OnnxRuntimeEngine:
         """Free the runtime's memory; may be called twice."""
         self._session = None
 
-    def _run(self, frames: npt.NDArray[np.uint8]) -> Any:
-        return self._session.run(["embeddings"], {"frames": frames})[0]
+    def _run(self, frames: npt.NDArray[np.uint8]) -> Embeddings:
+        names = list(self.spec.outputs)
+        return dict(zip(names, self._session.run(names, {"frames": frames}), strict=True))
 
 
 def _load(folder: EngineFolder, threads: int | None) -> Any:

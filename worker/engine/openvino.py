@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from worker.contract.embeddings import Embeddings
 from worker.contract.errors import ConfigError, DataError, MismatchError
-from worker.contract.manifest import Precision
+from worker.contract.manifest import EmbeddingSpec, Precision
 from worker.engine.base import EngineFolder, Tensors, check_tensors, embed_in_runs
 
 try:
@@ -43,11 +44,11 @@ class OpenVinoEngine:
         self.hash = folder.hash
         self.target = folder.target
         model = _compile(folder, threads)
-        check_tensors(_tensors(model), folder)
+        check_tensors(_tensors(model, self.spec), folder)
         self._request: Any = model.create_infer_request()
 
-    def embed(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """(B, S, S, 3) uint8 RGB -> (B, V, P, D) float32 of unit length, a copy that the caller keeps.
+    def embed(self, frames: npt.NDArray[np.uint8]) -> Embeddings:
+        """(B, S, S, 3) uint8 RGB -> all of `spec.outputs`: float32 (B, ...), copies that the caller keeps.
 
         Raises:
             ValueError: the frames have another shape or dtype.
@@ -58,8 +59,10 @@ class OpenVinoEngine:
         """Free the runtime's memory; may be called twice."""
         self._request = None
 
-    def _run(self, frames: npt.NDArray[np.uint8]) -> Any:
-        return self._request.infer([frames], share_inputs=True, share_outputs=True)[0]
+    def _run(self, frames: npt.NDArray[np.uint8]) -> Embeddings:
+        """Views into the request's memory, which the next run reuses."""
+        found = self._request.infer([frames], share_inputs=True, share_outputs=True)
+        return {name: found[name] for name in self.spec.outputs}
 
 
 def _compile(folder: EngineFolder, threads: int | None) -> Any:
@@ -89,11 +92,17 @@ def _compile(folder: EngineFolder, threads: int | None) -> Any:
     return model
 
 
-def _tensors(model: Any) -> Tensors:
+def _tensors(model: Any, spec: EmbeddingSpec) -> Tensors:
     return {
-        port.any_name: (
+        _name(port, spec): (
             port.element_type.to_dtype().name,
             tuple(-1 if size.is_dynamic else size.get_length() for size in port.partial_shape),
         )
         for port in (*model.inputs, *model.outputs)
     }
+
+
+def _name(port: Any, spec: EmbeddingSpec) -> str:
+    """The spec's name for it: an output keeps the names of what OpenVINO took away before it, too."""
+    name: str = next((name for name in spec.outputs if name in port.names), port.any_name)
+    return name

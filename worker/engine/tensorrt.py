@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from worker.contract.embeddings import Embeddings
 from worker.contract.errors import ConfigError, DataError, DeviceError, MismatchError
 from worker.contract.manifest import EmbeddingSpec
 from worker.engine import cuda
-from worker.engine.base import EngineFolder, Tensors, check_frames, check_tensors
+from worker.engine.base import EngineFolder, Tensors, check_frames, check_tensors, empty_embeddings, put
 
 try:
     import tensorrt as trt
@@ -98,20 +99,20 @@ class TensorRtEngine:
             ]
             self._open = stack.pop_all()
 
-    def embed(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """(B, S, S, 3) uint8 RGB -> (B, V, P, D) float32 of unit length, a copy that the caller keeps.
+    def embed(self, frames: npt.NDArray[np.uint8]) -> Embeddings:
+        """(B, S, S, 3) uint8 RGB -> all of `spec.outputs`: float32 (B, ...), copies that the caller keeps.
 
         Raises:
             DeviceError: the GPU failed; the engine cannot be used any more.
             ValueError: the frames have another shape or dtype.
         """
         check_frames(frames, self.spec)
-        embeddings = np.empty((len(frames), self.spec.views, self.spec.positions, self.spec.dimensions), np.float32)
+        embeddings = empty_embeddings(len(frames), self.spec)
         parts = [slice(start, start + self._most) for start in range(0, len(frames), self._most)]
         turns = zip(cycle(self._lanes), [None, None, *parts], [*parts, None, None], strict=False)
         for lane, finished, part in turns:
             if finished is not None:
-                embeddings[finished] = lane.take()
+                put(embeddings, finished, lane.take())
             if part is not None:
                 lane.start(frames[part])
         return embeddings
@@ -123,9 +124,9 @@ class TensorRtEngine:
 
 
 class _Lane:
-    """A stream, and memory for the largest batch each way. A batch size is prepared when it first comes.
+    """A stream, and memory for the frames and the outputs of the largest batch.
 
-    All batch sizes share the plan's working memory, which is safe in one stream.
+    A batch size is prepared when it first comes. All share the plan's working memory, which is safe in one stream.
     """
 
     def __init__(self, engine: trt.ICudaEngine, spec: EmbeddingSpec, most: int, shared: bool) -> None:
@@ -136,9 +137,12 @@ class _Lane:
         self._scratch_bytes = max(1, engine.device_memory_size_v2)
         with ExitStack() as stack:
             self._stream = stack.enter_context(closing(cuda.Stream()))
-            frames, embeddings = (most, spec.side, spec.side, 3), (most, spec.views, spec.positions, spec.dimensions)
+            frames = (most, spec.side, spec.side, 3)
             self._frames = stack.enter_context(closing(cuda.Buffer(frames, np.uint8, shared)))
-            self._embeddings = stack.enter_context(closing(cuda.Buffer(embeddings, np.float32, shared)))
+            self._outputs = {
+                name: stack.enter_context(closing(cuda.Buffer((most, *shape), np.float32, shared)))
+                for name, shape in spec.outputs.items()
+            }
             self._scratch = cuda.allocate(self._scratch_bytes)
             stack.callback(cuda.free, self._scratch)
             stack.callback(self._contexts.clear)  # before the memory that they work in
@@ -152,10 +156,10 @@ class _Lane:
             self._batches[self._count] = self._prepare(self._count)
         self._batches[self._count]()
 
-    def take(self) -> npt.NDArray[np.float32]:
-        """Wait for the batch; returns a view into a buffer that the next one reuses."""
+    def take(self) -> Embeddings:
+        """Wait for the batch; returns views into buffers that the next one reuses."""
         self._stream.synchronise()
-        return self._embeddings.host[: self._count]
+        return {name: buffer.host[: self._count] for name, buffer in self._outputs.items()}
 
     def close(self) -> None:
         """Free the graphs, then the contexts, then the memory."""
@@ -188,14 +192,15 @@ class _Lane:
         context.set_device_memory(self._scratch, self._scratch_bytes)
         _must(context.set_optimization_profile_async(0, self._stream.address), "select the profile")
         _must(context.set_input_shape("frames", (count, *self._frames.host.shape[1:])), "set the batch size")
-        _must(context.set_tensor_address("frames", self._frames.device), "bind the frames")
-        _must(context.set_tensor_address("embeddings", self._embeddings.device), "bind the embeddings")
+        for name, buffer in {"frames": self._frames, **self._outputs}.items():
+            _must(context.set_tensor_address(name, buffer.device), f"bind {name}")
         return context
 
     def _enqueue(self, context: trt.IExecutionContext, count: int) -> None:
         self._stream.copy_in(self._frames, count)
         _must(context.execute_async_v3(self._stream.address), "run the plan")
-        self._stream.copy_out(self._embeddings, count)
+        for buffer in self._outputs.values():
+            self._stream.copy_out(buffer, count)
 
 
 def _must(done: bool, what: str) -> None:

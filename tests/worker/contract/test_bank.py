@@ -2,121 +2,191 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import pickletools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.contract.bank import Bank, BankManifest, Calibration, ScoringSettings, read_bank, require_same_engine
-from worker.contract.detectors import Detector, Gaussian, Normal
+from worker.contract.bank import (
+    Bank,
+    BankManifest,
+    Calibration,
+    ScoringSettings,
+    needed,
+    read_bank,
+    require_same_engine,
+)
+from worker.contract.detectors import Coreset, Gaussian, Normal
+from worker.contract.embeddings import Array
 from worker.contract.errors import DataError, MismatchError
-from worker.contract.framing import Framing
-from worker.contract.manifest import EmbeddingSpec, sha256
+from worker.contract.fitting import NormalFit
+from worker.contract.framing import WHOLE, Framing
+from worker.contract.manifest import Depth, EmbeddingSpec, sha256
+
+EVERY = ("frame", "pooled", "nearest.middle", "nearest.deep", "position.middle", "position.deep", "learned")
+FEW = ("pooled", "nearest.deep")
+
+
+def spec_of(views: int = 4, frame: int = 3, middle: int = 2, deep: int = 3) -> EmbeddingSpec:
+    places = {"middle": Depth(grid=2, dimensions=middle), "deep": Depth(grid=1, dimensions=deep)}
+    return EmbeddingSpec(framing=Framing(side=32), views=views, frame=frame, places=places, logits=4)
+
+
+def numbers(rng: np.random.Generator, *shape: int) -> Array:
+    """Of half precision, so that a file keeps each as it is."""
+    return rng.random(shape).astype(np.float16).astype(np.float32)
+
+
+def normal_of(rng: np.random.Generator, spec: EmbeddingSpec, detectors: tuple[str, ...], members: int) -> Normal:
+    """Random good parts to the detectors that a bank of these needs, written out."""
+    normal: dict[str, Gaussian | Coreset] = {}
+    shapes = {"frame": (1, spec.frame), "pooled": (1, spec.places["deep"].dimensions)}
+    shapes |= {f"position.{name}": (depth.grid**2, depth.dimensions) for name, depth in spec.places.items()}
+    for detector in dict.fromkeys(("frame", *detectors)):
+        if detector.startswith("nearest."):
+            depth = spec.places[detector.removeprefix("nearest.")]
+            normal[detector] = Coreset(numbers(rng, spec.views, members, depth.dimensions))
+        elif detector != "learned":
+            places, dimensions = shapes[detector]
+            whitening = np.tril(numbers(rng, spec.views, places, dimensions, dimensions))
+            normal[detector] = Gaussian(numbers(rng, spec.views, places, dimensions), whitening)
+    return normal
 
 
 def make_bank(
     *,
     seed: int = 0,
     products: int = 2,
-    views: int = 4,
-    positions: int = 4,
-    dimensions: int = 3,
-    neighbours: int = 5,
-    with_places: int = 2,
-    detectors: tuple[Detector, ...] = ("mahalanobis", "knn"),
+    members: int = 5,
+    detectors: tuple[str, ...] = FEW,
+    spec: EmbeddingSpec | None = None,
 ) -> Bank:
-    """A bank of random numbers; the first `with_places` products have Gaussians of each position."""
+    """A bank of random numbers."""
     rng = np.random.default_rng(seed)
-
-    def numbers(*shape: int) -> npt.NDArray[np.float32]:
-        return rng.random(shape, np.float32)
-
-    def gaussians(*shape: int) -> Gaussian:
-        return Gaussian(numbers(*shape, dimensions), numbers(*shape, dimensions, dimensions))
-
-    normals = tuple(
-        Normal(
-            gaussians(views),
-            gaussians(views, positions) if c < with_places else None,
-            numbers(views, neighbours + c, dimensions),
-        )
-        for c in range(products)
-    )
+    spec = spec or spec_of()
+    normals = tuple(normal_of(rng, spec, detectors, members + c) for c in range(products))
     manifest = BankManifest(
-        spec=EmbeddingSpec(framing=Framing(side=32), views=views, positions=positions, dimensions=dimensions),
+        spec=spec,
         engine="e" * 64,
         target="numpy",
         products=tuple(f"product {c}" for c in range(products)),
         scoring=ScoringSettings(aggregate="mean"),
-        detectors=detectors,
-        choice={"mahalanobis": 0.75, "knn": 0.5},
+        votes={one: (k + 1) / sum(range(len(detectors) + 1)) for k, one in enumerate(detectors)},
+        found=dict.fromkeys(detectors, 0.75),
         created_at="2026-01-01T00:00:00.000Z",
     )
-    calibration = tuple(Calibration(numbers(7 + c), numbers(7 if views >= 4 else 0)) for c in range(products))
-    return Bank(manifest, normals, numbers(products, len(detectors), 2) + np.float32(0.1), calibration)
+    calibration = tuple(
+        Calibration(numbers(rng, 7 + c), numbers(rng, 7 + c), numbers(rng, 7 if spec.views >= 4 else 0))
+        for c in range(products)
+    )
+    return Bank(manifest, normals, numbers(rng, products, len(detectors), 2) + np.float32(0.1), calibration)
 
 
-def assert_same(one: Gaussian | None, other: Gaussian | None) -> None:
-    if one is None or other is None:
-        assert one is other
-        return
-    np.testing.assert_array_equal(one.mean, other.mean)
-    np.testing.assert_array_equal(one.whitening, other.whitening)
+def assert_same(one: Normal, other: Normal) -> None:
+    assert one.keys() == other.keys()
+    for detector, mine in one.items():
+        assert type(mine) is type(other[detector])
+        for name, values in vars(mine).items():
+            found = vars(other[detector])[name]
+            assert found.dtype == np.float32
+            np.testing.assert_array_equal(found, values)
 
 
 @settings(max_examples=40)
 @given(
     seed=st.integers(0, 1000),
     products=st.integers(1, 3),
-    views=st.sampled_from([1, 2, 4, 8]),
-    positions=st.sampled_from([1, 4]),
-    dimensions=st.integers(1, 5),
-    neighbours=st.integers(1, 6),
-    with_places=st.integers(0, 3),
-    detectors=st.sampled_from([("mahalanobis",), ("mahalanobis", "knn"), ("knn", "learned")]),
+    members=st.integers(1, 6),
+    spec=st.builds(spec_of, st.sampled_from([1, 2, 4, 8]), *(st.integers(1, 5) for _ in range(3))),
+    detectors=st.sampled_from([("frame",), FEW, ("nearest.middle", "learned"), ("position.middle",), EVERY]),
 )
 def test_a_bank_comes_back_as_it_was(**shape: Any) -> None:
     bank = make_bank(**shape)
     again = read_bank(bank.blob, "bank", bank.version)
     assert again.manifest == bank.manifest
+    assert again.manifest.detectors == bank.manifest.detectors == shape["detectors"]  # in the order of the scales
     assert again.products == bank.products
     np.testing.assert_array_equal(again.scales, bank.scales)
     for mine, theirs in zip(bank.normals, again.normals, strict=True):
-        assert_same(mine.everywhere, theirs.everywhere)
-        assert_same(mine.places, theirs.places)
-        np.testing.assert_array_equal(mine.neighbours, theirs.neighbours)
-        assert mine.detectors == theirs.detectors
+        assert_same(mine, theirs)
     for before, after in zip(bank.calibration, again.calibration, strict=True):
-        np.testing.assert_array_equal(before.scores, after.scores)
-        np.testing.assert_array_equal(before.turn_ratios, after.turn_ratios)
+        for name, values in vars(before).items():
+            np.testing.assert_array_equal(vars(after)[name], values)
     assert again.blob == bank.blob
+
+
+def test_what_was_fitted_comes_back_as_it_was() -> None:
+    """What half precision cannot say is rounded before anything is calibrated with it."""
+    rng = np.random.default_rng(1)
+    fit = NormalFit(spec_of(), 30, 20)
+    shapes = spec_of().outputs
+    fit.add({name: rng.normal(size=(30, *shapes[name])).astype(np.float32) for name in shapes}, [WHOLE] * 30)
+    bank = make_bank(products=1, detectors=EVERY)
+    bank = replace(bank, normals=(fit.build(),))
+    assert_same(read_bank(bank.blob, "bank").normals[0], bank.normals[0])
+
+
+def test_members_and_the_whitenings_of_positions_take_half_the_bytes() -> None:
+    blob = make_bank(products=1, detectors=EVERY).blob
+    tensors = safetensors.numpy.load(blob)
+    half = {name for name, tensor in tensors.items() if tensor.dtype == np.float16}
+    members = {f"0.nearest.{depth}.members" for depth in ("middle", "deep")}
+    assert half == members | {f"0.position.{depth}.whitening" for depth in ("middle", "deep")}
+    assert {tensor.dtype for name, tensor in tensors.items() if name not in half} == {np.dtype(np.float32)}
+    assert tensors["0.position.middle.whitening"].shape == (4, 4, 3)  # triangles of 2 x 2
+
+
+@pytest.mark.parametrize(
+    ("detectors", "held"),
+    [
+        (("frame",), ["frame"]),
+        (("learned",), ["frame"]),
+        (("nearest.deep", "frame"), ["frame", "nearest.deep"]),
+        (("pooled", "position.middle", "learned"), ["frame", "pooled", "position.middle"]),
+    ],
+)
+def test_a_bank_holds_what_its_detectors_need_and_what_tells_the_product(
+    detectors: tuple[str, ...], held: list[str]
+) -> None:
+    assert needed(detectors) == held
+    bank = make_bank(detectors=detectors)
+    assert sorted(read_bank(bank.blob, "bank").normals[0]) == sorted(held)
+    kinds = {name.split(".", 1)[1].rpartition(".")[0] for name in safetensors.numpy.load(bank.blob) if "." in name}
+    assert kinds == {*held, "calibration"}
+
+
+def test_a_depth_may_have_a_dot_in_its_name() -> None:
+    spec = spec_of().model_copy(
+        update={"places": {"a.b": Depth(grid=2, dimensions=2), "deep": spec_of().places["deep"]}}
+    )
+    bank = make_bank(spec=spec, detectors=("nearest.a.b", "position.a.b"))
+    assert_same(read_bank(bank.blob, "bank").normals[0], bank.normals[0])
 
 
 def test_more_than_ten_products_keep_apart() -> None:
     """Product 1's tensors are not those of product 10."""
-    bank = make_bank(products=12, dimensions=1, with_places=0)
+    bank = make_bank(products=12)
     again = read_bank(bank.blob, "bank")
     for c in range(12):
-        np.testing.assert_array_equal(again.normals[c].neighbours, bank.normals[c].neighbours)
+        assert_same(again.normals[c], bank.normals[c])
 
 
 @pytest.mark.parametrize("product", [0, 1, 2])
 def test_the_bank_of_one_product(product: int) -> None:
-    bank = make_bank(products=3, with_places=1)
+    bank = make_bank(products=3)
     one = bank.of_products([product])
     assert one.products == (f"product {product}",)
     np.testing.assert_array_equal(one.scales, bank.scales[[product]])
     assert one.normals == (bank.normals[product],)
     assert one.calibration == (bank.calibration[product],)
     again = read_bank(one.blob, "bank", one.version)
-    assert_same(again.normals[0].places, bank.normals[product].places)
     assert again.manifest == one.manifest
 
 
@@ -124,11 +194,10 @@ def test_the_version_is_the_hash_of_the_blob_and_reproducible() -> None:
     assert make_bank().version == make_bank().version == sha256(make_bank().blob)
     assert make_bank(seed=1).version != make_bank().version
     bank = make_bank()
-    turned = replace(
-        bank, normals=tuple(replace(one, neighbours=np.asfortranarray(one.neighbours)) for one in bank.normals)
-    )
-    assert not turned.normals[0].neighbours.flags.c_contiguous
-    assert turned.version == bank.version  # whatever the arrays' layout in memory
+    turned = Coreset(np.asfortranarray(vars(bank.normals[0]["nearest.deep"])["members"]))
+    assert not turned.members.flags.c_contiguous
+    again = replace(bank, normals=({**bank.normals[0], "nearest.deep": turned}, *bank.normals[1:]))
+    assert again.version == bank.version  # whatever the arrays' layout in memory
 
 
 def test_the_blob_is_no_pickle() -> None:
@@ -137,7 +206,7 @@ def test_the_blob_is_no_pickle() -> None:
 
 
 def test_every_flipped_bit_is_refused_by_the_version() -> None:
-    bank = make_bank(products=1, views=1, dimensions=1, neighbours=1)
+    bank = make_bank(products=1, members=1, detectors=("nearest.deep",), spec=spec_of(1, 1, 1, 1))
     blob = bytearray(bank.blob)
     for place in range(len(blob)):
         blob[place] ^= 1 << (place % 8)
@@ -148,7 +217,7 @@ def test_every_flipped_bit_is_refused_by_the_version() -> None:
 
 
 def test_a_damaged_file_without_a_version_is_another_bank_or_one_sentence() -> None:
-    bank = make_bank(products=1, views=1, dimensions=1, neighbours=1)
+    bank = make_bank(products=1, members=1, detectors=("nearest.deep",), spec=spec_of(1, 1, 1, 1))
     blob = bytearray(bank.blob)
     refusals: list[str] = []
     for place in range(len(blob)):
@@ -182,46 +251,97 @@ def changed(change: Callable[[dict[str, Any], dict[str, Any]], None]) -> bytes:
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        (lambda t, _: t.pop("1.mean"), r"lacks the tensors \['1.mean'\] and has \[\] instead; fit the bank again"),
-        (lambda t, _: t.pop("scales"), r"lacks the tensors \['scales'\] and has \[\] instead; fit the bank again"),
-        (lambda t, _: t.pop("0.places.mean"), r"lacks the tensors \['0.places.mean'\] and"),
         (
-            lambda t, _: t.update(extra=t["1.mean"]),
+            lambda t, _: t.pop("1.frame.mean"),
+            r"lacks the tensors \['1.frame.mean'\] and has \[\] instead; fit the bank",
+        ),
+        (lambda t, _: t.pop("scales"), r"lacks the tensors \['scales'\] and has \[\] instead; fit the bank again"),
+        (lambda t, _: t.pop("0.nearest.deep.members"), r"lacks the tensors \['0.nearest.deep.members'\] and"),
+        (lambda t, _: t.pop("0.pooled.whitening"), r"lacks the tensors \['0.pooled.whitening'\] and"),
+        (lambda t, _: t.pop("1.calibration.distances"), r"lacks the tensors \['1.calibration.distances'\] and"),
+        (
+            lambda t, _: t.update(extra=t["1.frame.mean"]),
             r"lacks the tensors \[\] and has \['extra'\] instead; fit the bank again",
         ),
         (
-            lambda t, _: t.update({"1.mean": t["1.mean"][..., :2].copy()}),
-            r"1\.mean is float32\[4, 2\], not float32\[4, 3\]",
+            lambda t, _: t.update({"1.frame.mean": t["1.frame.mean"][..., :2].copy()}),
+            r"1\.frame\.mean is float32\[4, 1, 2\], not float32\[4, 1, 3\]",
         ),
         (
-            lambda t, _: t.update({"0.places.mean": t["0.places.mean"][:, :1].copy()}),
-            r"0\.places\.mean is float32\[4, 1, 3\], not float32\[4, 4, 3\]",
+            lambda t, _: t.update({"0.pooled.whitening": t["0.pooled.whitening"][:, 0].copy()}),
+            r"0\.pooled\.whitening is float32\[4, 6\], not float32\[4, 1, 6\]",
+        ),
+        (
+            lambda t, _: t.update({"0.nearest.deep.members": t["0.nearest.deep.members"][:3].copy()}),
+            r"0\.nearest\.deep\.members is float16\[3, 5, 3\], not float16\[4, None, 3\]",
+        ),
+        (
+            lambda t, _: t.update({"0.nearest.deep.members": t["0.nearest.deep.members"][:, :0].copy()}),
+            r"0\.nearest\.deep\.members is empty; fit the bank again",
         ),
         (
             lambda t, _: t.update(scales=t["scales"][:, :1].copy()),
             r"scales is float32\[2, 1, 2\], not float32\[2, 2, 2\]",
         ),
-        (lambda t, _: t.update({"1.mean": t["1.mean"].astype(np.float64)}), r"1\.mean is float64.*, not float32"),
         (
-            lambda t, _: t["1.neighbours"].__setitem__((0, 0, 0), np.nan),
-            r"1\.neighbours holds values that are no numbers",
+            lambda t, _: t.update({"1.frame.mean": t["1.frame.mean"].astype(np.float64)}),
+            r"1\.frame\.mean is float64.*, not float32",
+        ),
+        (
+            lambda t, _: t.update({"1.nearest.deep.members": t["1.nearest.deep.members"].astype(np.float32)}),
+            r"1\.nearest\.deep\.members is float32.*, not float16",
+        ),
+        (
+            lambda t, _: t["1.nearest.deep.members"].__setitem__((0, 0, 0), np.nan),
+            r"1\.nearest\.deep\.members holds values that are no numbers",
         ),
         (lambda t, _: t["scales"].__setitem__((1, 1, 1), 0), r"scales holds a spread that is not above 0"),
-        (lambda _, m: m.update(products=["a"]), r"lacks the tensors \[\] and has \['1.calibration.scores', "),
-        (lambda _, m: m.update(detectors=["knn"]), r"scales is float32\[2, 2, 2\], not float32\[2, 1, 2\]"),
-        (lambda _, m: m.update(detectors=[]), r"detectors = \[\].*; the bank is from another version, fit it again"),
-        (lambda _, m: m.update(detectors=["knn", "svm"]), r"detectors\.1 = 'svm'"),
+        (lambda _, m: m.update(products=["a"]), r"lacks the tensors \[\] and has \['1.calibration.distances', "),
+        (
+            lambda _, m: m.update(votes={"nearest.deep": 1.0}, found={}),
+            r"lacks the tensors \[\] and has \['0.pooled.mean', '0.pooled.whitening', '1",
+        ),
+        (
+            lambda _, m: m.update(votes={"pooled": 0.5, "nearest.middle": 0.5}, found={}),
+            r"lacks the tensors \['0.nearest.middle.members', '1.nearest.middle.members'\] and has \['0.nearest.deep",
+        ),
+        (
+            lambda _, m: m.update(votes={"pooled": 0.25, "nearest.deep": 0.5, "learned": 0.25}, found={}),
+            r"scales is .*, not float32\[2, 3, 2\]",
+        ),
+        (lambda _, m: m.update(votes={}), r"votes: .* at least 1 .*; the bank is from another version, fit it again"),
+        (
+            lambda _, m: m.update(votes={"pooled": 0.5, "svm": 0.5}, found={}),
+            r"names the detector 'svm', which its engine has not; fit the bank again",
+        ),
+        (lambda _, m: m.update(votes={"nearest.top": 1.0}, found={}), r"names the detector 'nearest.top', which"),
+        (
+            lambda _, m: m["votes"].update(pooled=0.3),
+            r"votes: the shares sum to 0.966667, not to 1; the bank is from another version, fit it again",
+        ),
+        (lambda _, m: m["votes"].update({"nearest.deep": 0.667}), r"votes: the shares sum to 1.00033, not to 1; the"),
+        (
+            lambda _, m: m.update(votes={"pooled": 1.0, "nearest.deep": 0.0}),
+            r"votes\.nearest\.deep = 0\.0: ",
+        ),
+        (lambda _, m: m.update(votes={"pooled": 1.5, "nearest.deep": -0.5}), r"votes\.pooled = 1\.5: "),
+        (lambda _, m: m["votes"].update(pooled=math.nan), r"votes\.pooled = nan: "),
+        (lambda _, m: m["found"].pop("pooled"), r"found: names other detectors than votes; the bank is from another"),
+        (lambda _, m: m["spec"]["places"].pop("deep"), r"names the detector 'nearest.deep', which its engine has not"),
         (lambda _, m: m.update(products=[]), r"products = \[\].*; the bank is from another version, fit it again"),
         (lambda _, m: m.update(colour="red"), r"colour is unknown; .*; the bank is from another version, fit it again"),
         (lambda _, m: m.update(kind="quarterturn-engine"), r"kind = 'quarterturn-engine'"),
         (lambda _, m: m["scoring"].update(aggregate="max"), r"scoring\.aggregate = 'max'"),
-        (lambda _, m: m["scoring"].update(method="knn"), r"scoring\.method is unknown"),
+        (lambda _, m: m["scoring"].update(relative=True), r"scoring\.relative is unknown"),
         (lambda _, m: m.update(products=["a", "a"]), r"products = .*: a product is named twice"),
         (lambda _, m: m.update(products=[str(n) for n in range(9999)]), r"lacks the tensors (.{9,200}) instead; fit"),
-        (lambda _, m: m["spec"].update(dimensions=10**12), r"0\.mean is float32\[4, 3\], not float32\[4, 10{12}\]"),
         (
-            lambda _, m: m["spec"].update(contract=99),
-            r"spec\.contract = 99: made under contract 99, but .* has \d+; .*; the bank is from another version",
+            lambda _, m: m["spec"].update(frame=10**12),
+            r"0\.frame\.mean is float32\[4, 1, 3\], not float32\[4, 1, 10{12}\]",
+        ),
+        (
+            lambda _, m: m["spec"].update(contract=3),
+            r"spec\.contract = 3: made under contract 3, but .* has \d+; .*; the bank is from another version",
         ),
         (lambda _, m: m["spec"]["framing"].pop("side"), r"spec\.framing\.side is missing"),
     ],
@@ -231,14 +351,6 @@ def test_what_does_not_belong_in_a_bank_is_refused(
 ) -> None:
     with pytest.raises(DataError, match=r"^bank\.safetensors: .*" + fault):
         read_bank(changed(change), "bank.safetensors")
-
-
-def test_a_bank_that_looks_at_each_position_has_gaussians_for_it_in_every_product() -> None:
-    bank = make_bank(detectors=("position", "knn"))
-    assert read_bank(bank.blob, "bank").manifest.detectors == ("position", "knn")
-    for with_places in (0, 1):
-        with pytest.raises(DataError, match=r"lacks the tensors \[.*'1\.places\.mean'.*\] and has \[\]"):
-            read_bank(make_bank(detectors=("position", "knn"), with_places=with_places).blob, "bank")
 
 
 @pytest.mark.parametrize(

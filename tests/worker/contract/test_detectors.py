@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,21 +11,40 @@ from hypothesis import strategies as st
 from sklearn.covariance import OAS
 
 from worker.contract.detectors import (
-    DETECTORS,
-    Detector,
+    Coreset,
     Gaussian,
     Moments,
     Normal,
-    coarse_side,
-    coarsen,
+    between_views,
     distances,
-    features_of,
     greedy_coreset,
-    learned_logits,
+    position_axes,
+    samples_of,
+    sees_places,
+    shape_of,
+    supported,
 )
+from worker.contract.embeddings import Embeddings
+from worker.contract.framing import Framing
+from worker.contract.manifest import Depth, EmbeddingSpec
 
 Doubles = npt.NDArray[np.float64]
-VIEWS, PLACES, DIMENSIONS = 2, 4, 5
+VIEWS = 2
+SPEC = EmbeddingSpec(
+    framing=Framing(side=32),
+    views=VIEWS,
+    frame=6,
+    places={"middle": Depth(grid=4, dimensions=5), "deep": Depth(grid=2, dimensions=7)},
+    logits=8,
+)
+SHAPES = {  # of what each detector compares in one view, written out
+    "frame": (1, 6),
+    "pooled": (1, 7),
+    "nearest.middle": (16, 5),
+    "nearest.deep": (4, 7),
+    "position.middle": (16, 5),
+    "position.deep": (4, 7),
+}
 
 
 def unit(vectors: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
@@ -32,30 +52,42 @@ def unit(vectors: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
 
 
 def random_gaussians(rng: np.random.Generator, *shape: int) -> tuple[Gaussian, Doubles]:
-    """Gaussians with one of the many whitenings W, WᵀW = Σ⁻¹, and their covariances Σ."""
-    mixing = rng.normal(size=(*shape, DIMENSIONS, DIMENSIONS)) + 2 * np.eye(DIMENSIONS)
-    turned = np.linalg.qr(rng.normal(size=(DIMENSIONS, DIMENSIONS)))[0]
-    mean = rng.normal(size=(*shape, DIMENSIONS))
+    """Gaussians (*shape, D) with one of the many whitenings W, WᵀW = Σ⁻¹, and their covariances Σ."""
+    *_, dimensions = shape
+    mixing = rng.normal(size=(*shape, dimensions)) + 3 * np.sqrt(dimensions) * np.eye(dimensions)
+    turned = np.linalg.qr(rng.normal(size=(dimensions, dimensions)))[0]
+    mean = rng.normal(size=shape)
     gaussian = Gaussian(mean.astype(np.float32), np.asarray(turned @ np.linalg.inv(mixing), np.float32))
     return gaussian, mixing @ mixing.swapaxes(-1, -2)
 
 
+def random_embeddings(rng: np.random.Generator, count: int) -> Embeddings:
+    return {name: rng.normal(size=(count, *shape)).astype(np.float32) for name, shape in SPEC.outputs.items()}
+
+
 RNG = np.random.default_rng(0)
-EVERYWHERE, COVARIANCE = random_gaussians(RNG, VIEWS)
-BY_PLACE, COVARIANCES = random_gaussians(RNG, VIEWS, PLACES)
-NORMAL = Normal(EVERYWHERE, BY_PLACE, RNG.normal(size=(VIEWS, 7, DIMENSIONS)).astype(np.float32))
-FRAMES = unit(RNG.normal(size=(3, VIEWS, PLACES, DIMENSIONS)))
+FRAMES = random_embeddings(RNG, 3)
+NORMAL: dict[str, Gaussian | Coreset] = {}
+COVARIANCES: dict[str, Doubles] = {}
+for name, (places, dimensions) in SHAPES.items():
+    if name.startswith("nearest"):
+        NORMAL[name] = Coreset(RNG.normal(size=(VIEWS, 7, dimensions)).astype(np.float32))
+    else:
+        NORMAL[name], COVARIANCES[name] = random_gaussians(RNG, VIEWS, places, dimensions)
 
 
-def distances_by(
-    detector: Detector, embeddings: npt.NDArray[np.float32], normal: Normal, neighbours: int = 1
-) -> npt.NDArray[np.float32]:
-    """(N, V, P') distances to one product by one detector."""
-    return distances((detector,), embeddings, (normal,), neighbours)[0][:, 0]
+def compared(detector: str, embeddings: Embeddings, n: int, v: int, p: int) -> Doubles:
+    """What a detector compares of one frame, view and place."""
+    kind, _, depth = detector.partition(".")
+    if kind == "frame":
+        return embeddings["frame"][n, v].astype(np.float64)
+    if kind == "pooled":
+        return np.array([math.fsum(axis) / 4 for axis in embeddings["places.deep"][n, v].T])  # the last depth
+    return embeddings[f"places.{depth}"][n, v, p].astype(np.float64)
 
 
-def mahalanobis(vector: npt.NDArray[np.floating], mean: npt.NDArray[np.floating], covariance: Doubles) -> float:
-    difference = vector.astype(np.float64) - mean
+def mahalanobis(vector: Doubles, mean: npt.NDArray[np.floating], covariance: Doubles) -> float:
+    difference = vector - mean
     return math.sqrt(difference @ np.linalg.solve(covariance, difference))
 
 
@@ -99,158 +131,123 @@ def test_normals_that_do_not_vary_give_finite_gaussians(count: int) -> None:
     np.testing.assert_allclose(gaussian.mean, one[0], rtol=1e-6)
 
 
-def test_many_detectors_and_products_are_each_as_if_alone() -> None:
-    rng = np.random.default_rng(5)
-    embeddings = unit(np.abs(rng.normal(size=(3, VIEWS, PLACES, 2 + DIMENSIONS))))
-    other = Normal(random_gaussians(rng, VIEWS)[0], random_gaussians(rng, VIEWS, PLACES)[0], NORMAL.neighbours[:, :3])
-    order: tuple[Detector, ...] = ("knn", "learned", "position", "mahalanobis")
-    found = distances(order, embeddings, (NORMAL, other), 2)
-    for detector, values in zip(order, found, strict=True):
-        assert values.shape == (3, 2, VIEWS, PLACES)
-        for c, normal in enumerate((NORMAL, other)):
-            np.testing.assert_allclose(values[:, c], distances_by(detector, embeddings, normal, 2), rtol=1e-6)
+def test_what_an_engine_says_decides_which_detectors_there_are() -> None:
+    whole = SPEC.model_copy(update={"places": {}, "logits": None})
+    assert supported(whole) == ("frame",)
+    assert supported(whole.model_copy(update={"logits": 4})) == ("frame", "learned")
+    assert supported(SPEC) == (*SHAPES, "learned")
+    assert [one for one in supported(SPEC) if not sees_places(one)] == ["frame", "pooled"]
 
 
-def test_mahalanobis_by_solving_for_every_vector() -> None:
-    found = distances_by("mahalanobis", FRAMES, NORMAL)
-    assert (found.shape, found.dtype) == ((3, VIEWS, PLACES), np.float32)
-    for n, frame in enumerate(FRAMES):
-        for v in range(VIEWS):
-            for p in range(PLACES):
-                expected = mahalanobis(frame[v, p], EVERYWHERE.mean[v], COVARIANCE[v])
-                assert found[n, v, p] == pytest.approx(expected, rel=1e-3)
+@pytest.mark.parametrize("detector", SHAPES)
+def test_what_a_detector_compares(detector: str) -> None:
+    found = samples_of(detector, FRAMES)
+    places, dimensions = SHAPES[detector]
+    assert shape_of(detector, SPEC) == (places, dimensions)
+    assert (found.shape, found.dtype) == ((3, VIEWS, places, dimensions), np.float32)
+    for n, v, p in np.ndindex(3, VIEWS, places):
+        np.testing.assert_allclose(found[n, v, p], compared(detector, FRAMES, n, v, p), atol=1e-6)
 
 
-def test_position_by_solving_for_every_vector() -> None:
-    found = distances_by("position", FRAMES, NORMAL)
-    assert (found.shape, found.dtype) == ((3, VIEWS, PLACES), np.float32)
-    for n, frame in enumerate(FRAMES):
-        for v in range(VIEWS):
-            for p in range(PLACES):
-                expected = mahalanobis(frame[v, p], BY_PLACE.mean[v, p], COVARIANCES[v, p])
-                assert found[n, v, p] == pytest.approx(expected, rel=1e-3)
+@pytest.mark.parametrize(("grid", "dimensions", "axes"), [(8, 304, 128), (16, 112, 64), (16, 40, 40), (64, 20, 16)])
+def test_position_looks_along_the_first_axes_only(grid: int, dimensions: int, axes: int) -> None:
+    """As many as leave all Gaussians of a view below 2²⁰ numbers."""
+    spec = SPEC.model_copy(update={"places": {"deep": Depth(grid=grid, dimensions=dimensions)}})
+    assert position_axes(grid**2, dimensions) == axes
+    assert shape_of("position.deep", spec) == (grid**2, axes)
+    assert shape_of("nearest.deep", spec) == (grid**2, dimensions)
+    places = np.random.default_rng(0).normal(size=(1, 1, grid**2, dimensions)).astype(np.float32)
+    np.testing.assert_array_equal(samples_of("position.deep", {"places.deep": places}), places[..., :axes])
+    np.testing.assert_array_equal(samples_of("nearest.deep", {"places.deep": places}), places)
+
+
+@pytest.mark.parametrize("detector", COVARIANCES)
+def test_distances_to_gaussians_by_solving_for_every_vector(detector: str) -> None:
+    """One for each view of the frame; one for each view and place of a position."""
+    found, model = distances(detector, FRAMES, NORMAL), NORMAL[detector]
+    assert isinstance(model, Gaussian)
+    places = SHAPES[detector][0]
+    assert (found.shape, found.dtype) == ((3, VIEWS, places), np.float32)
+    for n, v, p in np.ndindex(3, VIEWS, places):
+        vector = compared(detector, FRAMES, n, v, p)
+        expected = mahalanobis(vector, model.mean[v, p], COVARIANCES[detector][v, p])
+        assert found[n, v, p] == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize("neighbours", [1, 3, 7, 100])
-def test_knn_by_brute_force_in_whitened_space(neighbours: int) -> None:
-    found = distances_by("knn", FRAMES, NORMAL, neighbours)
-    assert (found.shape, found.dtype) == ((3, VIEWS, PLACES), np.float32)
-    for n, frame in enumerate(FRAMES):
-        for v in range(VIEWS):
-            for p in range(PLACES):
-                query = EVERYWHERE.whitening[v].astype(np.float64) @ (frame[v, p] - EVERYWHERE.mean[v])
-                nearest = sorted(math.dist(query, one) for one in NORMAL.neighbours[v].astype(np.float64))[:neighbours]
-                assert found[n, v, p] == pytest.approx(sum(nearest) / len(nearest), rel=1e-4)
+@pytest.mark.parametrize("detector", ["nearest.middle", "nearest.deep"])
+def test_nearest_by_brute_force(detector: str, neighbours: int) -> None:
+    """Plain Euclidean distances, not whitened; fewer members than neighbours are all of them."""
+    found, model = distances(detector, FRAMES, NORMAL, neighbours), NORMAL[detector]
+    assert isinstance(model, Coreset)
+    places = SHAPES[detector][0]
+    assert (found.shape, found.dtype) == ((3, VIEWS, places), np.float32)
+    for n, v, p in np.ndindex(3, VIEWS, places):
+        place = compared(detector, FRAMES, n, v, p)
+        nearest = sorted(math.dist(place, one) for one in model.members[v].astype(np.float64))[:neighbours]
+        assert found[n, v, p] == pytest.approx(sum(nearest) / len(nearest), rel=1e-4)
 
 
-def test_knn_over_more_queries_than_one_matrix_product_takes() -> None:
-    """Two blocks of queries give what each gives alone."""
-    rng = np.random.default_rng(1)
-    frames = unit(rng.normal(size=(1100, VIEWS, PLACES, DIMENSIONS)))
-    together = distances_by("knn", frames, NORMAL, 2)
-    for n in (0, 1, 1023, 1024, 1025, 1099):
-        np.testing.assert_allclose(distances_by("knn", frames[n : n + 1], NORMAL, 2)[0], together[n], rtol=1e-4)
+def test_nearest_over_more_queries_than_one_matrix_product_takes() -> None:
+    """Blocks of queries give what each gives alone."""
+    frames = random_embeddings(np.random.default_rng(1), 140)  # of 16 places
+    together = distances("nearest.middle", frames, NORMAL, 2)
+    for n in (0, 1, 63, 64, 65, 139):
+        alone = distances("nearest.middle", {name: values[n : n + 1] for name, values in frames.items()}, NORMAL, 2)
+        np.testing.assert_allclose(alone[0], together[n], rtol=1e-4)
 
 
-def encoded(logit: Doubles, rng: np.random.Generator) -> npt.NDArray[np.float32]:
-    """z = (ℓ/4, 1, f) / ‖(ℓ/4, 1, f)‖ with random features f, as an encoder writes it."""
-    features = rng.normal(size=(*logit.shape, 5))
-    joined = np.concatenate([logit[..., None] / 4, np.ones((*logit.shape, 1)), features], axis=-1)
-    return np.asarray(joined / np.sqrt((joined**2).sum(axis=-1, keepdims=True)), np.float32)
+@given(st.lists(st.floats(-100, 60, width=32), min_size=1, max_size=12))
+def test_learned_is_the_logit_above_its_floor_whatever_the_product(logits: list[float]) -> None:
+    """Below −20 a place is as good as it gets."""
+    found = distances("learned", {"logits": np.array(logits, np.float32).reshape(1, 1, -1)}, {})
+    assert (found.shape, found.dtype) == ((1, 1, len(logits)), np.float32)
+    np.testing.assert_allclose(found[0, 0], [max(0.0, logit + 20) for logit in logits], rtol=1e-6, atol=1e-5)
 
 
-@given(st.lists(st.floats(-19, 40), min_size=2, max_size=12))
-def test_the_logit_that_an_encoder_wrote_is_read_again(written: list[float]) -> None:
-    logits = np.array(written).reshape(1, 1, -1)
-    embeddings = encoded(logits, np.random.default_rng(0))
-    np.testing.assert_allclose(learned_logits(embeddings), logits, atol=0.01, rtol=5e-4)
-    found = distances_by("learned", embeddings, NORMAL)
-    assert (found.shape, found.dtype) == (logits.shape, np.float32)
-    np.testing.assert_allclose(found, logits + 20, atol=0.03)
+def test_a_frame_beside_the_gaussians_of_all_views() -> None:
+    gaussian, covariances = random_gaussians(np.random.default_rng(2), 4, 1, 6)
+    frames = unit(np.random.default_rng(3).normal(size=(5, 4, 6)))
+    found = between_views(frames, gaussian)
+    assert (found.shape, found.dtype) == ((5, 4, 4), np.float32)
+    for n, v, w in np.ndindex(5, 4, 4):
+        expected = mahalanobis(frames[n, v].astype(np.float64), gaussian.mean[w, 0], covariances[w, 0])
+        assert found[n, v, w] == pytest.approx(expected, rel=1e-3)
+    own = distances("frame", {"frame": frames}, {"frame": gaussian})[:, :, 0]
+    np.testing.assert_allclose(np.diagonal(found, axis1=1, axis2=2), own, rtol=1e-4)
+    assert between_views(frames[:0], gaussian).shape == (0, 4, 4)
 
 
-def test_a_logit_beyond_all_bounds_stays_finite() -> None:
-    embeddings = np.zeros((1, 1, 4, 3), np.float32)
-    embeddings[0, 0, :, 0] = (1, -1, np.nextafter(np.float32(1), np.float32(2)), 0)
-    embeddings[0, 0, 3, 1] = 1
-    certain, normal, rounded, undecided = distances_by("learned", embeddings, NORMAL)[0, 0]
-    assert certain == pytest.approx(rounded)
-    assert 1000 < certain < 1e5
-    assert (normal, undecided) == (0, 20)
-
-
-def test_the_bank_compares_the_features_that_an_encoder_wrote_with_their_length() -> None:
-    rng = np.random.default_rng(0)
-    logits, features = rng.normal(size=(4, VIEWS, PLACES)) * 5, rng.normal(size=(4, VIEWS, PLACES, DIMENSIONS)) * 3
-    joined = np.concatenate([logits[..., None] / 4, np.ones((*logits.shape, 1)), features], axis=-1)
-    embeddings = (joined / np.linalg.norm(joined, axis=-1, keepdims=True)).astype(np.float32)
-    np.testing.assert_allclose(features_of(embeddings), features, rtol=1e-4, atol=1e-5)
-    for detector in ("mahalanobis", "position", "knn"):
-        plain = distances_by(detector, features.astype(np.float32), NORMAL)
-        np.testing.assert_allclose(distances_by(detector, embeddings, NORMAL), plain, rtol=1e-3)
-
-
-def test_learned_distances_keep_the_finest_grid() -> None:
-    """The bank's three look at 8 by 8 places, the encoder's own at all it has."""
-    frames = unit(np.random.default_rng(5).normal(size=(1, VIEWS, 32 * 32, DIMENSIONS)))
-    normal = Normal(EVERYWHERE, None, NORMAL.neighbours)
-    assert distances_by("learned", frames, normal).shape == (1, VIEWS, 1024)
-    assert distances_by("mahalanobis", frames, normal).shape == (1, VIEWS, 64)
-    assert distances_by("knn", frames, normal).shape == (1, VIEWS, 64)
-    np.testing.assert_array_equal(
-        distances_by("mahalanobis", frames, normal), distances_by("mahalanobis", coarsen(frames), normal)
-    )
-
-
-@pytest.mark.parametrize("detector", ["mahalanobis", "position", "knn"])
-def test_a_distance_is_never_negative(detector: Detector) -> None:
+@pytest.mark.parametrize("kind", ["frame", "nearest.deep", "position.deep"])
+def test_a_distance_is_never_negative(kind: str) -> None:
     """The square of the distance of a vector to itself, by expanding it, rounds to below 0 for many of these."""
-    rng = np.random.default_rng(1)
-    normal = unit(rng.normal(size=(200, 1, 1, 64)) + 3)
+    normal = unit(np.random.default_rng(1).normal(size=(200, 1, 64)) + 3)
     moments = Moments(1, 1, dimensions=64)
-    moments.add(normal)
-    by_place = moments.gaussian()
-    everywhere = Gaussian(by_place.mean[:, 0], by_place.whitening[:, 0])
-    neighbours = (normal[:, 0, 0] - everywhere.mean[0]) @ everywhere.whitening[0].T
-    found = distances_by(detector, normal, Normal(everywhere, by_place, neighbours[None]))
+    moments.add(normal[:, :, None])
+    model = Coreset(normal[:, 0][None]) if kind == "nearest.deep" else moments.gaussian()
+    embeddings = {"frame": normal} if kind == "frame" else {"places.deep": normal[:, :, None]}
+    found = distances(kind, embeddings, {kind: model})
     assert np.isfinite(found).all()
     assert found.min() >= 0
-    if detector == "knn":
+    if kind == "nearest.deep":
         assert found.max() < 0.02
 
 
-def test_frames_are_measured_independently_and_none_gives_none() -> None:
-    for detector in DETECTORS:
-        together = distances_by(detector, FRAMES, NORMAL)
-        for n in range(len(FRAMES)):
-            np.testing.assert_allclose(
-                distances_by(detector, FRAMES[n : n + 1], NORMAL)[0], together[n], rtol=1e-4, atol=1e-6
-            )
-        assert distances_by(detector, FRAMES[:0], NORMAL).shape == (0, VIEWS, PLACES)
+@pytest.mark.parametrize("detector", supported(SPEC))
+def test_frames_are_measured_independently_and_none_gives_none(detector: str) -> None:
+    def some(which: slice) -> Any:
+        return distances(detector, {name: values[which] for name, values in FRAMES.items()}, NORMAL)
+
+    together = some(slice(None))
+    for n in range(3):
+        np.testing.assert_allclose(some(slice(n, n + 1))[0], together[n], rtol=1e-4, atol=1e-6)
+    assert some(slice(0)).shape == (0, *together.shape[1:])
 
 
-def test_without_gaussians_of_each_place_there_is_no_such_detector() -> None:
-    without = Normal(EVERYWHERE, None, NORMAL.neighbours)
-    assert (NORMAL.detectors, without.detectors) == (("mahalanobis", "position", "knn"), ("mahalanobis", "knn"))
-    with pytest.raises(ValueError, match="no Gaussians for each position"):
-        distances_by("position", FRAMES, without)
-
-
-@pytest.mark.parametrize(("side", "coarse"), [(1, 1), (4, 4), (8, 8), (16, 8), (32, 8), (48, 8)])
-def test_coarsening_by_loops(side: int, coarse: int) -> None:
-    embeddings = np.random.default_rng(side).normal(size=(2, 2, side * side, 3)).astype(np.float32)
-    found = coarsen(embeddings)
-    assert coarse_side(side * side) == coarse
-    assert (found.shape, found.dtype) == ((2, 2, coarse * coarse, 3), np.float32)
-    block = side // coarse
-    for row in range(coarse):
-        for column in range(coarse):
-            inside = [
-                embeddings[:, :, y * side + x]
-                for y in range(row * block, (row + 1) * block)
-                for x in range(column * block, (column + 1) * block)
-            ]
-            np.testing.assert_allclose(found[:, :, row * coarse + column], sum(inside) / block**2, atol=1e-5)
+def test_a_detector_that_the_bank_was_not_fitted_for_is_refused() -> None:
+    without: Normal = {name: model for name, model in NORMAL.items() if name != "position.middle"}
+    with pytest.raises(ValueError, match=r"not fitted for the detector position\.middle"):
+        distances("position.middle", FRAMES, without)
 
 
 def k_centres(samples: npt.NDArray[np.float32], size: int) -> set[int]:

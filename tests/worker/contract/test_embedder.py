@@ -8,12 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tests.parts import SIDE, NumpyEngine, NumpyLocalEngine, png
+from tests.parts import SIDE, NumpyEngine, NumpyPlacesEngine, embedded, png
 from worker.contract import embedder as embedder_module
 from worker.contract.bank import ScoringSettings
+from worker.contract.detectors import Coreset, Gaussian, supported
 from worker.contract.embedder import SPOILED, Embedder
+from worker.contract.embeddings import Embeddings, join
 from worker.contract.errors import DataError
-from worker.contract.framing import Framing, cut
+from worker.contract.framing import Framing, Layout, cut
 from worker.contract.pictures import list_pictures
 from worker.contract.preprocess import Region, decode
 from worker.contract.scoring import read
@@ -23,7 +25,7 @@ TILES = Framing(side=SIDE, fit="tiles")
 
 @pytest.fixture(scope="module")
 def engine() -> NumpyEngine:
-    return NumpyEngine(dimensions=4)
+    return NumpyPlacesEngine(dimensions=4)
 
 
 def folder(path: Path, count: int, height: int = SIDE, width: int = SIDE) -> Path:
@@ -40,8 +42,14 @@ def pictures_of(path: Path) -> list[npt.NDArray[np.uint8]]:
     return [decode(file.read_bytes()) for file in sorted(path.iterdir())]
 
 
-def together(batches: Iterator[tuple[npt.NDArray[np.float32], object]]) -> npt.NDArray[np.float32]:
-    return np.concatenate([embeddings for embeddings, _ in batches])
+def together(batches: Iterator[tuple[Embeddings, list[Layout]]]) -> Embeddings:
+    return join([embeddings for embeddings, _ in batches])
+
+
+def assert_close(found: Embeddings, expected: Embeddings) -> None:
+    assert list(found) == list(expected)
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, atol=1e-6)
 
 
 @pytest.mark.parametrize("batch", [1, 7, 16, 100])
@@ -53,9 +61,7 @@ def test_embeddings_come_in_the_order_of_the_files(
     done: list[int] = []
     one = Embedder(engine.spec, engine.embed, on_progress=done.append)
     batches = list(one.embed(one.read(paths)))
-    frames = [cut(picture, engine.spec.framing)[0] for picture in pictures_of(tmp_path / "parts")]
-    expected = engine.embed(np.concatenate(frames))
-    np.testing.assert_allclose(np.concatenate([embeddings for embeddings, _ in batches]), expected, atol=1e-6)
+    assert_close(together(iter(batches)), embedded(engine, pictures_of(tmp_path / "parts"))[0])
     assert [len(layouts) for _, layouts in batches] == done
     assert sum(done) == 25
     assert max(done) <= batch
@@ -63,22 +69,22 @@ def test_embeddings_come_in_the_order_of_the_files(
 
 
 def test_tiles_of_all_pictures_come_with_their_layouts(tmp_path: Path) -> None:
-    engine = NumpyEngine(dimensions=4, framing=TILES)
+    engine = NumpyPlacesEngine(framing=TILES)
     paths = list_pictures(folder(tmp_path / "parts", 5, SIDE, SIDE))
     one = Embedder(engine.spec, engine.embed)
     ((embeddings, layouts),) = one.embed(one.read(paths))
-    expected = [cut(picture, TILES) for picture in pictures_of(tmp_path / "parts")]
-    assert layouts == [layout for _, layout in expected]
+    expected, expected_layouts = embedded(engine, pictures_of(tmp_path / "parts"))
+    assert layouts == expected_layouts
     assert [len(layout.corners) for layout in layouts] == [1, 2, 2, 1, 2]
-    np.testing.assert_allclose(embeddings, engine.embed(np.concatenate([frames for frames, _ in expected])), atol=1e-6)
+    assert_close(embeddings, expected)
 
 
 def test_a_region_is_cut_out_before_the_engine(engine: NumpyEngine, tmp_path: Path) -> None:
     paths = list_pictures(folder(tmp_path / "parts", 2))
     region = Region(x=4, y=0, width=8, height=16)
     one = Embedder(engine.spec, engine.embed, region)
-    frames = [cut(picture[:16, 4:12], engine.spec.framing)[0] for picture in pictures_of(tmp_path / "parts")]
-    np.testing.assert_allclose(together(one.embed(one.read(paths))), engine.embed(np.concatenate(frames)), atol=1e-6)
+    regions = [picture[:16, 4:12] for picture in pictures_of(tmp_path / "parts")]
+    assert_close(together(one.embed(one.read(paths))), embedded(engine, regions)[0])
 
 
 def test_an_unreadable_picture_is_named(engine: NumpyEngine, tmp_path: Path) -> None:
@@ -115,23 +121,40 @@ def test_spoiled_pictures_are_copies_with_a_defect_each_time_another(engine: Num
 
 def test_what_is_fitted_is_that_of_all_pictures(tmp_path: Path) -> None:
     """However many batches; with tiles, every tile counts."""
-    engine = NumpyLocalEngine(framing=TILES)
+    engine = NumpyPlacesEngine(framing=TILES)
     paths = list_pictures(folder(tmp_path / "parts", 40))
     one = Embedder(engine.spec, engine.embed)
-    normal = one.fit(paths, 2000)
+    normal = one.fit(paths, 2000).build()
     every = together(one.embed(one.read(paths)))
-    assert len(every) > 40
-    assert normal.neighbours.shape == (4, len(every) * 16, 6)
-    by_position = every.swapaxes(0, 1).reshape(4, -1, 6).astype(np.float64)
-    np.testing.assert_allclose(normal.everywhere.mean, by_position.mean(axis=1), atol=1e-5)
-    assert normal.places is None  # the widths differ
+    tiles = len(every["frame"])
+    assert tiles > 40
+    assert list(normal) == ["frame", "pooled", "nearest.middle", "nearest.deep"]  # no positions: the widths differ
+    frame, middle = normal["frame"], normal["nearest.middle"]
+    assert isinstance(frame, Gaussian)
+    np.testing.assert_allclose(frame.mean[:, 0], every["frame"].astype(np.float64).mean(axis=0), atol=1e-5)
+    assert isinstance(middle, Coreset)
+    assert middle.members.shape == (4, tiles * 16, 6)  # all of them
+
+
+def test_what_is_fitted_of_one_folder_takes_more_of_another(engine: NumpyEngine, tmp_path: Path) -> None:
+    one = Embedder(engine.spec, engine.embed)
+    first, second = (list_pictures(folder(tmp_path / name, count)) for name, count in (("first", 20), ("second", 6)))
+    fit = one.fit(first, 2000)
+    for embeddings, layouts in one.embed(one.read(second)):
+        fit.add(embeddings, layouts)
+    everything = together(one.embed(one.read([*first, *second])))["frame"].astype(np.float64)
+    model = fit.build()["frame"]
+    assert isinstance(model, Gaussian)
+    np.testing.assert_allclose(model.mean[:, 0], everything.mean(axis=0), atol=1e-5)
 
 
 def test_the_distances_of_pictures_are_those_of_their_readings(tmp_path: Path) -> None:
-    engine = NumpyLocalEngine(framing=TILES, learned=True)
+    engine = NumpyPlacesEngine(framing=TILES, logits=True)
     paths = list_pictures(folder(tmp_path / "parts", 20))
     one = Embedder(engine.spec, engine.embed)
-    normal, scoring, detectors = one.fit(paths, 50), ScoringSettings(worst=0.1), ("learned", "mahalanobis", "knn")
+    assert one.detectors == supported(engine.spec)
+    detectors = ("learned", "frame", "nearest.middle")
+    normal, scoring = one.fit(paths, 50).build(), ScoringSettings(worst=0.1)
     found = one.distances(one.read(paths), normal, scoring, detectors)
     assert (found.shape, found.dtype) == ((20, 3), np.float32)
     for raw, picture in zip(found, pictures_of(tmp_path / "parts"), strict=True):

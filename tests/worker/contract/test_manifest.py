@@ -10,6 +10,7 @@ from worker.contract.errors import DataError, MismatchError
 from worker.contract.framing import Framing
 from worker.contract.manifest import (
     CONTRACT,
+    Depth,
     EmbeddingSpec,
     EngineManifest,
     ModelManifest,
@@ -22,7 +23,9 @@ from worker.contract.manifest import (
     write_manifest,
 )
 
-SPEC = EmbeddingSpec(framing=Framing(side=64), views=4, positions=1, dimensions=32)
+SPEC = EmbeddingSpec(
+    framing=Framing(side=64), views=4, frame=32, places={"middle": Depth(grid=4, dimensions=24)}, logits=8
+)
 
 
 @pytest.fixture
@@ -115,13 +118,18 @@ def test_files_are_verified(tmp_path: Path) -> None:
 def test_the_engine_hash_covers_what_the_embeddings_depend_on(manifest: EngineManifest) -> None:
     openvino = manifest.targets["openvino"]
     changes = {
-        "another spec": {"spec": SPEC.model_copy(update={"dimensions": 16})},
+        "a shorter embedding": {"spec": SPEC.model_copy(update={"frame": 16})},
+        "fewer views": {"spec": SPEC.model_copy(update={"views": 2})},
+        "no places": {"spec": SPEC.model_copy(update={"places": {}})},
+        "another depth": {"spec": SPEC.model_copy(update={"places": {"deep": Depth(grid=4, dimensions=24)}})},
+        "another grid": {"spec": SPEC.model_copy(update={"places": {"middle": Depth(grid=2, dimensions=24)}})},
+        "fewer features": {"spec": SPEC.model_copy(update={"places": {"middle": Depth(grid=4, dimensions=23)}})},
+        "no logits": {"spec": SPEC.model_copy(update={"logits": None})},
         "another contract": {"spec": SPEC.model_copy(update={"contract": SPEC.contract + 1})},
         "another side": {"spec": SPEC.model_copy(update={"framing": Framing(side=128)})},
         "another fit": {"spec": SPEC.model_copy(update={"framing": Framing(side=64, fit="letterbox")})},
         "tiles": {"spec": SPEC.model_copy(update={"framing": Framing(side=64, fit="tiles")})},
         "more tiles": {"spec": SPEC.model_copy(update={"framing": Framing(side=64, fit="tiles", tiles=2)})},
-        "a learned detector": {"spec": SPEC.model_copy(update={"learned": True})},
         "another file": {"files": {**manifest.files, "model.bin": "d" * 64}},
         "another precision": {
             "targets": {**manifest.targets, "openvino": openvino.model_copy(update={"precision": "float16"})}
@@ -139,15 +147,15 @@ def test_the_engine_hash_covers_what_the_embeddings_depend_on(manifest: EngineMa
 
 def test_two_specs_that_differ_are_refused_with_both_values() -> None:
     require_same_spec(SPEC, SPEC, "the engine", "the bank")
-    other = SPEC.model_copy(update={"views": 8, "dimensions": 16})
+    other = SPEC.model_copy(update={"views": 8, "frame": 16})
     with pytest.raises(MismatchError) as caught:
         require_same_spec(SPEC, other, "the engine", "the bank")
     assert str(caught.value) == (
-        "the bank does not fit the engine: views 4 against 8, dimensions 32 against 16; make both from one model"
+        "the bank does not fit the engine: views 4 against 8, frame 32 against 16; make both from one model"
     )
-    tiled = SPEC.model_copy(update={"framing": Framing(side=64, fit="tiles", tiles=2), "learned": True})
+    tiled = SPEC.model_copy(update={"framing": Framing(side=64, fit="tiles", tiles=2), "logits": None})
     with pytest.raises(
-        MismatchError, match=r"framing side=64 fit='stretch'.* against .*tiles=2, learned False against"
+        MismatchError, match=r"framing side=64 fit='stretch'.* against .*tiles=2, logits 8 against None"
     ):
         require_same_spec(SPEC, tiled, "the engine", "the bank")
 
@@ -157,3 +165,24 @@ def test_the_side_of_a_spec_is_that_of_its_framing() -> None:
     again = EmbeddingSpec.model_validate_json(SPEC.model_dump_json())
     assert (again, again.side) == (SPEC, 64)
     assert "side" not in json.loads(SPEC.model_dump_json())  # said once, by the framing
+
+
+def test_a_spec_says_every_output_and_its_shape() -> None:
+    deep = SPEC.model_copy(update={"places": {**SPEC.places, "deep": Depth(grid=2, dimensions=48)}})
+    assert list(deep.outputs.items()) == [
+        ("frame", (4, 32)),
+        ("places.middle", (4, 16, 24)),
+        ("places.deep", (4, 4, 48)),
+        ("logits", (4, 64)),
+    ]
+    assert list(SPEC.model_copy(update={"places": {}, "logits": None, "views": 1}).outputs.items()) == [
+        ("frame", (1, 32))
+    ]
+
+
+@pytest.mark.parametrize("grid", [3, 6, 12, 20, 24])
+def test_a_grid_that_no_tile_takes_is_refused(grid: int) -> None:
+    """Of places as of logits: cells of overlapping tiles would not coincide."""
+    for part in ({"logits": grid}, {"places": {"deep": {"grid": grid, "dimensions": 4}}}):
+        with pytest.raises(ValueError, match=f"a grid of {grid} x {grid} places neither divides 16 nor is a multiple"):
+            EmbeddingSpec.model_validate({**SPEC.model_dump(), **part})

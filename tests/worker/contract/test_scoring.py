@@ -13,14 +13,16 @@ from scipy import ndimage, stats
 from sklearn.covariance import OAS
 
 from worker.contract.bank import Bank, BankManifest, ScoringSettings
-from worker.contract.detectors import Detector, Gaussian, Normal
+from worker.contract.detectors import Coreset, Normal, supported
+from worker.contract.embeddings import Array, Embeddings, rows
 from worker.contract.fitting import NormalFit
-from worker.contract.framing import Framing, Layout
-from worker.contract.manifest import EmbeddingSpec
+from worker.contract.framing import WHOLE, Framing, Layout
+from worker.contract.manifest import Depth, EmbeddingSpec
 from worker.contract.scoring import (
+    Appearance,
     Reading,
     aggregate,
-    by_orientation,
+    appearances,
     combine,
     evidence,
     fit_scale,
@@ -30,10 +32,8 @@ from worker.contract.scoring import (
     read,
     read_frames,
     turn_ratio,
-    turn_ratios,
-    weights,
 )
-from worker.contract.views import place_order, turn
+from worker.contract.views import turn
 
 Doubles = npt.NDArray[np.float64]
 AGGREGATES = ["harmonic", "mean", "min"]
@@ -42,64 +42,76 @@ PLAIN: dict[str, Callable[[list[float]], float]] = {
     "mean": lambda values: sum(values) / len(values),
     "min": min,
 }
-WHOLE = Layout(16, 16, ((0, 0),))
 TILED = Layout(16, 30, ((0, 0), (0, 9), (0, 14)))  # three tiles, two or three of them on some places
 BOXED = Layout(16, 9, ((0, -3),))  # one tile, margins left and right
+FOUR = Layout(30, 30, ((0, 0), (0, 14), (14, 0), (14, 14)))
+SPEC = EmbeddingSpec(
+    framing=Framing(side=32),
+    views=4,
+    frame=5,
+    places={"middle": Depth(grid=4, dimensions=3), "deep": Depth(grid=2, dimensions=4)},
+    logits=32,
+)
 
 
-def unit(vectors: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-    return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True), np.float32)
+def parts(rng: np.random.Generator, count: int, products: int = 3) -> list[Embeddings]:
+    """`count` good parts of each product."""
+    each = []
+    for _ in range(products):
+        found = {}
+        for name, shape in SPEC.outputs.items():
+            found[name] = np.asarray(2 * rng.normal(size=shape) + rng.normal(size=(count, *shape)), np.float32)
+        each.append(found)
+    return each
 
 
-def normal_of(embeddings: npt.NDArray[np.float32]) -> Normal:
-    """Good parts (n, V, P, D) as a product would be fitted from them."""
-    _, views, positions, dimensions = embeddings.shape
-    fit = NormalFit(spec_of(views, positions, dimensions), len(embeddings), 50)
-    fit.add(embeddings, [WHOLE] * len(embeddings))
+def normal_of(embeddings: Embeddings, spec: EmbeddingSpec = SPEC) -> Normal:
+    """What good parts look like, as a product would be fitted from them."""
+    count = len(embeddings["frame"])
+    fit = NormalFit(spec, count, 50)
+    fit.add(embeddings, [WHOLE] * count)
     return fit.build()
 
 
-def spec_of(views: int, positions: int, dimensions: int) -> EmbeddingSpec:
-    return EmbeddingSpec(framing=Framing(side=32), views=views, positions=positions, dimensions=dimensions)
-
-
-def bank_from(normals: Sequence[Normal], detectors: Sequence[Detector] = ("mahalanobis",), **scoring: Any) -> Bank:
-    """A bank without calibration; each detector's scale is another one."""
-    views, dimensions = normals[0].everywhere.mean.shape
-    positions = 1 if normals[0].places is None else normals[0].places.mean.shape[1]
+def bank_from(
+    normals: Sequence[Normal], detectors: Sequence[str] = ("frame",), spec: EmbeddingSpec = SPEC, **scoring: Any
+) -> Bank:
+    """A bank without calibration; each detector's scale is another one, and each has one vote more than that before."""
+    votes = {one: (k + 1) / sum(range(len(detectors) + 1)) for k, one in enumerate(detectors)}
     manifest = BankManifest(
-        spec=spec_of(views, positions, dimensions),
+        spec=spec,
         engine="engine",
         target="numpy",
         products=tuple(f"product {c}" for c in range(len(normals))),
         scoring=ScoringSettings.model_validate(scoring),
-        detectors=tuple(detectors),
+        votes=votes,
         created_at="",
     )
     scales = np.random.default_rng(9).uniform(0.2, 1.5, (len(normals), len(detectors), 2)).astype(np.float32)
     return Bank(manifest, tuple(normals), scales, ())
 
 
-def parts(rng: np.random.Generator, count: int, products: int = 3, positions: int = 4) -> list[npt.NDArray[np.float32]]:
-    centres = rng.normal(size=(products, 1, 4, positions, 5)) * 2
-    return [unit(centre + rng.normal(size=(count, 4, positions, 5))) for centre in centres]
-
-
 # Frames to readings, against loops over tiles, places and views.
 
 
-def distances_by_hand(detector: str, embedding: npt.NDArray[np.float32], normal: Normal) -> Doubles:
-    """(V, P) from one tile's (V, P, D), for a grid that no detector coarsens."""
-    found = np.empty(embedding.shape[:2])
-    for v in range(found.shape[0]):
-        for p in range(found.shape[1]):
-            gaussian = (normal.everywhere.mean[v], normal.everywhere.whitening[v])
-            if detector == "position":
-                assert normal.places is not None
-                gaussian = (normal.places.mean[v, p], normal.places.whitening[v, p])
-            whitened = gaussian[1].astype(np.float64) @ (embedding[v, p] - gaussian[0])
-            nearest = min(math.dist(whitened, one) for one in normal.neighbours[v])
-            found[v, p] = nearest if detector == "knn" else math.hypot(*whitened)
+def distances_by_hand(detector: str, embeddings: Embeddings, tile: int, normal: Normal) -> Doubles:
+    """(V, P) of one tile."""
+    kind, _, depth = detector.partition(".")
+    if kind == "learned":
+        return np.maximum(embeddings["logits"][tile].astype(np.float64) + 20, 0)
+    if kind == "frame":
+        samples = embeddings["frame"][tile][:, None]
+    elif kind == "pooled":
+        samples = embeddings["places.deep"][tile].mean(axis=1, keepdims=True)
+    else:
+        samples = embeddings[f"places.{depth}"][tile]
+    model, found = normal[detector], np.empty(samples.shape[:2])
+    for v, p in np.ndindex(found.shape):
+        if isinstance(model, Coreset):
+            found[v, p] = min(math.dist(samples[v, p], one) for one in model.members[v])
+        else:
+            difference = samples[v, p].astype(np.float64) - model.mean[v, p]
+            found[v, p] = math.hypot(*(model.whitening[v, p] @ difference))
     return found
 
 
@@ -110,21 +122,14 @@ def stitched_by_hand(layout: Layout, by_tile: Sequence[Doubles]) -> Doubles:
         return by_tile[0].reshape(grid, grid)
     cells = max(1, grid // 16)  # a unit
     whole = np.empty((layout.height * cells, layout.width * cells))
-    for y in range(len(whole)):
-        for x in range(len(whole[0])):
-            seen = []
-            for (row, column), values in zip(layout.corners, by_tile, strict=True):
-                inside_y, inside_x = y - row * cells, x - column * cells
-                if 0 <= inside_y < 16 * cells and 0 <= inside_x < 16 * cells:
-                    seen.append(values[inside_y * grid // (16 * cells) * grid + inside_x * grid // (16 * cells)])
-            whole[y, x] = sum(seen) / len(seen)
+    for y, x in np.ndindex(whole.shape):
+        seen = []
+        for (row, column), values in zip(layout.corners, by_tile, strict=True):
+            inside_y, inside_x = y - row * cells, x - column * cells
+            if 0 <= inside_y < 16 * cells and 0 <= inside_x < 16 * cells:
+                seen.append(values[inside_y * grid // (16 * cells) * grid + inside_x * grid // (16 * cells)])
+        whole[y, x] = sum(seen) / len(seen)
     return whole
-
-
-def above_median(whole: Doubles, relative: bool) -> Doubles:
-    ordered = sorted(whole.ravel())
-    middle = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
-    return whole - middle if relative and len(ordered) > 1 else whole
 
 
 def worst_places(whole: Doubles, worst: float) -> float:
@@ -132,101 +137,76 @@ def worst_places(whole: Doubles, worst: float) -> float:
     return sum(sorted(whole.ravel())[-count:]) / count
 
 
-def check_reading(
-    found: Reading, tiles: npt.NDArray[np.float32], layout: Layout, normals: Sequence[Normal], scoring: ScoringSettings
-) -> None:
-    for k, detector in enumerate(("knn", "position", "mahalanobis")):
-        for c, normal in enumerate(normals):
-            by_tile = [distances_by_hand(detector, tile, normal) for tile in tiles]
-            together = [np.array([PLAIN[scoring.aggregate](values.tolist()) for values in tile.T]) for tile in by_tile]
-            whole = above_median(stitched_by_hand(layout, together), scoring.relative)
-            np.testing.assert_allclose(found.maps[k][c], whole, rtol=1e-3, atol=1e-4)
-            assert found.raw[c, k] == pytest.approx(worst_places(whole, scoring.worst), rel=1e-3, abs=1e-4)
-            if k == 0:  # each view alone, by the first detector
-                for v in range(tiles.shape[1]):
-                    alone = above_median(stitched_by_hand(layout, [tile[v] for tile in by_tile]), scoring.relative)
-                    expected = worst_places(alone, scoring.worst)
-                    assert found.views[c, v] == pytest.approx(expected, rel=1e-3, abs=1e-4)
+ALL = ("learned", "nearest.deep", "frame", "position.middle", "pooled", "nearest.middle", "position.deep")
 
 
-@pytest.mark.parametrize("positions", [1, 4, 64])
 @pytest.mark.parametrize(
     "scoring",
     [
         ScoringSettings(),
-        ScoringSettings(aggregate="mean", relative=False, worst=0.1),
+        ScoringSettings(aggregate="mean", worst=0.1),
         ScoringSettings(aggregate="min", worst=1.0),
     ],
     ids=str,
 )
-def test_frames_of_different_layouts_are_read_as_by_loops(positions: int, scoring: ScoringSettings) -> None:
-    rng = np.random.default_rng(positions)
-    places = None
-    if positions > 1:
-        places = Gaussian(*(rng.normal(size=(2, positions, *s)).astype(np.float32) for s in ((3,), (3, 3))))
-    places = places or Gaussian(*(rng.normal(size=(2, 1, *s)).astype(np.float32) for s in ((3,), (3, 3))))
-    normals = [
-        Normal(
-            Gaussian(*(rng.normal(size=(2, *s)).astype(np.float32) for s in ((3,), (3, 3)))),
-            places,
-            rng.normal(size=(2, 3 + c, 3)).astype(np.float32),
-        )
-        for c in range(2)
-    ]
+def test_frames_of_different_layouts_are_read_as_by_loops(scoring: ScoringSettings) -> None:
+    """Every detector, in any order, on its own grid: the mean of the worst share of its places is the frame's."""
+    rng = np.random.default_rng(1)
+    assert set(ALL) == set(supported(SPEC))
+    normals = [normal_of(one) for one in parts(rng, 20, products=2)]
     layouts = [WHOLE, TILED, BOXED, WHOLE]
-    embeddings = unit(rng.normal(size=(6, 2, positions, 3)))
-    found = read(embeddings, layouts, normals, scoring, ("knn", "position", "mahalanobis"))
+    (embeddings,) = parts(rng, 6, products=1)
+    found = read(embeddings, layouts, normals, scoring, ALL)
     assert len(found) == 4
-    assert all(one.raw.shape == (2, 3) and one.views.shape == (2, 2) for one in found)
-    for one, layout, first in zip(found, layouts, (0, 1, 4, 5), strict=True):
-        check_reading(one, embeddings[first : first + len(layout.corners)], layout, normals, scoring)
+    for reading, layout, first in zip(found, layouts, (0, 1, 4, 5), strict=True):
+        assert (reading.raw.shape, reading.raw.dtype) == ((2, len(ALL)), np.float32)
+        for c, normal in enumerate(normals):
+            for k, detector in enumerate(ALL):
+                together = []
+                for tile in range(first, first + len(layout.corners)):
+                    by_view = distances_by_hand(detector, embeddings, tile, normal)
+                    together.append(np.array([PLAIN[scoring.aggregate](place.tolist()) for place in by_view.T]))
+                whole = stitched_by_hand(layout, together)
+                np.testing.assert_allclose(reading.maps[k][c], whole, rtol=2e-3, atol=1e-4)
+                assert reading.raw[c, k] == pytest.approx(worst_places(whole, scoring.worst), rel=2e-3, abs=1e-4)
 
 
-def test_a_finer_detector_keeps_its_own_grid() -> None:
-    """32 by 32 places: the encoder's own detector sees all, the bank's see means of sixteen."""
-    rng = np.random.default_rng(0)
-    embeddings = unit(rng.normal(size=(1, 2, 1024, 3)))
-    scoring = ScoringSettings(relative=False, aggregate="mean")
-    normal = Normal(
-        Gaussian(np.zeros((2, 3), np.float32), np.tile(np.eye(3, dtype=np.float32), (2, 1, 1))),
-        None,
-        np.zeros((2, 1, 3), np.float32),
-    )
-    (whole,) = read(embeddings, [WHOLE], [normal], scoring, ("mahalanobis", "learned"))
-    (boxed,) = read(embeddings, [BOXED], [normal], scoring, ("mahalanobis", "learned"))
-    assert [one.shape for one in whole.maps] == [(1, 8, 8), (1, 32, 32)]
-    assert [one.shape for one in boxed.maps] == [(1, 16, 9), (1, 32, 18)]
-    z = embeddings[0].astype(np.float64)
-    logits = (4 * z[..., 0] / np.maximum(z[..., 1], 1e-4)).reshape(2, 32, 32)
-    np.testing.assert_allclose(whole.maps[1][0], np.maximum(logits + 20, 0).mean(axis=0), rtol=1e-3)
-    np.testing.assert_allclose(boxed.maps[1][0], whole.maps[1][0][:, 6:24], rtol=1e-5)
-    units = whole.maps[0][0].repeat(2, axis=0).repeat(2, axis=1)  # a layout other than WHOLE has 16 of them
-    np.testing.assert_allclose(boxed.maps[0][0], units[:, 3:12], rtol=1e-5)
-    assert whole.raw[0, 1] == pytest.approx(np.sort(whole.maps[1].ravel())[-10:].mean(), rel=1e-5)  # 1% of 1024
+def test_each_detector_keeps_its_own_grid() -> None:
+    """Of a whole frame; with another layout a unit is the coarsest."""
+    normals = [normal_of(one) for one in parts(np.random.default_rng(0), 20, products=1)]
+    (frames,) = parts(np.random.default_rng(1), 2, products=1)
+    detectors = ("frame", "nearest.deep", "position.middle", "learned")
+    whole, boxed = read(frames, [WHOLE, BOXED], normals, ScoringSettings(), detectors)
+    assert [one.shape for one in whole.maps] == [(1, 1, 1), (1, 2, 2), (1, 4, 4), (1, 32, 32)]
+    assert [one.shape for one in boxed.maps] == [(1, 16, 9), (1, 16, 9), (1, 16, 9), (1, 32, 18)]
+    assert whole.raw[0, 3] == pytest.approx(np.sort(whole.maps[3].ravel())[-20:].mean(), rel=1e-5)  # 2% of 1024
+    assert whole.raw[0, 1] == whole.maps[1].max()  # one place at least
 
 
 def test_frames_are_scored_independently_and_none_gives_none() -> None:
     rng = np.random.default_rng(0)
     normal = parts(rng, 40)
-    frames = unit(np.concatenate([normal[0][:3], rng.normal(size=(4, 4, 4, 5))]))
-    bank = bank_from([normal_of(one) for one in normal], ("mahalanobis", "position", "knn"))
+    (strange,) = parts(rng, 4, products=1)
+    frames = {name: np.concatenate([normal[0][name][:3], strange[name]]) for name in strange}
+    bank = bank_from([normal_of(one) for one in normal], ("frame", "position.middle", "nearest.middle"))
     together = frame_scores(read_frames(frames, [WHOLE] * 7, bank), bank)
     assert (together.shape, together.dtype) == ((7, 3), np.float32)
     for b in range(7):
-        alone = frame_scores(read_frames(frames[b : b + 1], [WHOLE], bank), bank)
+        alone = frame_scores(read_frames(rows(frames, slice(b, b + 1)), [WHOLE], bank), bank)
         np.testing.assert_allclose(alone[0], together[b], rtol=1e-3, atol=1e-5)
-    assert read_frames(frames[:0], [], bank) == []
+    assert read_frames(rows(frames, slice(0)), [], bank) == []
+    assert appearances(rows(frames, slice(0)), [], bank.normals, bank.manifest.scoring) == []
     assert frame_scores([], bank).shape == (0, 3)
 
 
-def self_ensemble(frame: npt.NDArray[np.float32], normal: Sequence[npt.NDArray[np.float32]]) -> tuple[float, int]:
-    """Self-ensemble inference in plain Python: (score, predicted product), for one position."""
+def self_ensemble(frame: Array, normal: Sequence[Embeddings]) -> tuple[float, int]:
+    """Self-ensemble inference in plain Python: (score, predicted product)."""
     by_product = []
     for of_product in normal:
         views = []
         for v in range(4):
-            gaussian = OAS().fit(of_product[:, v, 0].astype(np.float64))
-            difference = frame[v, 0] - gaussian.location_
+            gaussian = OAS().fit(of_product["frame"][:, v].astype(np.float64))
+            difference = frame[v] - gaussian.location_
             views.append(math.sqrt(difference @ np.linalg.inv(gaussian.covariance_) @ difference))
         weights = [1 / distance for distance in views]
         by_product.append(sum(w * d for w, d in zip(weights, views, strict=True)) / sum(weights))
@@ -234,17 +214,20 @@ def self_ensemble(frame: npt.NDArray[np.float32], normal: Sequence[npt.NDArray[n
 
 
 def test_self_ensemble_inference() -> None:
-    """With one position and the first detector alone, a frame's distance is that of arXiv 2105.08793."""
+    """The distance by `frame` alone is that of arXiv 2105.08793, and so is the appearance's."""
     rng = np.random.default_rng(3)
-    normal = parts(rng, 40, positions=1)
-    frames = unit(np.concatenate([normal[1][:2], rng.normal(size=(6, 4, 1, 5))]))
+    normal = parts(rng, 40)
+    (strange,) = parts(rng, 6, products=1)
+    frames = {name: np.concatenate([normal[1][name][:2], strange[name]]) for name in strange}
     bank = bank_from([normal_of(one) for one in normal])
     found = read_frames(frames, [WHOLE] * 8, bank)
-    for frame, reading in zip(frames, found, strict=True):
+    whole = appearances(frames, [WHOLE] * 8, bank.normals, bank.manifest.scoring)
+    for frame, reading, seen in zip(frames["frame"], found, whole, strict=True):
         score, product = self_ensemble(frame, normal)
         assert reading.raw.shape == (3, 1)
         assert reading.raw.min() == pytest.approx(score, rel=1e-3)
-        assert reading.raw.argmin() == product
+        assert reading.raw.argmin() == seen.distance.argmin() == product
+        np.testing.assert_allclose(seen.distance, reading.raw[:, 0], rtol=1e-4)
     assert [reading.raw.argmin() for reading in found[:2]] == [1, 1]
 
 
@@ -333,78 +316,108 @@ def test_evidence_rises_evenly_beyond_what_was_ever_seen_and_never_overflows() -
     assert one_in_ten == pytest.approx(1, rel=1e-5)
 
 
-def test_detectors_of_the_bank_share_one_vote_and_the_learned_one_has_another() -> None:
-    assert weights(("knn",)) == weights(("learned",)) == pytest.approx([1])
-    assert weights(("mahalanobis", "position", "knn")) == pytest.approx(np.full(3, 1 / 3))
-    assert weights(("knn", "learned")) == pytest.approx([0.5, 0.5])
-    assert weights(("mahalanobis", "learned", "position", "knn")) == pytest.approx([1 / 6, 1 / 2, 1 / 6, 1 / 6])
-
-
 def test_detectors_are_combined_by_their_weighted_evidence() -> None:
     rng = np.random.default_rng(0)
     raw = rng.gamma(3.0, size=(5, 2, 3)).astype(np.float32)
     scale = rng.uniform(0.5, 2, (2, 3, 2)).astype(np.float32)
-    found = combine(raw, scale, ("mahalanobis", "knn", "learned"))
+    found = combine(raw, scale, [0.25, 0.25, 0.5])
     assert (found.shape, found.dtype) == ((5, 2), np.float32)
     for b in range(5):
         for c in range(2):
-            first, second, learned = (stats.logistic.sf(raw[b, c, k], *scale[c, k]) for k in range(3))
-            assert found[b, c] == pytest.approx(-math.log10(first * second * learned**2) / 4, rel=1e-4)
+            first, second, third = (stats.logistic.sf(raw[b, c, k], *scale[c, k]) for k in range(3))
+            assert found[b, c] == pytest.approx(-math.log10(first * second * third**2) / 4, rel=1e-4)
 
 
-def test_a_bank_weighs_each_product_by_its_own_scale() -> None:
+def test_a_bank_reads_each_product_by_its_own_scale_and_counts_votes() -> None:
     rng = np.random.default_rng(4)
-    bank = bank_from([normal_of(one) for one in parts(rng, 40)], ("mahalanobis", "knn"))
-    readings = [Reading(rng.gamma(3.0, size=(3, 2)).astype(np.float32), (), np.empty(0, np.float32)) for _ in range(4)]
+    bank = bank_from([normal_of(one) for one in parts(rng, 40)], ("frame", "nearest.middle"))
+    readings = [Reading(rng.gamma(3.0, size=(3, 2)).astype(np.float32), ()) for _ in range(4)]
     found = frame_scores(readings, bank)
     for b, reading in enumerate(readings):
         for c in range(3):
-            each = [-math.log10(stats.logistic.sf(reading.raw[c, k], *bank.scales[c, k])) for k in range(2)]
-            assert found[b, c] == pytest.approx(sum(each) / 2, rel=1e-4)
+            frame, nearest = (-math.log10(stats.logistic.sf(reading.raw[c, k], *bank.scales[c, k])) for k in range(2))
+            assert found[b, c] == pytest.approx((frame + 2 * nearest) / 3, rel=1e-4)
     alone = bank.of_products([1])
-    assert frame_scores([Reading(one.raw[1:2], (), one.views) for one in readings], alone) == pytest.approx(
-        found[:, 1:2]
-    )
+    assert frame_scores([Reading(one.raw[1:2], ()) for one in readings], alone) == pytest.approx(found[:, 1:2])
+
+
+# Heat maps.
+
+
+def random_maps(rng: np.random.Generator, *grids: tuple[int, int]) -> tuple[Array, ...]:
+    return tuple(rng.normal(1, 1, (2, *grid)).astype(np.float32) for grid in grids)
 
 
 def test_a_heat_map_is_the_weighted_evidence_at_each_place_in_thresholds() -> None:
+    """Of the detectors that see places: the frame's and the pooled one have a say in the score only."""
     rng = np.random.default_rng(5)
-    bank = bank_from([normal_of(one) for one in parts(rng, 40, products=2)], ("mahalanobis", "knn", "learned"))
-    maps = tuple(rng.normal(1, 1, (2, *grid)).astype(np.float32) for grid in ((3, 4), (3, 4), (6, 8)))
-    reading = Reading(np.empty(0, np.float32), maps, np.empty(0, np.float32))
-    heat = heat_map(reading, bank, 1, 2.5)
+    detectors = ("frame", "pooled", "nearest.middle", "nearest.deep", "learned")
+    bank = bank_from([normal_of(one) for one in parts(rng, 40, products=2)], detectors)
+    maps = random_maps(rng, (3, 4), (3, 4), (3, 4), (3, 4), (6, 8))
+    heat = heat_map(Reading(np.empty(0, np.float32), maps), bank, 1, 2.5)
     assert (heat.shape, heat.dtype) == ((6, 8), np.float32)
-    first, second, learned = (-stats.logistic.logsf(one[1], *bank.scales[1, k]) for k, one in enumerate(maps))
+    *_, first, second, learned = (-stats.logistic.logsf(one[1], *bank.scales[1, k]) for k, one in enumerate(maps))
     middles = [(np.arange(n) + 0.5) / 2 - 0.5 for n in heat.shape]
-    enlarged = ndimage.map_coordinates(first + second, np.meshgrid(*middles, indexing="ij"), order=1, mode="nearest")
-    np.testing.assert_allclose(heat, (enlarged / 4 + learned / 2) / math.log(10) / 2.5, rtol=1e-4)
-    assert np.isfinite(heat_map(reading, bank, 0, 0.0)).all()
+    coarse = 3 * first + 4 * second  # votes
+    enlarged = ndimage.map_coordinates(coarse, np.meshgrid(*middles, indexing="ij"), order=1, mode="nearest")
+    np.testing.assert_allclose(heat, (enlarged + 5 * learned) / 12 / math.log(10) / 2.5, rtol=1e-4)
+    assert np.isfinite(heat_map(Reading(np.empty(0, np.float32), maps), bank, 0, 0.0)).all()
+
+
+def test_without_a_detector_that_sees_places_the_heat_is_the_same_everywhere() -> None:
+    rng = np.random.default_rng(6)
+    bank = bank_from([normal_of(one) for one in parts(rng, 40, products=2)], ("frame", "pooled"))
+    maps = random_maps(rng, (1, 1), (1, 1))
+    heat = heat_map(Reading(np.empty(0, np.float32), maps), bank, 1, 2.5)
+    frame, pooled = (-stats.logistic.logsf(one[1, 0, 0], *bank.scales[1, k]) for k, one in enumerate(maps))
+    assert heat.shape == (1, 1)
+    assert heat[0, 0] == pytest.approx((frame + 2 * pooled) / 3 / math.log(10) / 2.5, rel=1e-4)
 
 
 def test_a_frame_that_looks_as_bad_everywhere_as_at_its_threshold_is_one_threshold_hot() -> None:
     rng = np.random.default_rng(6)
-    normal = parts(rng, 40, products=1)[0]
-    bank = bank_from([normal_of(normal)], ("mahalanobis", "knn"), relative=False, worst=1.0)
-    place = unit(rng.normal(size=(1, 4, 1, 5)))
-    (reading,) = read_frames(np.repeat(place, 4, axis=2), [WHOLE], bank)
+    bank = bank_from(
+        [normal_of(one) for one in parts(rng, 40, products=1)], ("nearest.middle", "nearest.deep"), worst=1
+    )
+    (frame,) = parts(rng, 1, products=1)
+    alike = {name: np.repeat(values[:, :, :1], values.shape[2], axis=2) for name, values in frame.items()}
+    (reading,) = read_frames(alike, [WHOLE], bank)
     (score,) = frame_scores([reading], bank)
-    np.testing.assert_allclose(heat_map(reading, bank, 0, float(score[0])), np.ones((2, 2)), rtol=1e-5)
+    np.testing.assert_allclose(heat_map(reading, bank, 0, float(score[0])), np.ones((4, 4)), rtol=1e-5)
 
 
-# Orientation.
+# How a frame looks as a whole.
 
 
-def look(picture: Doubles, views: int, grid: int) -> npt.NDArray[np.float32]:
-    """A stand-in for an engine: (S, S) -> (V, P, D), each cell of each view described by what lies where in it."""
-    cell = len(picture) // grid
-    features = np.random.default_rng(5).normal(size=(cell * cell, 6))
-    order = place_order(views, grid * grid)
-    embedded = []
-    for view in range(views):
-        turned = turn(picture, view)
-        cells = turned.reshape(grid, cell, grid, cell).swapaxes(1, 2).reshape(grid * grid, cell * cell)
-        embedded.append(unit(cells @ features)[order[view]])
-    return np.stack(embedded)
+def check_appearance(found: Appearance, tiles: Array, normals: Sequence[Normal], how: str) -> None:
+    """tiles (T, V, E): of each view the tile that is least like a good one, and the tile that is it as a whole."""
+    for c, normal in enumerate(normals):
+        by_tile = np.stack([distances_by_hand("frame", {"frame": tile[None]}, 0, normal)[:, 0] for tile in tiles])
+        np.testing.assert_allclose(found.views[c], by_tile.max(axis=0), rtol=1e-3)
+        assert found.distance[c] == pytest.approx(max(PLAIN[how](tile.tolist()) for tile in by_tile), rel=1e-3)
+
+
+@pytest.mark.parametrize("how", AGGREGATES)
+def test_an_appearance_is_the_distance_of_the_embedding_from_every_product(how: str) -> None:
+    rng = np.random.default_rng(7)
+    normals = [normal_of(one) for one in parts(rng, 40)]
+    (frames,) = parts(rng, 6, products=1)
+    layouts = [WHOLE, TILED, BOXED, WHOLE]
+    found = appearances(frames, layouts, normals, ScoringSettings.model_validate({"aggregate": how}))
+    for one, layout, first in zip(found, layouts, (0, 1, 4, 5), strict=True):
+        assert (one.views.shape, one.distance.shape) == ((3, 4), (3,))
+        assert one.views.dtype == one.distance.dtype == np.float32
+        check_appearance(one, frames["frame"][first : first + len(layout.corners)], normals, how)
+        if one.orientations is not None:
+            np.testing.assert_allclose(one.orientations[:, 0], one.distance, rtol=1e-5)
+    assert [one.orientations is None for one in found] == [False, True, True, False]
+
+
+def embedded(picture: Doubles, views: int) -> Array:
+    """A stand-in for an engine: (S, S) -> (V, E), each view described by what lies where in it."""
+    features = np.random.default_rng(5).normal(size=(picture.size, 6))
+    embedded = np.stack([turn(picture, view).ravel() @ features for view in range(views)])
+    return np.asarray(embedded / np.linalg.norm(embedded, axis=-1, keepdims=True), np.float32)
 
 
 def turn_back(picture: Doubles, view: int) -> Doubles:
@@ -413,44 +426,30 @@ def turn_back(picture: Doubles, view: int) -> Doubles:
 
 
 @pytest.mark.parametrize("views", [4, 8])
-@pytest.mark.parametrize("grid", [1, 2, 4])
-@pytest.mark.parametrize(
-    "detectors", [("mahalanobis",), ("position",), ("knn",), ("mahalanobis", "position", "knn")], ids="+".join
-)
-def test_turn_ratios_by_really_turning_the_part(views: int, grid: int, detectors: tuple[Detector, ...]) -> None:
-    if grid == 1 and "position" in detectors:
-        detectors = tuple(one for one in detectors if one != "position") or ("mahalanobis", "knn")
+@pytest.mark.parametrize("how", AGGREGATES)
+def test_orientations_by_really_turning_the_part(views: int, how: str) -> None:
+    """A part that was turned by g is best at orientation g, and each orientation is as far as the part turned back."""
     rng = np.random.default_rng(6)
+    spec = SPEC.model_copy(update={"views": views, "frame": 6, "places": {}, "logits": None})
     good = rng.normal(size=(12, 12)) + rng.normal(size=(60, 12, 12)) * 0.2
-    looks = np.stack([look(picture, views, grid) for picture in good])
-    bank = bank_from([normal_of(looks[:30])], detectors)
-    raw = np.concatenate([reading.raw for reading in read_frames(looks[30:], [WHOLE] * 30, bank)])
-    bank = Bank(bank.manifest, bank.normals, fit_scale(raw)[None], ())
-
-    def score(picture: Doubles) -> float:
-        return float(frame_scores(read_frames(look(picture, views, grid)[None], [WHOLE], bank), bank)[0, 0])
-
+    normals = [normal_of({"frame": np.stack([embedded(one, views) for one in good])}, spec)]
+    scoring = ScoringSettings.model_validate({"aggregate": how})
     fresh = good.mean(axis=0) + rng.normal(size=(12, 12)) * 0.2
-    for lies in range(views):
-        picture = turn(fresh, lies)
-        expected = [score(turn_back(picture, g)) for g in range(views)]
-        found = by_orientation(look(picture, views, grid)[None], WHOLE, bank, 0)
-        assert found == pytest.approx(expected, rel=2e-3)
-        assert turn_ratio(found) == pytest.approx(expected[0] / min(expected[1:]), rel=2e-3)
-        assert (turn_ratio(found) > 1) == (lies != 0)
 
+    def seen(picture: Doubles) -> Appearance:
+        (found,) = appearances({"frame": embedded(picture, views)[None]}, [WHOLE], normals, scoring)
+        return found
 
-def test_turn_ratios_are_those_of_the_product_and_of_the_frames_that_have_one() -> None:
-    rng = np.random.default_rng(7)
-    normals = [normal_of(one) for one in parts(rng, 40)]
-    bank = bank_from(normals, ("mahalanobis", "knn"))
-    embeddings = unit(rng.normal(size=(6, 4, 4, 5)))
-    found = turn_ratios(embeddings, [WHOLE, TILED, BOXED, WHOLE], bank, 1)
-    assert found.dtype == np.float32
-    alone = bank.of_products([1])
-    expected = [turn_ratio(by_orientation(embeddings[b : b + 1], WHOLE, alone, 0)) for b in (0, 5)]
-    assert found == pytest.approx(np.array(expected))
-    assert found[0] != pytest.approx(turn_ratio(by_orientation(embeddings[:1], WHOLE, bank, 0)))
+    for g in range(views):
+        lies = turn(fresh, g)
+        orientations = seen(lies).orientations
+        assert orientations is not None
+        assert (orientations.shape, orientations.dtype) == ((1, views), np.float32)
+        expected = [float(seen(turn_back(lies, back)).distance[0]) for back in range(views)]
+        np.testing.assert_allclose(orientations[0], expected, rtol=2e-3)
+        assert orientations[0].argmin() == g
+        assert turn_ratio(orientations[0]) == pytest.approx(expected[0] / min(expected[1:]), rel=2e-3)
+        assert (turn_ratio(orientations[0]) > 1) == (g != 0)
 
 
 @pytest.mark.parametrize(
@@ -460,13 +459,20 @@ def test_turn_ratios_are_those_of_the_product_and_of_the_frames_that_have_one() 
         (1, WHOLE, "there is one view"),
         (4, BOXED, "a turned frame is boxed otherwise"),
         (4, TILED, "a turned frame is cut otherwise"),
-        (4, Layout(30, 30, ((0, 0), (0, 14), (14, 0), (14, 14))), "tiles change places"),
+        (4, FOUR, "tiles change places"),
     ],
 )
 def test_where_there_is_no_orientation(views: int, layout: Layout, why: str) -> None:
-    embeddings = unit(np.random.default_rng(8).normal(size=(40, views, 4, 5)))
-    bank = bank_from([normal_of(embeddings)])
-    tiles = len(layout.corners)
-    assert by_orientation(embeddings[:tiles], layout, bank, 0) is None, why
-    found = turn_ratios(embeddings[: 2 * tiles], [layout] * 2, bank, 0)
-    assert (found.shape, found.dtype) == ((0,), np.float32)
+    spec = SPEC.model_copy(update={"views": views, "places": {}, "logits": None})
+    frames = np.random.default_rng(8).normal(size=(40, views, 5)).astype(np.float32)
+    normals = [normal_of({"frame": frames}, spec)]
+    (found,) = appearances({"frame": frames[: len(layout.corners)]}, [layout], normals, ScoringSettings())
+    assert found.orientations is None, why
+    assert found.views.shape == (1, views)
+
+
+def test_a_turn_ratio_of_a_perfect_fit_stays_finite() -> None:
+    with np.errstate(all="raise"):
+        assert turn_ratio(np.array([3, 2, 6, 4], np.float32)) == pytest.approx(1.5)
+        assert turn_ratio(np.array([0, 2, 6, 4], np.float32)) == 0
+        assert math.isfinite(turn_ratio(np.array([3, 0, 6, 4], np.float32)))

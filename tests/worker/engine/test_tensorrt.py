@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,11 +21,12 @@ from cuda.bindings import runtime as cudart
 
 from engine_build.build import build
 from engine_build.config import BuildSettings
-from tests.engine_build.models import SIDE, oracle, random_frames, save_random_model
 from tests.nvidia import Gpu, TensorRt, installed
 from tests.parts import bank_of, frame, good_part, png
+from tests.worker.engine.graphs import SHAPES, SIDE, SPEC, oracle, random_frames, write_engine
 from worker.assemble import open_engine
 from worker.config import BatchSettings, EngineSettings
+from worker.contract.embeddings import Embeddings
 from worker.contract.errors import ConfigError, DataError, DeviceError, MismatchError
 from worker.contract.manifest import sha256
 from worker.engine.base import open_folder
@@ -34,25 +35,19 @@ from worker.inspector import Inspector
 from worker.service import Service
 from worker.transport.memory import MemoryTransport
 
-VIEWS: Literal[4] = 4
 MOST = 4
+OUTPUTS = len(SHAPES)
 CLOSE = 5e-3  # float16
 ILLEGAL = cudart.cudaError_t.cudaErrorIllegalAddress
 FULL = cudart.cudaError_t.cudaErrorMemoryAllocation
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_random_model(tmp_path_factory.mktemp("plant") / "model", views=VIEWS)
-
-
-@pytest.fixture(scope="module")
-def built(model: Path) -> Path:
-    """An engine for the GPU named Orin, made of graphs that were exported elsewhere."""
-    exported = model.parent / "exported"
-    document = {"model": model, "out": exported, "targets": ["onnxruntime"], "precision": {"onnxruntime": "float16"}}
-    build(BuildSettings.model_validate({**document, "golden_frames": 2}), progress=False)
-    document = {"model": exported, "out": model.parent / "engine", "targets": ["tensorrt"]}
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An engine for the GPU named Orin, made of a graph that was exported elsewhere."""
+    plant = tmp_path_factory.mktemp("plant")
+    exported = write_engine(plant / "exported", "float16", ["onnxruntime"])
+    document = {"model": exported, "out": plant / "engine", "targets": ["tensorrt"]}
     profile = {"opt_frames": 2, "max_frames": MOST}
     with installed(TensorRt(Gpu())):
         return build(BuildSettings.model_validate({**document, "tensorrt": profile}), progress=False)
@@ -87,16 +82,22 @@ def calls_of(gpu: Gpu, engine: Any, batch: int) -> list[str]:
     return gpu.calls[before:]
 
 
+def assert_close(found: Embeddings, wanted: Embeddings, tolerance: float = CLOSE) -> None:
+    """All outputs, in the same order, and of the same numbers."""
+    assert list(found) == list(wanted)
+    for name, values in wanted.items():
+        assert found[name].dtype == np.float32
+        np.testing.assert_allclose(found[name], values, atol=tolerance, rtol=0, err_msg=name)
+
+
 @pytest.mark.parametrize("batch", [0, 1, 2, 3, 4, 5, 8, 9, 13])
-def test_embeddings_are_those_of_the_definition(trt: TensorRt, built: Path, model: Path, batch: int) -> None:
+def test_embeddings_are_those_of_the_definition(trt: TensorRt, built: Path, batch: int) -> None:
     with closing(opened(built)) as engine:
         for seed in (0, 1, 2):  # prepared, replayed, and with other batches in between
             frames = random_frames(batch, seed)
             found = engine.embed(frames)
-            assert found.shape == (batch, VIEWS, 1, 12)
-            assert found.dtype == np.float32
-            if batch:
-                np.testing.assert_allclose(found, oracle(model, frames, VIEWS), atol=CLOSE)
+            assert [values.shape for values in found.values()] == [(batch, *shape) for shape in SHAPES.values()]
+            assert_close(found, oracle(frames))
             engine.embed(random_frames(2, seed + 10))
 
 
@@ -109,17 +110,18 @@ def test_an_engine_says_what_it_is(trt: TensorRt, built: Path) -> None:
 def test_the_caller_keeps_the_embeddings(trt: TensorRt, built: Path) -> None:
     with closing(opened(built)) as engine:
         first = engine.embed(random_frames(6))
-        before = first.copy()
+        before = {name: values.copy() for name, values in first.items()}
         engine.embed(random_frames(6, seed=1))
-        np.testing.assert_array_equal(first, before)
+        assert_close(first, before, 0)
 
 
 def test_frames_may_be_any_view_into_memory(trt: TensorRt, built: Path) -> None:
     frames = random_frames(6)
     with closing(opened(built)) as engine:
         wanted = engine.embed(frames)
-        np.testing.assert_array_equal(engine.embed(np.asfortranarray(frames)), wanted)
-        np.testing.assert_array_equal(engine.embed(frames[::-1])[::-1], wanted)
+        assert_close(engine.embed(np.asfortranarray(frames)), wanted, 0)
+        backwards = engine.embed(frames[::-1])
+        assert_close({name: values[::-1] for name, values in backwards.items()}, wanted, 0)
         with pytest.raises(ValueError, match=rf"frames must be uint8 \(B, {SIDE}, {SIDE}, 3\), not float32"):
             engine.embed(frames.astype(np.float32))
 
@@ -141,10 +143,11 @@ def test_a_batch_size_is_prepared_once_in_each_lane(discrete: TensorRt, built: P
     with closing(opened(built)) as engine:
         before = len(discrete.gpu.calls)
         engine.embed(random_frames(2))
+        run = ["cudaMemcpyAsync", "execute_async_v3", *["cudaMemcpyAsync"] * OUTPUTS]
         assert discrete.gpu.calls[before:] == [
-            *("cudaMemcpyAsync", "execute_async_v3", "cudaMemcpyAsync", "cudaStreamSynchronize"),
-            "cudaStreamBeginCapture",
-            *("cudaMemcpyAsync", "execute_async_v3", "cudaMemcpyAsync"),
+            *run,
+            *("cudaStreamSynchronize", "cudaStreamBeginCapture"),
+            *run,
             *("cudaStreamEndCapture", "cudaGraphInstantiate", "cudaGraphDestroy"),
             *("cudaGraphLaunch", "cudaStreamSynchronize"),
         ]
@@ -170,21 +173,22 @@ def test_an_integrated_gpu_works_in_the_host_s_memory(built: Path, integrated: b
     with installed(trt), closing(opened(built)) as engine:
         engine.embed(random_frames(5))
         assert ("cudaMemcpyAsync" in trt.gpu.calls) is not integrated
-        assert trt.gpu.calls.count("cudaMalloc") == (2 if integrated else 6), "working memory, and the device's buffers"
-        assert trt.gpu.calls.count("cudaHostAlloc") == 4
+        buffers = 2 * (1 + OUTPUTS)
+        assert trt.gpu.calls.count("cudaMalloc") == 2 + (0 if integrated else buffers), "working memory, and buffers"
+        assert trt.gpu.calls.count("cudaHostAlloc") == buffers
 
 
 def test_what_cannot_be_captured_runs_call_by_call(
-    trt: TensorRt, built: Path, model: Path, caplog: pytest.LogCaptureFixture
+    trt: TensorRt, built: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     trt.refuses_capture = True
     with closing(opened(built)) as engine:
         frames = random_frames(6)
         assert "cudaGetLastError" not in trt.gpu.calls
-        np.testing.assert_allclose(engine.embed(frames), oracle(model, frames, VIEWS), atol=CLOSE)
+        assert_close(engine.embed(frames), oracle(frames))
         assert "cudaGetLastError" in trt.gpu.calls, "TensorRT must not find the error of the capture"
-        copies = [] if trt.gpu.properties.integrated else ["cudaMemcpyAsync"]
-        assert calls_of(trt.gpu, engine, 2) == [*copies, "execute_async_v3", *copies, "cudaStreamSynchronize"]
+        copy = [] if trt.gpu.properties.integrated else ["cudaMemcpyAsync"]
+        assert calls_of(trt.gpu, engine, 2) == [*copy, "execute_async_v3", *copy * OUTPUTS, "cudaStreamSynchronize"]
     assert (
         "batches of 4 frames run without a CUDA graph: TensorRT cannot run the plan: "
         "operation not permitted when stream is capturing"
@@ -193,11 +197,11 @@ def test_what_cannot_be_captured_runs_call_by_call(
 
 
 @pytest.mark.parametrize("name", ["cudaStreamBeginCapture", "cudaStreamEndCapture", "cudaGraphInstantiate"])
-def test_a_graph_that_cannot_be_made_is_done_without(discrete: TensorRt, built: Path, model: Path, name: str) -> None:
+def test_a_graph_that_cannot_be_made_is_done_without(discrete: TensorRt, built: Path, name: str) -> None:
     discrete.gpu.fail(name, FULL)
     with closing(opened(built)) as engine:
         frames = random_frames(3)
-        np.testing.assert_allclose(engine.embed(frames), oracle(model, frames, VIEWS), atol=CLOSE)
+        assert_close(engine.embed(frames), oracle(frames))
         assert calls_of(discrete.gpu, engine, 3)[0] == "cudaMemcpyAsync"
         assert calls_of(discrete.gpu, engine, 2)[0] == "cudaGraphLaunch"
     assert not discrete.gpu.open()
@@ -348,11 +352,15 @@ def test_a_plan_that_cannot_be_loaded_is_one_sentence(discrete: TensorRt, built:
 
 
 def test_a_manifest_of_another_graph_is_refused(discrete: TensorRt, built: Path, tmp_path: Path) -> None:
-    copy = changed(built, tmp_path / "engine", dimensions=99)
-    with pytest.raises(
-        MismatchError, match=r"the graph has .*\(-1, 4, 1, 12\).* but the manifest says .*\(-1, 4, 1, 99\)"
-    ):
+    deep = {"grid": 2, "dimensions": 99}
+    copy = changed(built, tmp_path / "engine", logits=None, places={**SPEC.model_dump()["places"], "deep": deep})
+    with pytest.raises(MismatchError) as refusal:
         opened(copy)
+    assert str(refusal.value) == (
+        f"{copy}/model.float16.plan: the graph does not fit the manifest: places.deep is float32 (-1, 4, 4, 7) in the "
+        "graph, float32 (-1, 4, 4, 99) in the manifest, logits is float32 (-1, 4, 64) in the graph, missing in the "
+        "manifest; build the engine again"
+    )
     assert not discrete.gpu.open()
 
 

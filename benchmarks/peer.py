@@ -1,0 +1,115 @@
+"""Measures one model of anomalib; run by `benchmarks.peers` with the Python of an environment that has anomalib.
+
+    PYTHON -m benchmarks.peer padim FOLDER WEIGHTS
+
+FOLDER is laid out as MVTec's sets are, WEIGHTS the state dict of EfficientNet-Lite0. Prints JSON: the AUROC of the
+exported model's scores, seconds of fitting, pictures a second of anomalib's own OpenVINO inferencer. Imports nothing of
+ours.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from anomalib.data import Folder
+from anomalib.deploy import ExportType, OpenVINOInferencer
+from anomalib.engine import Engine
+from anomalib.models import Padim, Patchcore
+from anomalib.pre_processing import PreProcessor
+from torchvision.transforms.v2 import Compose, Normalize, Resize
+
+SIDE = 256
+BACKBONE = "tf_efficientnet_lite0"
+LAYERS = {"padim": ["blocks.1", "blocks.2", "blocks.4"], "patchcore": ["blocks.2", "blocks.4"]}
+AXES = 100  # of PaDiM, its default for a ResNet-18
+MEMBERS = 2_000  # of PatchCore's coreset; its default of a tenth takes hours on two cores
+_FINEST = 32  # places along a side of PatchCore's finest layer
+_SEED = 0
+
+
+def main() -> None:
+    name, folder, weights = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    torch.manual_seed(_SEED)
+    good = sorted(path for path in (folder / "train" / "good").iterdir())
+    bad = [path.name for path in (folder / "test").iterdir() if path.name != "good"]
+    data = Folder(
+        name="set",
+        root=folder,
+        normal_dir="train/good",
+        normal_test_dir="test/good",
+        abnormal_dir=[f"test/{kind}" for kind in bad],
+        train_batch_size=16,
+        eval_batch_size=16,
+        num_workers=0,
+        val_split_mode="same_as_test",
+    )
+    model = make(name, len(good))
+    load(model, weights)
+    started_s = time.perf_counter()
+    with tempfile.TemporaryDirectory() as scratch:
+        engine = Engine(default_root_dir=scratch, accelerator="cpu", logger=False, enable_progress_bar=False)
+        engine.fit(model, datamodule=data)
+        fit_s = time.perf_counter() - started_s
+        exported = engine.export(model, ExportType.OPENVINO, export_root=scratch, input_size=(SIDE, SIDE))
+        inferencer = OpenVINOInferencer(exported, device="CPU")
+        scores, seconds = score(inferencer, folder)
+    print(json.dumps({"auroc": auroc(scores["good"], scores["bad"]), "fit_s": fit_s, "pictures_per_s": 1 / seconds}))
+
+
+def make(name: str, pictures: int) -> Padim | Patchcore:
+    """The model on the same backbone, without what only rescales scores: the pixels as its weights expect them."""
+    transform = Compose([Resize((SIDE, SIDE), antialias=True), Normalize([127 / 255] * 3, [128 / 255] * 3)])
+    common = {
+        "backbone": BACKBONE,
+        "layers": LAYERS[name],
+        "pre_trained": False,
+        "pre_processor": PreProcessor(transform=transform),
+        "post_processor": False,
+        "evaluator": False,
+        "visualizer": False,
+    }
+    if name == "padim":
+        return Padim(n_features=AXES, **common)
+    return Patchcore(coreset_sampling_ratio=min(1, MEMBERS / (pictures * _FINEST**2)), **common)
+
+
+def load(model: Padim | Patchcore, weights: Path) -> None:
+    """Fill the backbone, which is cut: the file's tensors come in the same order as timm's, and more of them."""
+    network = model.model.feature_extractor.feature_extractor
+    given = [
+        tensor
+        for name, tensor in torch.load(weights, map_location="cpu", weights_only=True).items()
+        if not name.endswith("num_batches_tracked")
+    ]
+    own = [name for name in network.state_dict() if not name.endswith("num_batches_tracked")]
+    state = dict(zip(own, given, strict=False))
+    assert all(network.state_dict()[name].shape == tensor.shape for name, tensor in state.items())
+    network.load_state_dict(state, strict=False)
+
+
+def score(inferencer: OpenVINOInferencer, folder: Path) -> tuple[dict[str, list[float]], float]:
+    """The scores of the good and bad test pictures, and the mean seconds from a file to its score."""
+    pictures = sorted(path for path in (folder / "test").glob("*/*") if path.is_file())
+    for path in pictures[:5]:
+        inferencer.predict(path)
+    scores: dict[str, list[float]] = {"good": [], "bad": []}
+    started_s = time.perf_counter()
+    for path in pictures:
+        found = inferencer.predict(path).pred_score
+        scores["good" if path.parent.name == "good" else "bad"].append(float(np.asarray(found).ravel()[0]))
+    return scores, (time.perf_counter() - started_s) / len(pictures)
+
+
+def auroc(good: list[float], bad: list[float]) -> float:
+    wins = sum((b > g) + 0.5 * (b == g) for g in good for b in bad)
+    return wins / (len(good) * len(bad))
+
+
+if __name__ == "__main__":
+    main()
