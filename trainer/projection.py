@@ -18,6 +18,7 @@ from worker.contract.views import ROTATIONS
 
 _PAIR = 2  # views of a turned picture that attract each other
 _SMALLEST_DEVIATION = 1e-4
+_SMALLEST_SIDE = 128  # px, of views that are halved
 _AT_ONCE = 64  # views that features are computed of
 
 
@@ -141,8 +142,8 @@ def choose_pictures(parts: GoodParts, most: int) -> tuple[list[int], Indices]:
 def view_features(encoder: Encoder, frames: Iterator[Tensor], count: int, settings: TrainSettings) -> Tensor:
     """The features of augmented, turned views of `count` pictures, which a frozen backbone computes once.
 
-    A view, which shows a part of the frame, is drawn at half the frame's side: so structures keep about their size, and
-    it takes a quarter of the time. Some backbones take frames of one side only; then views have that.
+    A view, which shows a part of the frame, is drawn at half the side of a large frame: so structures keep about their
+    size, and it takes a quarter of the time. Some backbones take frames of one side only; then views have that.
 
     Args:
         encoder: its backbone is frozen.
@@ -163,7 +164,7 @@ def view_features(encoder: Encoder, frames: Iterator[Tensor], count: int, settin
         "projection.pictures or projection.variants",
     )
     half = encoder.side // 2
-    side = half if encoder.backbone.takes(half) else encoder.side
+    side = half if half >= _SMALLEST_SIDE and encoder.backbone.takes(half) else encoder.side
     found = []
     for number, batch in enumerate(frames):
         views = augment(batch, settings.augment, seeded(settings.seed, 3, number), variants, side).flatten(0, 1)

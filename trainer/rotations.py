@@ -57,7 +57,7 @@ def report(product: str, nearest: npt.NDArray[np.intp]) -> RotationReport:
 
     The turns count as told apart if the share of right guesses is beyond halfway between guessing and certainty: 62.5%
     for one turn of four. Else, if at least the guess between upright and lying is (75%), the product looks the same
-    after a half turn, and two views are enough. Else it looks the same in all turns, or comes lying in any.
+    after a half turn. Else it looks the same in all turns, or comes lying in any.
     """
     errors = (nearest - np.arange(ROTATIONS)) % ROTATIONS
     right = float(np.mean(errors == 0))
@@ -65,17 +65,11 @@ def report(product: str, nearest: npt.NDArray[np.intp]) -> RotationReport:
     measured = f"{right:.0%} of {errors.size} turned views of {len(errors)} held-out pictures were recognised"
     views: Literal[1, 2, 4]
     if _beyond_guessing(right, 1 / 4) >= _TOLD_APART:
-        views, meaning = 4, "its quarter turns look different, so all four views are used"
+        views, meaning = 4, "its quarter turns look different, so that a wrong orientation can be found"
     elif _beyond_guessing(right_or_opposite, 1 / 2) >= _TOLD_APART:
-        views, meaning = 2, "it looks the same after a half turn, so two views are enough"
+        views, meaning = 2, "it looks the same after a half turn"
     else:
-        views, meaning = (
-            1,
-            (
-                "it looks the same when turned, or lies in any direction, so one view is used and a wrong orientation "
-                "cannot be found"
-            ),
-        )
+        views, meaning = 1, "it looks the same when turned, or lies in any direction: no wrong orientation can be found"
     return RotationReport(accuracy=right, views=views, sentence=f"{product}: {meaning} ({measured})")
 
 

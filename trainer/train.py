@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from trainer.monitor import Monitor, stop_signals
 from trainer.pasted import HeadStage, draw_examples
 from trainer.projection import FreshViews, KeptViews, Projection, Views, choose_pictures, view_features
 from trainer.rotations import measure_rotations
+from trainer.views import four_views_pay
 from trainer.weights import create_encoder
 from worker.contract.embeddings import FRAME, Array
 from worker.contract.errors import ConfigError, QuarterturnError
@@ -156,17 +157,22 @@ class Run:
             fit_bases(self.encoder, pictures.batches(_BATCH))
 
     def save(self) -> Path:
-        """Write the model, with a report on the turns of each product; returns its folder."""
+        """Write the model, with its number of views and a report on the turns of each product; returns its folder."""
         settings = self.settings
         rotations = measure_rotations(self.parts, settings.data, self._frame_turns)
         for report in rotations.values():
             log.info("%s", report.sentence)
+        views: Literal[1, 2, 4] = max(report.views for report in rotations.values())
+        if views < ROTATIONS and self.encoder.depths:
+            pays, sentence = four_views_pay(self.encoder, self.parts, settings.data.framing, settings.data.region)
+            log.info("%s", sentence)
+            views = 4 if pays else 1
         save_model(
             settings.out,
             self.encoder.cpu(),
             framing=settings.data.framing,
             products=self.parts.products,
-            views=max(report.views for report in rotations.values()),
+            views=views,
             holdout=settings.data.holdout,
             rotations=rotations,
             training={**self._recipe, **{f"last_loss.{name}": loss for name, loss in self._losses.items()}},
@@ -224,6 +230,17 @@ class Run:
     def _frame_turns(self, frames: Frames) -> Array:
         """(n, S, S, 3) -> (n, 4, E): the frame's embedding of each turn."""
         return embed_views(self.encoder, frames, ROTATIONS)[FRAME]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread: steps of a small network end sooner so, and far sooner beside other programs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: float) -> float:

@@ -28,29 +28,24 @@ def encoder_of(settings: TrainSettings) -> Encoder:
     return Encoder(settings.architecture, settings.data.side)
 
 
-def random_frames(count: int) -> npt.NDArray[np.uint8]:
-    return np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
+def random_frames(count: int, side: int = SIDE) -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
 
 
 def batches(frames: npt.NDArray[np.uint8], size: int = 2) -> Iterator[Tensor]:
     yield from torch.from_numpy(frames).permute(0, 3, 1, 2).split(size)
 
 
-def pooled(encoder: Encoder, picture: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def pooled(encoder: Encoder, picture: npt.NDArray[Any], side: int = SIDE) -> npt.NDArray[np.float64]:
     """The features of one picture (S, S, 3), from the definition and in double precision."""
     mean, std = np.array(encoder.architecture.mean), np.array(encoder.architecture.std)
     pixels = torch.from_numpy(((picture - mean) / std).transpose(2, 0, 1)[None].copy())
-    double = encoder_of_double(encoder)
+    double = Encoder(encoder.architecture, side).double().eval()
+    double.load_state_dict(encoder.state_dict())
     with torch.inference_mode():
         maps = double.backbone(pixels)
     used = [maps[double.backbone.layers.index(layer)] for layer in list(double.depths.values())[-1].layers]
     return np.concatenate([one.numpy().mean(axis=(0, 2, 3)) for one in used])
-
-
-def encoder_of_double(encoder: Encoder) -> Encoder:
-    double = Encoder(encoder.architecture, encoder.side).double().eval()
-    double.load_state_dict(encoder.state_dict())
-    return double
 
 
 # What is kept of a frozen backbone
@@ -74,28 +69,27 @@ def test_pictures_are_chosen_evenly_from_all_products(pictures: list[int]) -> No
             assert gaps.max() - gaps.min() <= 1
 
 
-def test_features_are_those_of_views_of_half_the_side(make_settings: MakeSettings) -> None:
-    settings = make_settings(**{**PLAIN, "projection.variants": 3})
-    encoder, frames = encoder_of(settings), random_frames(5)
-    found = view_features(encoder, batches(frames), 5, settings)
-    assert found.shape == (5, 3, 4, encoder.pooled_width)
+@pytest.mark.parametrize(
+    ("backbone", "side", "halved"),
+    [("test_resnet", 64, False), ("test_resnet", 256, True), ("test_vit3", 256, False)],
+    ids=["small frames", "large ones", "a backbone that takes one side only"],
+)
+def test_features_are_those_of_views_of_half_the_side(
+    make_settings: MakeSettings, backbone: str, side: int, halved: bool
+) -> None:
+    changes = {"architecture.backbone": backbone, "data.side": side, "projection.variants": 3}
+    settings = make_settings(**PLAIN, **changes)
+    encoder, frames = encoder_of(settings), random_frames(3, side)
+    found = view_features(encoder, batches(frames), 3, settings)
+    assert found.shape == (3, 3, 4, encoder.pooled_width)
     assert found.dtype == torch.float32
     assert not found.requires_grad
-    halved = frames.reshape(5, SIDE // 2, 2, SIDE // 2, 2, 3).mean(axis=(2, 4))
-    for n, picture in enumerate(halved):
+    shown = frames.reshape(3, side // 2, 2, side // 2, 2, 3).mean(axis=(2, 4)) if halved else frames
+    for n, picture in enumerate(shown):
         for r in range(4):
-            wanted = pooled(encoder, np.rot90(picture, r))
+            wanted = pooled(encoder, np.rot90(picture, r), len(picture))
             for variant in range(3):
                 np.testing.assert_allclose(found[n, variant, r], wanted, atol=1e-4)
-
-
-def test_a_backbone_that_takes_one_side_only_gets_that(make_settings: MakeSettings) -> None:
-    settings = make_settings(**{**PLAIN, "architecture.backbone": "test_vit3"})
-    encoder, frames = encoder_of(settings), random_frames(2)
-    assert not encoder.backbone.takes(SIDE // 2)
-    found = view_features(encoder, batches(frames), 2, settings)
-    for r in range(4):
-        np.testing.assert_allclose(found[1, 0, r], pooled(encoder, np.rot90(frames[1], r)), atol=1e-4)
 
 
 def test_views_are_augmented_each_in_its_own_way_and_the_seed_decides_how(make_settings: MakeSettings) -> None:

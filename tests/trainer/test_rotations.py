@@ -50,9 +50,13 @@ def photographs(folder: Path, kind: str, count: int = 120) -> Path:
 @pytest.mark.parametrize(
     ("kind", "views", "words"),
     [
-        ("arrow", 4, "arrow: its quarter turns look different, so all four views are used (100% of 40 turned views"),
-        ("bar", 2, "bar: it looks the same after a half turn, so two views are enough ("),
-        ("ring", 1, "ring: it looks the same when turned, or lies in any direction, so one view is used and a wrong"),
+        (
+            "arrow",
+            4,
+            "arrow: its quarter turns look different, so that a wrong orientation can be found (100% of 40",
+        ),
+        ("bar", 2, "bar: it looks the same after a half turn ("),
+        ("ring", 1, "ring: it looks the same when turned, or lies in any direction: no wrong orientation"),
         ("screw", 1, "screw: it looks the same when turned, or lies in any direction"),
     ],
 )
