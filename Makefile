@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 help:
 	@echo "make demo            render a small line, train, build, stream, report (about 3 minutes)"
 	@echo "make line DATA=DIR   the same on a folder of real pictures, through real Kafka and Redis"
-	@echo "                     both take options, for example ARGS='--set train.epochs=60'"
+	@echo "                     both take options, for example ARGS='--set train.head.steps=0'"
 	@echo "make test            all tests, on a real Kafka and a real Redis"
 	@echo "make check           what CI checks: format, lint, types, secrets, known flaws of dependencies, tests"
 	@echo "make fuzz            coverage-guided fuzzing, 5 minutes for each target: ARGS='SECONDS [TARGET ...]'"
