@@ -15,9 +15,11 @@ import tempfile
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from anomalib.data import Folder
+from anomalib.data.utils import read_image
 from anomalib.deploy import ExportType, OpenVINOInferencer
 from anomalib.engine import Engine
 from anomalib.models import Padim, Patchcore
@@ -97,13 +99,18 @@ def score(inferencer: OpenVINOInferencer, folder: Path) -> tuple[dict[str, list[
     """The scores of the good and bad test pictures, and the mean seconds from a file to its score."""
     pictures = sorted(path for path in (folder / "test").glob("*/*") if path.is_file())
     for path in pictures[:5]:
-        inferencer.predict(path)
+        inferencer.predict(read(path))
     scores: dict[str, list[float]] = {"good": [], "bad": []}
     started_s = time.perf_counter()
     for path in pictures:
-        found = inferencer.predict(path).pred_score
+        found = inferencer.predict(read(path)).pred_score
         scores["good" if path.parent.name == "good" else "bad"].append(float(np.asarray(found).ravel()[0]))
     return scores, (time.perf_counter() - started_s) / len(pictures)
+
+
+def read(path: Path) -> np.ndarray:
+    """What the inferencer wants: it resizes nothing."""
+    return cv2.resize(read_image(path, as_tensor=False), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
 
 
 def auroc(good: list[float], bad: list[float]) -> float:
