@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import SGD, AdamW, Optimizer
@@ -112,8 +113,11 @@ class Run:
         if first == steps:
             return
         with stop_signals() as stopping, ExitStack() as resources:
-            stage = begin(first, resources)
+            with Console(stderr=True, quiet=not self._progress).status(f"features for the {name}"):
+                stage = begin(first, resources)
             with Monitor(name, first, steps, self.settings.tensorboard, self._progress) as monitor:
+                if self.settings.architecture.trained == "none":
+                    resources.enter_context(one_thread())
                 self.encoder.train()
                 for step in range(first, steps):
                     rate = learning_rate(step, steps, getattr(self.settings, name).learning_rate, self.settings.warmup)
