@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.fx.proxy import TraceError
 from torch.nn import functional as F
 
+from trainer.folded import fold_norms, same_maps
 from worker.contract.errors import ConfigError
 
 Stem = Literal["own", "cifar"]
@@ -96,6 +97,7 @@ class Backbone(nn.Module):
             cast(Any, network).set_input_size(img_size=(side, side))  # resamples position embeddings
         if trained != "none":
             _replace_strided(network)
+        self._folded: list[nn.Module] = []  # not registered, so it is neither stored nor exported
         self.network = self._cut(network).eval()
         self._factors = [1.0] * len(self.layers)
         self.channels, self.grids = self._measure(side)
@@ -104,6 +106,21 @@ class Backbone(nn.Module):
     def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
         """(N, 3, S, S) -> one (N, C, H, H) a layer."""
         return tuple(resize(found, by) for found, by in zip(self._maps(pictures), self._factors, strict=True))
+
+    @torch.no_grad()
+    def hasten(self, side: int) -> None:
+        """Compute with batch norms folded into convolutions from now on, if nothing is trained and the maps agree.
+
+        Call it after the weights are loaded; later changes of them have no effect.
+        """
+        if any(parameter.requires_grad for parameter in self.network.parameters()):
+            return
+        generator = torch.Generator().manual_seed(0)
+        pictures = torch.randn(1, 3, side, side, generator=generator).to(next(self.network.parameters()).device)
+        wanted = self(pictures)
+        self._folded = [fold_norms(self.network)]
+        if not same_maps(self(pictures), wanted):
+            self._folded = []
 
     @torch.no_grad()
     def takes(self, side: int) -> bool:
@@ -123,7 +140,7 @@ class Backbone(nn.Module):
         return self
 
     def _maps(self, pictures: Tensor) -> list[Tensor]:
-        network = cast(Any, self.network)
+        network = cast(Any, self._folded[0] if self._folded else self.network)
         if self._indices is None:
             maps = network(pictures)
             return [maps[layer] for layer in self.layers]

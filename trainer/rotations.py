@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -10,38 +11,57 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer.config import DataSettings
-from trainer.data import GoodParts, Pictures
+from trainer.data import Frames, GoodParts, Pictures
 from worker.contract.detectors import Gaussian, Moments
 from worker.contract.embeddings import Array
 from worker.contract.manifest import RotationReport
 from worker.contract.views import ROTATIONS
 
-EmbedTurns = Callable[[npt.NDArray[np.uint8]], Array]
-
-_BATCH = 16  # pictures embedded at once
-_MOST = 150  # pictures of a product that Gaussians are fitted to here: enough to tell turns apart by
+_BATCH = 16  # pictures whose features are computed at once
+_MOST = 60  # pictures of a product that Gaussians are fitted to here: enough to tell turns apart by
 _TOLD_APART = 0.5  # halfway between guessing (0) and certainty (1)
 
 
-def measure_rotations(parts: GoodParts, settings: DataSettings, embed: EmbedTurns) -> dict[str, RotationReport]:
-    """A report for each product: Gaussians from some of the pictures learned from, turns guessed on held-out ones.
+@dataclass(frozen=True)
+class TurnFeatures:
+    """Of one product the pooled features (n, 4, F) of some pictures learned from, and (m, 4, F) of held-out ones."""
 
-    The held-out pictures are those to choose by, so that none of them calibrates. `embed` makes of (n, S, S, 3) frames
-    (n, 4, D) vectors, one for each turn.
+    learned: Array
+    held_out: Array
+
+
+def turn_features(
+    parts: GoodParts, settings: DataSettings, pooled: Callable[[Frames], Array]
+) -> dict[str, TurnFeatures]:
+    """The features of each product's pictures in their four turns; `pooled` makes them of (n, S, S, 3) frames.
+
+    The held-out pictures are those to choose by, so that none of them calibrates.
+    """
+
+    def of(paths: Sequence[Path]) -> Array:
+        with Pictures(paths, settings) as pictures:
+            return np.concatenate([pooled(frames) for frames in pictures.batches(_BATCH)])
+
+    return {
+        product: TurnFeatures(of(learned[:: 1 + len(learned) // _MOST]), of(to_choose))
+        for product, learned, to_choose in zip(parts.products, parts.learned, parts.to_choose, strict=True)
+    }
+
+
+def measure_rotations(
+    features: Mapping[str, TurnFeatures], embed: Callable[[Array], Array] | None = None
+) -> dict[str, RotationReport]:
+    """A report for each product: Gaussians of the turns of pictures learned from, the turns of held-out ones guessed.
+
+    By the features themselves, or by what `embed` makes of them: (n, 4, F) -> (n, 4, D).
     """
     reports = {}
-    for product, learned, held_out in zip(parts.products, parts.learned, parts.to_choose, strict=True):
-        some = learned[:: 1 + len(learned) // _MOST]
-        fitted = _vectors(some, settings, embed)
-        moments = Moments(ROTATIONS, dimensions=fitted.shape[-1])
-        moments.add(fitted)
-        reports[product] = report(product, nearest_turns(_vectors(held_out, settings, embed), moments.gaussian()))
+    for product, found in features.items():
+        learned, held_out = (one if embed is None else embed(one) for one in (found.learned, found.held_out))
+        moments = Moments(ROTATIONS, dimensions=learned.shape[-1])
+        moments.add(learned)
+        reports[product] = report(product, nearest_turns(held_out, moments.gaussian()))
     return reports
-
-
-def _vectors(paths: Sequence[Path], settings: DataSettings, embed: EmbedTurns) -> Array:
-    with Pictures(paths, settings) as pictures:
-        return np.concatenate([embed(frames) for frames in pictures.batches(_BATCH)])
 
 
 def nearest_turns(embeddings: Array, gaussians: Gaussian) -> npt.NDArray[np.intp]:

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -14,20 +15,21 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 from torch.amp import GradScaler
+from torch.nn import functional as F
 from torch.optim import SGD, AdamW, Optimizer
 
 from trainer.basis import fit_bases
 from trainer.checkpoint import Learner, load_checkpoint, require_replaceable, save_checkpoint, save_model
 from trainer.config import TrainSettings
 from trainer.data import Frames, GoodParts, Indices, Pictures, Plan, find_good_parts
-from trainer.encoder import Encoder, embed_views
+from trainer.encoder import Encoder
 from trainer.monitor import Monitor, stop_signals
 from trainer.pasted import HeadStage, draw_examples
 from trainer.projection import FreshViews, KeptViews, Projection, Views, choose_pictures, view_features
-from trainer.rotations import measure_rotations
+from trainer.rotations import TurnFeatures, measure_rotations, turn_features
 from trainer.views import four_views_pay
 from trainer.weights import create_encoder
-from worker.contract.embeddings import FRAME, Array
+from worker.contract.embeddings import Array
 from worker.contract.errors import ConfigError, QuarterturnError
 from worker.contract.views import ROTATIONS
 
@@ -90,6 +92,13 @@ class Run:
         self._losses: dict[str, float | None] = {"projection": None, "head": None}
         self.encoder = self._learner.encoder
         self._done = load_checkpoint(settings.checkpoint, self._learner, self._recipe) if settings.resume else 0
+        self.encoder.backbone.hasten(settings.data.side)
+
+    @cached_property
+    def turns(self) -> dict[str, TurnFeatures]:
+        """Features of pictures in their four turns; of a backbone that is trained, to be asked for at the end."""
+        self.encoder.eval()
+        return turn_features(self.parts, self.settings.data, self._pooled_turns)
 
     def distinct_turns(self) -> Indices:
         """(C,) how many quarter turns of each product become classes: those that the backbone tells apart.
@@ -99,7 +108,7 @@ class Run:
         """
         if self.settings.architecture.trained != "none":
             return np.full(len(self.parts.products), ROTATIONS)
-        reports = measure_rotations(self.parts, self.settings.data, self._pooled_turns)
+        reports = measure_rotations(self.turns)
         for product, report in reports.items():
             log.info("%s: %d of 4 quarter turns become classes of the contrastive loss", product, report.views)
         return np.array([report.views for report in reports.values()])
@@ -163,7 +172,7 @@ class Run:
     def save(self) -> Path:
         """Write the model, with its number of views and a report on the turns of each product; returns its folder."""
         settings = self.settings
-        rotations = measure_rotations(self.parts, settings.data, self._frame_turns)
+        rotations = measure_rotations(self.turns, self._embed)
         for report in rotations.values():
             log.info("%s", report.sentence)
         views: Literal[1, 2, 4] = max(report.views for report in rotations.values())
@@ -222,7 +231,7 @@ class Run:
 
     @torch.no_grad()
     def _pooled_turns(self, frames: Frames) -> Array:
-        """(n, S, S, 3) -> (n, 4, F): the pooled features that a frozen backbone has of each turn."""
+        """(n, S, S, 3) -> (n, 4, F): the pooled features of each turn."""
         pixels = self.encoder.normalise(self._on_device(frames))
         turned = [torch.rot90(pixels, turn, dims=(-2, -1)) for turn in range(ROTATIONS)]
         pooled = [
@@ -231,9 +240,12 @@ class Run:
         ]
         return np.asarray(torch.stack(pooled, dim=1).cpu().numpy(), np.float32)
 
-    def _frame_turns(self, frames: Frames) -> Array:
-        """(n, S, S, 3) -> (n, 4, E): the frame's embedding of each turn."""
-        return embed_views(self.encoder, frames, ROTATIONS)[FRAME]
+    @torch.no_grad()
+    def _embed(self, pooled: Array) -> Array:
+        """(n, 4, F) pooled features -> (n, 4, E) embeddings of the frame, of unit length."""
+        device = next(self.encoder.parameters()).device
+        vectors = self.encoder.project(torch.from_numpy(pooled).to(device))
+        return np.asarray(F.normalize(vectors, dim=-1).cpu().numpy(), np.float32)
 
 
 @contextmanager
