@@ -120,7 +120,7 @@ def left_out(known: dict[str, Known], unknown: str, name: str, seed: int) -> lis
             gaussian = moments.gaussian()
             for product, embeddings in distances.items():
                 own = np.diagonal(between_views(embeddings, gaussian), axis1=1, axis2=2)
-                scores[product].append(aggregate(own, "harmonic"))
+                scores[product].append(aggregate(own, axis=-1))
         nearest = {product: np.min(each, axis=0) for product, each in scores.items()}
         good.append(np.concatenate([nearest[product] for product in others]))
         bad.append(nearest[unknown])

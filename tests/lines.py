@@ -51,12 +51,12 @@ def make_line(root: Path) -> MadeLine:
     quarterturn("train", "--config", str(root / "train.yaml"))
     quarterturn("build", "--config", str(root / "build.yaml"))
     banks = (root / "first.bank", root / "second.bank")
-    for path, neighbours in zip(banks, (1, 3), strict=True):
+    for path, coreset in zip(banks, (1000, 10), strict=True):
         bank = {
             "engine": {"path": str(root / "engine")},
             "data": str(root / "parts"),
             "overkill": 0.05,
-            "scoring": {"detectors": ["frame", "nearest.deep"], "neighbours": neighbours},
+            "scoring": {"detectors": ["frame", "nearest.deep"], "coreset": coreset},
             "out": str(path),
         }
         (root / "bank.yaml").write_text(yaml.safe_dump(bank))

@@ -30,9 +30,10 @@ def fit_bases(encoder: Encoder, batches: Iterable[Frames]) -> None:
     device = next(encoder.parameters()).device
     for frames in batches:
         pictures = encoder.normalise(torch.from_numpy(frames).to(device).permute(0, 3, 1, 2))
-        features = encoder.features(pictures.contiguous(memory_format=torch.channels_last))
+        pictures = pictures.contiguous(memory_format=torch.channels_last)
+        features, halves = encoder.features(pictures), encoder.halves(pictures)
         for depth, seen in moments.items():
-            seen.add(encoder.joined(features, depth))
+            seen.add(encoder.joined(features, halves, depth))
     for seen in moments.values():
         seen.set_basis()
 

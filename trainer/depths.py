@@ -13,9 +13,13 @@ from worker.contract.settings import Settings
 
 
 class DepthSettings(Settings):
-    """One depth: the layers whose maps are joined, and the pixels of the frame that a place covers along a side."""
+    """One depth: the layers whose maps are joined, and the pixels of the frame that a place covers along a side.
+
+    `halved` are layers whose maps of the frame at half its size are joined, too: they see twice as much around a place.
+    """
 
     layers: tuple[str, ...] = Field(min_length=1)
+    halved: tuple[str, ...] = ()
     stride: int = Field(gt=0)
 
 
@@ -23,7 +27,7 @@ Depths = dict[str, DepthSettings]
 
 _LITE: Depths = {
     "middle": DepthSettings(layers=("blocks.4",), stride=16),
-    "deep": DepthSettings(layers=("blocks.4", "blocks.5"), stride=32),
+    "deep": DepthSettings(layers=("blocks.4", "blocks.5"), halved=("blocks.4", "blocks.5"), stride=32),
 }
 _MEASURED = dict.fromkeys(("tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2"), _LITE)
 """Networks whose depths were chosen by measuring."""

@@ -103,8 +103,10 @@ class Encoder(nn.Module):
         head_layers = (architecture.head_layers or ()) if architecture.head else ()
         of_depths = [depth.layers for depth in self.depths.values()]
         self._pooled = of_depths[-1] if of_depths else (list(listed_maps(network))[-1],)
-        layers = {*self._pooled, *head_layers, *(layer for layers in of_depths for layer in layers)}
+        of_places = {layer for depth in self.depths.values() for layer in depth.layers + depth.halved}
+        layers = {*self._pooled, *head_layers, *of_places}
         self.backbone = Backbone(network, sorted(layers), side, architecture.trained)
+        self._half_grids = self._measure_halves()
         self.places = {name: self._places(name, depth) for name, depth in self.depths.items()}
 
         self.projection = nn.Sequential(
@@ -114,7 +116,7 @@ class Encoder(nn.Module):
         )
         self.bases = nn.ModuleDict(
             {
-                name: nn.Conv2d(self._channels(depth.layers), self.places[name].dimensions, 1)
+                name: nn.Conv2d(self._channels(depth.layers + depth.halved), self.places[name].dimensions, 1)
                 for name, depth in self.depths.items()
             }
         ).requires_grad_(False)
@@ -124,10 +126,10 @@ class Encoder(nn.Module):
 
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:
         """(N, 3, S, S) -> float32 by name: (N, E), not of unit length; (N, P, D) of each depth; (N, P) logits."""
-        features = self.features(pictures)
+        features, halves = self.features(pictures), self.halves(pictures)
         found = {FRAME: self.project(self.pooled(features)).float()}
         for name, basis in self.bases.items():
-            along_axes = basis(self.joined(features, name)).float()
+            along_axes = basis(self.joined(features, halves, name)).float()
             found[f"{PLACES}{name}"] = along_axes.flatten(2).transpose(1, 2)
         if self.head is not None:
             found[LOGITS] = self.head(features).float().flatten(1)
@@ -147,6 +149,12 @@ class Encoder(nn.Module):
         maps: tuple[Tensor, ...] = self.backbone(pictures)
         return maps
 
+    def halves(self, pictures: Tensor) -> tuple[Tensor, ...]:
+        """(N, 3, S, S) -> the same maps of the pictures at half their size, or none where no depth takes any."""
+        if not any(depth.halved for depth in self.depths.values()):
+            return ()
+        return self.features(F.avg_pool2d(pictures, 2))
+
     def pooled(self, features: tuple[Tensor, ...]) -> Tensor:
         """The maps -> (N, F): the means over all places of the deepest depth's layers, else of the backbone's last."""
         return torch.cat([features[self._index(layer)].mean(dim=(2, 3)) for layer in self._pooled], dim=1)
@@ -161,12 +169,17 @@ class Encoder(nn.Module):
         projections: Tensor = self.projection(pooled)
         return projections
 
-    def joined(self, features: tuple[Tensor, ...], depth: str) -> Tensor:
-        """The maps -> (N, C, G, G): those of one depth, averaged over the squares of its places, channels joined."""
-        numbers = [self._index(layer) for layer in self.depths[depth].layers]
-        factors = [self.backbone.grids[number] // self.places[depth].grid for number in numbers]
-        maps = zip((features[number] for number in numbers), factors, strict=True)
-        return torch.cat([F.avg_pool2d(one, by) if by > 1 else one for one, by in maps], dim=1)
+    def joined(self, features: tuple[Tensor, ...], halves: tuple[Tensor, ...], depth: str) -> Tensor:
+        """The maps -> (N, C, G, G): those of one depth, channels joined.
+
+        Those with a whole number of places in each of its own are averaged over them, others interpolated.
+        """
+        taken, grid = self.depths[depth], self.places[depth].grid
+        maps = [features[self._index(layer)] for layer in taken.layers]
+        sides = [self.backbone.grids[self._index(layer)] for layer in taken.layers]
+        maps += [halves[self._index(layer)] for layer in taken.halved]
+        sides += [self._half_grids[self._index(layer)] for layer in taken.halved]
+        return torch.cat([_on_grid(one, side, grid) for one, side in zip(maps, sides, strict=True)], dim=1)
 
     def spec(self, framing: Framing, views: Literal[1, 2, 4, 8]) -> EmbeddingSpec:
         """What the embeddings of frames made by `framing` mean, with so many views."""
@@ -174,6 +187,17 @@ class Encoder(nn.Module):
         return EmbeddingSpec(
             framing=framing, views=views, frame=self.architecture.frame, places=self.places, logits=logits
         )
+
+    @torch.no_grad()
+    def _measure_halves(self) -> tuple[int, ...]:
+        """The side of each layer's map of a frame at half its size."""
+        try:
+            return tuple(found.shape[2] for found in self.halves(torch.zeros(1, 3, self.side, self.side)))
+        except (AssertionError, RuntimeError, ValueError) as error:
+            names = ", ".join(f"architecture.depths.{name}" for name, depth in self.depths.items() if depth.halved)
+            raise ConfigError(
+                f"{names}: the backbone takes no frames of {self.side // 2} px, half of 'data.side'; take out 'halved'"
+            ) from error
 
     def _places(self, name: str, depth: DepthSettings) -> Depth:
         """The grid of a depth, and how many numbers a place gets."""
@@ -187,13 +211,21 @@ class Encoder(nn.Module):
                     f"{where}: a place of layer '{layer}' is {self.side // found} px wide, so places cannot be "
                     f"{depth.stride}; set 'stride' to a multiple of {self.side // found}"
                 )
-        return Depth(grid=grid, dimensions=min(self._channels(depth.layers), self.architecture.dimensions))
+        channels = self._channels(depth.layers + depth.halved)
+        return Depth(grid=grid, dimensions=min(channels, self.architecture.dimensions))
 
     def _index(self, layer: str) -> int:
         return self.backbone.layers.index(layer)
 
     def _channels(self, layers: tuple[str, ...]) -> int:
         return sum(self.backbone.channels[self._index(layer)] for layer in layers)
+
+
+def _on_grid(maps: Tensor, side: int, grid: int) -> Tensor:
+    """(N, C, side, side) -> (N, C, grid, grid)."""
+    if side % grid == 0:
+        return F.avg_pool2d(maps, side // grid) if side > grid else maps
+    return resize(maps, grid / side)
 
 
 def _require_tiling(where: str, side: int, stride: int) -> None:

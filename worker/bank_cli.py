@@ -161,8 +161,7 @@ def _print_bank(bank: Bank, overkill: float, fixed: Mapping[str, float]) -> None
     manifest = bank.manifest
     _say(
         f"bank {bank.version[:_SHORT]}, made {manifest.created_at} by engine {manifest.engine[:_SHORT]} "
-        f"({manifest.target}); {' + '.join(manifest.detectors)}, {manifest.scoring.aggregate} over "
-        f"{manifest.spec.views} views"
+        f"({manifest.target}); {' + '.join(manifest.detectors)} over {manifest.spec.views} views"
     )
     if manifest.found:
         ordered = sorted(manifest.found.items(), key=lambda item: -item[1])

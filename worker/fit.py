@@ -194,7 +194,7 @@ def calibrate(bank: Bank, product: int, batches: Iterator[tuple[Embeddings, list
     scores, whole = [], []
     for embeddings, layouts in batches:
         scores.append(frame_scores(read_frames(embeddings, layouts, one), one)[:, 0])
-        whole += appearances(embeddings, layouts, one.normals, bank.manifest.scoring)
+        whole += appearances(embeddings, layouts, one.normals)
     ratios = [turn_ratio(one.orientations[0]) for one in whole if one.orientations is not None]
     return Calibration(
         np.concatenate(scores), np.array([one.distance[0] for one in whole], np.float32), np.array(ratios, np.float32)

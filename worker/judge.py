@@ -108,7 +108,7 @@ class Judge:
         """Judge frames that may show these products, by what the bank knows of them; their appearance beside all."""
         bank = self.bank.of_products(allowed)
         readings = read_frames(embeddings, layouts, bank)
-        whole = appearances(embeddings, layouts, self.bank.normals, bank.manifest.scoring)
+        whole = appearances(embeddings, layouts, self.bank.normals)
         judgements = []
         for reading, scores, seen in zip(readings, frame_scores(readings, bank), whole, strict=True):
             best = int((scores / np.maximum(self.thresholds[list(allowed)], _TINY)).argmin())

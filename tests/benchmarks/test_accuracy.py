@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import accuracy
+from benchmarks.foreign import FOREIGN
 from demo.config import DemoSettings, settings_for
 from tests.parts import png
 from worker.contract.errors import DataError
@@ -42,6 +43,7 @@ def row(**changes: Any) -> dict[str, Any]:
         "promised": 0.01,
         "votes": {"frame": 0.25, "nearest.deep": 0.75},
         "pasted": {"frame": 0.6, "nearest.deep": 0.8},
+        "foreign": dict.fromkeys(FOREIGN, 2.0),
         "views": 4,
         "bank_mb": 3.25,
         "training_cpu_s": 60.0,
@@ -65,17 +67,25 @@ def test_the_table_says_means_and_ranges() -> None:
     ]
     lines = lines_of(rows)
     assert lines[0].startswith("Settings were chosen on screw")
-    trained, raw = [line.split(" | ") for line in lines if line.startswith("| mvtec/screw")]
+    trained, raw = [line.split(" | ") for line in lines if line.startswith("| mvtec/screw\\*")]
     assert trained[:5] == ["| mvtec/screw\\*†", "trained", "0.940 (0.900–0.990)", "–, 25.0%", "2.0% (1.0%)"]
     assert trained[5:9] == ["–", "0.600", "–", "frame 55%, nearest.deep 25%, learned 20%"]
     assert trained[9:] == ["4 2×, 1 1×", "3.2", "60, 100 |"]
     assert raw[1:3] == ["raw", "0.600 (0.600–0.600)"]
-    assert lines[-1].startswith(
-        "- mvtec/screw\\*†, settings a1; 4 good, 5 bad, 0 masks; 3 seeds; through openvino, `train."
-    )
-    assert lines[-1].endswith("probe: brightness alone separates")
+    (note,) = (line for line in lines if line.startswith("- "))
+    assert note.startswith("- mvtec/screw\\*†, settings a1; 4 good, 5 bad, 0 masks; 3 seeds; through openvino, `train.")
+    assert note.endswith("probe: brightness alone separates")
     heads, rule = (next(line for line in lines if line.startswith(start)) for start in ("| set", "|---"))
     assert heads.count("|") == rule.count("|") == " | ".join(trained).count("|")
+
+
+def test_of_foreign_frames_the_least_of_all_seeds_is_shown() -> None:
+    higher, lower = ({**dict.fromkeys(FOREIGN, 3.0), "black": black} for black in (2.25, 1.1))
+    rows = [row(foreign=higher), row(foreign=lower, seed=1), row(foreign=dict.fromkeys(FOREIGN, 0.1), variant="raw")]
+    head, rule, *found = lines_of(rows)[-3:]
+    assert head == f"| frames without a part | {' | '.join(FOREIGN)} |"
+    assert rule.count("|") == head.count("|")
+    assert found == ["| mvtec/screw† | 1.1 | " + " | ".join(["3.0"] * (len(FOREIGN) - 1)) + " |"]
 
 
 def test_other_settings_and_unmatched_copies_get_lines_of_their_own() -> None:
@@ -139,11 +149,13 @@ def test_a_run_takes_the_whole_way(folder: Path, tmp_path: Path) -> None:
     for name in ("auroc", "average_precision", "recall_at_1", "overkill", "pixel_auroc", "aupro"):
         assert 0 <= found[name] <= 1, name
     assert sum(found["votes"].values()) == pytest.approx(1)
-    assert found["votes"].keys() == found["pasted"].keys() >= {"frame", "pooled", "nearest.deep"}
+    assert found["votes"].keys() == found["pasted"].keys() >= {"frame", "nearest.deep", "position"}
     assert found["peak_in_mask"] in (0, 1)
     assert found["escape"] == {"1%": None, "2%": None}  # too few pictures to promise them
     assert 0 < found["training_cpu_s"] < found["cpu_s"]
     assert found["bank_mb"] > 0
+    assert found["foreign"].keys() == FOREIGN.keys()
+    assert all(ratio > 0 for ratio in found["foreign"].values())
     json.dumps(found)
 
 
@@ -166,11 +178,11 @@ def test_runs_are_written_once(
         accuracy.main([*arguments, "--set=train.head.steps=5"])
     assert taken == [(5, 0, "ring"), (0, 0, "ring"), (5, 1, "ring")]
     accuracy.main([*arguments, "--set=train.head.steps=5"])
-    assert taken[3:] == [(5, 1, "ring"), (0, 1, "ring")]
+    assert taken[3:] == [(5, 1, "ring")]
     accuracy.main([*arguments, "--set=train.head.steps=5", "--set=train.seed=7"])  # the seeds are ours
-    assert len(taken) == 5
+    assert len(taken) == 4
     accuracy.main([*arguments, "--set=train.head.steps=6"])
-    assert taken[5:] == [(6, 0, "ring"), (0, 0, "ring"), (6, 1, "ring"), (0, 1, "ring")]
+    assert taken[4:] == [(6, 0, "ring"), (0, 0, "ring"), (6, 1, "ring")]
     capsys.readouterr()
     accuracy.main(["--table", "--out", str(tmp_path / "out")])
     printed = capsys.readouterr().out

@@ -12,6 +12,7 @@ from torch import nn
 
 from trainer.basis import fit_bases
 from trainer.checkpoint import load_model, save_model
+from trainer.depths import DepthSettings
 from trainer.encoder import Architecture, Encoder
 from worker.contract.embeddings import Embeddings
 from worker.contract.framing import Framing
@@ -23,17 +24,40 @@ TRANSFORMER = Architecture(backbone="test_vit", hidden=16, frame=12, dimensions=
 WHOLE = Architecture(backbone="test_resnet", hidden=16, frame=12, depths={}, head=False)
 
 
-def random_encoder(architecture: Architecture = CONVOLUTIONAL, seed: int = 0) -> Encoder:
+HALVED = CONVOLUTIONAL.model_copy(
+    update={
+        "depths": {
+            "middle": DepthSettings(layers=("blocks.3",), stride=16),
+            "deep": DepthSettings(layers=("blocks.4",), halved=("blocks.2", "blocks.3", "blocks.4"), stride=32),
+        }
+    }
+)
+HALVED_TRANSFORMER = TRANSFORMER.model_copy(
+    update={
+        "depths": {
+            "middle": DepthSettings(layers=("blocks.3",), stride=16),
+            "deep": DepthSettings(layers=("blocks.5",), halved=("blocks.1", "blocks.5"), stride=16),
+        }
+    }
+)
+ODD_SIDE = 96
+ODDLY = DepthSettings(  # of frames of `ODD_SIDE` px: maps with 12, 6, 3 and 2 places along a side onto one with 4
+    layers=("blocks.2",), halved=("blocks.1", "blocks.2", "blocks.3", "blocks.4"), stride=24
+)
+ODDLY_HALVED = CONVOLUTIONAL.model_copy(update={"depths": {"only": ODDLY}, "head": False})
+
+
+def random_encoder(architecture: Architecture = CONVOLUTIONAL, seed: int = 0, side: int = SIDE) -> Encoder:
     """Random weights and batch statistics, bases fitted to noise; in evaluation mode."""
     torch.manual_seed(seed)
-    encoder = Encoder(architecture, SIDE)
+    encoder = Encoder(architecture, side)
     for norm in encoder.modules():
         if isinstance(norm, nn.BatchNorm2d):
             for tensor in (norm.weight.data, norm.running_var):
                 tensor.uniform_(0.5, 2)  # type: ignore[union-attr]
             for tensor in (norm.bias.data, norm.running_mean):
                 tensor.normal_(0, 0.2)  # type: ignore[union-attr]
-    fit_bases(encoder, [random_frames(8, seed=100)])
+    fit_bases(encoder, [random_frames(8, seed=100, side=side)])
     return encoder
 
 

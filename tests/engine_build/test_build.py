@@ -18,6 +18,7 @@ from engine_build.config import BuildSettings
 from engine_build.golden import parity
 from tests.engine_build.models import (
     CONVOLUTIONAL,
+    HALVED,
     SIDE,
     TRANSFORMER,
     WHOLE,
@@ -120,10 +121,11 @@ def test_golden_embeddings_are_the_definition_s(model: Path, engine: Path) -> No
     [
         (CONVOLUTIONAL, 1, {"frame", "places.shallow", "places.middle", "places.deep", "logits"}),
         (CONVOLUTIONAL, 8, {"frame", "places.shallow", "places.middle", "places.deep", "logits"}),
+        (HALVED, 4, {"frame", "places.middle", "places.deep", "logits"}),
         (TRANSFORMER, 4, {"frame", "places.shallow", "places.middle", "places.deep", "logits"}),
         (WHOLE, 4, {"frame"}),
     ],
-    ids=["one view", "eight views", "transformer", "whole frames"],
+    ids=["one view", "eight views", "halved", "transformer", "whole frames"],
 )
 def test_engines_agree_with_the_definition(
     tmp_path: Path, architecture: Architecture, views: Literal[1, 4, 8], outputs: set[str]
@@ -150,8 +152,9 @@ def test_engines_agree_with_the_definition(
         engine.close()
 
 
-def test_an_engine_of_sixteen_bits_is_close_enough(model: Path, tmp_path: Path) -> None:
-    changes = {"targets": ["onnxruntime"], "precision": {"onnxruntime": "float16"}, "views": 4, "golden_frames": 3}
+def test_an_engine_of_sixteen_bits_is_close_enough(tmp_path: Path) -> None:
+    model = save_random_model(tmp_path / "model", architecture=HALVED)
+    changes = {"targets": ["onnxruntime"], "precision": {"onnxruntime": "float16"}, "golden_frames": 3}
     built = build(settings(model, tmp_path / "engine", **changes), progress=False)
     part = manifest_of(built).targets["onnxruntime"]
     assert part.precision == "float16"

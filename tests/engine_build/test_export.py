@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Set
 from functools import cache
 from typing import Any, Literal
@@ -17,8 +18,10 @@ from torch import nn
 from engine_build.export import Exporter, FrameGraph, to_onnx
 from engine_build.source import GraphPrecision
 from tests.engine_build.models import (
+    HALVED_TRANSFORMER,
+    ODD_SIDE,
+    ODDLY_HALVED,
     SIDE,
-    TRANSFORMER,
     WHOLE,
     oracle,
     random_encoder,
@@ -47,7 +50,7 @@ TENSORRT_READS: dict[str, Set[int]] = {
     **dict.fromkeys(("BatchNormalization", "LayerNormalization"), FLOATS),
 }
 
-ENCODERS = ("default", "transformer", "whole frames")
+ENCODERS = ("default", "oddly halved", "transformer", "whole frames")
 PRECISIONS: tuple[GraphPrecision, ...] = ("float32", "float16")
 
 Views = Literal[1, 2, 4, 8]
@@ -83,8 +86,10 @@ def spec_of_blocks(views: Views) -> EmbeddingSpec:
 
 
 def encoder_of(name: str) -> Encoder:
+    if name == "oddly halved":
+        return random_encoder(ODDLY_HALVED, side=ODD_SIDE)
     if name != "default":
-        return random_encoder({"transformer": TRANSFORMER, "whole frames": WHOLE}[name])
+        return random_encoder({"transformer": HALVED_TRANSFORMER, "whole frames": WHOLE}[name])
     torch.manual_seed(0)
     encoder = create_encoder(Architecture(hidden=16), SIDE, "package")
     fit_bases(encoder, [random_frames(8, seed=100)])
@@ -94,7 +99,7 @@ def encoder_of(name: str) -> Encoder:
 @cache  # an export takes seconds
 def graph_of(name: str, precision: GraphPrecision) -> onnx.ModelProto:
     encoder = encoder_of(name)
-    spec = encoder.spec(Framing(side=SIDE), 4)
+    spec = encoder.spec(Framing(side=encoder.side), 4)
     return onnx.shape_inference.infer_shapes(to_onnx(FrameGraph(encoder, spec, precision), spec), strict_mode=True)
 
 
@@ -161,8 +166,9 @@ def test_the_graph_turns_frames_and_turns_grids_back(views: Views) -> None:
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", ENCODERS)
 def test_runtimes_give_the_embeddings_of_the_definition(name: str, precision: GraphPrecision) -> None:
-    model, frames = graph_of(name, precision).SerializeToString(), random_frames(3, seed=7)
-    wanted = oracle(encoder_of(name), frames, 4)
+    encoder = encoder_of(name)
+    model, frames = graph_of(name, precision).SerializeToString(), random_frames(3, seed=7, side=encoder.side)
+    wanted = oracle(encoder, frames, 4)
     least, most = (0, 1e-4) if precision == "float32" else (1e-5, 0.05)  # close, and yet not computed in float32
     runs = RUNTIMES if precision == "float32" else {"onnxruntime": by_onnxruntime}  # OpenVINO serves float32 graphs
     for runtime, run in runs.items():
@@ -170,6 +176,25 @@ def test_runtimes_give_the_embeddings_of_the_definition(name: str, precision: Gr
         assert least < difference(found, wanted) < most, runtime
         assert difference({name: values[::-1] for name, values in found.items()}, wanted) > 0.5, "frames are told apart"
         np.testing.assert_allclose(np.linalg.norm(found["frame"], axis=-1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "halved"),
+    [
+        ("default", {"deep": ("blocks.4", "blocks.5")}),
+        ("oddly halved", {"only": ("blocks.1", "blocks.2", "blocks.3", "blocks.4")}),
+        ("transformer", {"deep": ("blocks.1", "blocks.5")}),
+        ("whole frames", {}),
+    ],
+)
+def test_graphs_see_halved_frames_where_a_depth_takes_them(name: str, halved: dict[str, tuple[str, ...]]) -> None:
+    """By the same weights: it is no second network."""
+    depths = encoder_of(name).depths
+    assert {one: depth.halved for one, depth in depths.items() if depth.halved} == halved
+    graph = graph_of(name, "float32").graph
+    uses = Counter(node.input[1] for node in graph.node if node.op_type == "Conv" and ".backbone." in node.input[1])
+    assert set(uses.values()) <= ({1, 2} if halved else {1})
+    assert (2 in uses.values()) == bool(halved)
 
 
 @pytest.mark.parametrize("views", [None, 1])
@@ -199,7 +224,7 @@ def test_the_batch_is_free(graph: onnx.ModelProto) -> None:
         batch, *others = value.type.tensor_type.shape.dim
         assert batch.dim_value == 0
         assert all(size.dim_value for size in others)
-    frames = random_frames(3)
+    frames = random_frames(3, side=graph.graph.input[0].type.tensor_type.shape.dim[1].dim_value)
     together = by_onnxruntime(graph.SerializeToString(), frames)
     alone = by_onnxruntime(graph.SerializeToString(), frames[1:2])
     for name, values in together.items():

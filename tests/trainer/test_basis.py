@@ -11,12 +11,19 @@ from torch import nn
 from trainer.basis import fit_bases
 from trainer.encoder import Architecture, Encoder
 
-SIDE, CHANNELS = 64, {"shallow": 32, "middle": 48, "deep": 112}
+SIDE, CHANNELS = 64, {"shallow": 32, "middle": 48, "deep": 112, "halved": 112}
+DEPTHS = {
+    "shallow": {"layers": ["blocks.2"], "stride": 16},
+    "middle": {"layers": ["blocks.3"], "stride": 16},
+    "deep": {"layers": ["blocks.3", "blocks.4"], "stride": 32},
+    "halved": {"layers": ["blocks.2"], "halved": ["blocks.2", "blocks.3"], "stride": 16},
+}
 
 
 def encoder(**changes: object) -> Encoder:
     torch.manual_seed(0)
-    small: dict[str, Any] = {"backbone": "test_efficientnet", "hidden": 8, "frame": 4, "dimensions": 112}
+    small: dict[str, Any] = {"backbone": "test_efficientnet", "depths": DEPTHS, "dimensions": 112}
+    small |= {"hidden": 8, "frame": 4}
     return Encoder(Architecture.model_validate(small | changes), SIDE)
 
 
@@ -36,8 +43,10 @@ def features_of(net: Encoder, frames: list[npt.NDArray[np.uint8]], depth: str) -
     for batch in frames:
         for frame in batch:
             picture = torch.from_numpy(((frame - mean) / std).transpose(2, 0, 1)[None].astype(np.float32))
+            halved = picture.unflatten(3, (SIDE // 2, 2)).unflatten(2, (SIDE // 2, 2)).mean(dim=(3, 5))
             with torch.inference_mode():
-                grid = net.joined(net.eval().features(picture), depth)[0].double().numpy()
+                maps = net.eval().features(picture), net.features(halved)
+                grid = net.joined(*maps, depth)[0].double().numpy()
             rows += [grid[:, row, column] for row in range(grid.shape[1]) for column in range(grid.shape[2])]
     return np.array(rows)
 
@@ -75,27 +84,38 @@ def test_without_a_cut_distances_are_those_of_standardised_features(depth: str) 
     np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-4)
 
 
+@pytest.mark.parametrize("depth", ["deep", "halved"])
 @pytest.mark.parametrize("kept", [5, 1])
-def test_what_is_kept_are_the_principal_components(kept: int) -> None:
-    net, frames = encoder(dimensions=kept), batches(40)
+def test_what_is_kept_are_the_principal_components(kept: int, depth: str) -> None:
+    net, frames, channels = encoder(dimensions=kept), batches(40), CHANNELS[depth]
     fit_bases(net, frames)
-    rows = features_of(net, frames, "deep")
-    found = in_basis(net, rows, "deep")
-    assert found.shape == (160, kept)
-    lengths, axes = np.linalg.svd(standardised(rows) / 112**0.5, full_matrices=False)[1:]
+    rows = features_of(net, frames, depth)
+    found = in_basis(net, rows, depth)
+    assert found.shape == (40 * net.places[depth].grid ** 2, kept)
+    lengths, axes = np.linalg.svd(standardised(rows) / channels**0.5, full_matrices=False)[1:]
     covariance = np.cov(found.T, bias=True).reshape(kept, kept)
     np.testing.assert_allclose(covariance, np.diag(lengths[:kept] ** 2 / len(rows)), atol=1e-4)
-    wanted = standardised(rows) @ (axes[:kept].T * np.sign(axes[:kept].sum(axis=1))) / 112**0.5
+    wanted = standardised(rows) @ (axes[:kept].T * np.sign(axes[:kept].sum(axis=1))) / channels**0.5
     np.testing.assert_allclose(found, wanted, atol=5e-3)
 
 
-def test_the_basis_is_what_the_embeddings_show() -> None:
+@pytest.mark.parametrize("depth", ["middle", "halved"])
+def test_the_basis_is_what_the_embeddings_show(depth: str) -> None:
     net, frames = encoder(), batches(30)
     fit_bases(net, frames)
     pictures = net.normalise(torch.from_numpy(frames[0]).permute(0, 3, 1, 2))
     with torch.inference_mode():
-        found = net(pictures)["places.middle"].flatten(0, 1).numpy()
-    np.testing.assert_allclose(found, in_basis(net, features_of(net, frames, "middle"), "middle"), atol=1e-4)
+        found = net(pictures)[f"places.{depth}"].flatten(0, 1).numpy()
+    np.testing.assert_allclose(found, in_basis(net, features_of(net, frames, depth), depth), atol=1e-4)
+
+
+@pytest.mark.parametrize("depths", [("shallow", "deep"), ("middle", "halved")])
+def test_frames_are_halved_only_where_a_depth_takes_it(depths: tuple[str, ...]) -> None:
+    """Fitting sees each batch once, or once more at half its size."""
+    net, sides = encoder(depths={name: DEPTHS[name] for name in depths}), list[int]()
+    net.backbone.register_forward_hook(lambda _m, pictures, _out: sides.append(pictures[0].shape[-1]))
+    fit_bases(net, batches(3, 2))
+    assert sides == ([64, 32, 64, 32] if "halved" in depths else [64, 64])
 
 
 def test_a_channel_that_is_still_on_good_parts_is_not_blown_up() -> None:

@@ -14,6 +14,7 @@ from torch.amp import GradScaler
 from torch.optim import SGD, AdamW, Optimizer
 
 from trainer.checkpoint import Learner, load_checkpoint, load_model, save_checkpoint, save_model
+from trainer.depths import DepthSettings
 from trainer.encoder import Architecture, Encoder
 from worker.contract.errors import DataError, MismatchError
 from worker.contract.framing import Framing
@@ -23,6 +24,8 @@ SIDE = 32
 SMALL = Architecture(backbone="test_efficientnet", hidden=8, frame=4, dimensions=6)
 TRAINED = SMALL.model_copy(update={"backbone": "test_resnet", "trained": "all", "depths": {}, "head": False})
 TRANSFORMER = SMALL.model_copy(update={"backbone": "test_vit"})
+DEEP = DepthSettings(layers=("blocks.3",), halved=("blocks.2", "blocks.3"), stride=16)
+HALVED = SMALL.model_copy(update={"depths": {"deep": DEEP}})
 FRAMING = Framing(side=SIDE, fit="tiles", tiles=2)
 RECIPE = {"architecture.hidden": 8, "loss.tau": 0.2}
 
@@ -70,7 +73,9 @@ def memory(learner: Learner) -> dict[str, dict[str, torch.Tensor]]:
     return {name: dict(learner.optimiser.state[p]) for name, p in learner.encoder.named_parameters() if p.requires_grad}
 
 
-@pytest.mark.parametrize("architecture", [SMALL, TRAINED, TRANSFORMER], ids=["frozen", "trained", "transformer"])
+@pytest.mark.parametrize(
+    "architecture", [SMALL, TRAINED, TRANSFORMER, HALVED], ids=["frozen", "trained", "transformer", "halved"]
+)
 def test_a_model_comes_back_with_its_backbone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: Architecture
 ) -> None:
@@ -92,6 +97,56 @@ def test_a_model_comes_back_with_its_backbone(
     pictures = torch.randn(2, 3, SIDE, SIDE)
     for name, values in encoder(pictures).items():
         torch.testing.assert_close(found(pictures)[name], values)
+
+
+def test_halved_layers_are_in_the_manifest_as_they_are_set(tmp_path: Path) -> None:
+    """And from there in the encoder, in their order."""
+    write_model(tmp_path, Encoder(HALVED, SIDE))
+    document = json.loads((tmp_path / "manifest.json").read_text())
+    assert document["architecture"]["depths"] == {
+        "deep": {"layers": ["blocks.3"], "halved": ["blocks.2", "blocks.3"], "stride": 16}
+    }
+    assert load_model(tmp_path)[0].depths == HALVED.depths
+
+
+def test_a_model_from_before_has_no_halved_layers(tmp_path: Path) -> None:
+    """Its manifest does not speak of them, and the default that has some came later."""
+    encoder = Encoder(SMALL, SIDE).eval()
+    write_model(tmp_path, encoder)
+    path = tmp_path / "manifest.json"
+    document = json.loads(path.read_text())
+    assert [depth.pop("halved") for depth in document["architecture"]["depths"].values()] == [[], [], []]
+    path.write_text(json.dumps(document))
+    found, pictures = load_model(tmp_path)[0], torch.randn(2, 3, SIDE, SIDE)
+    assert found.architecture == encoder.architecture
+    for name, values in encoder(pictures).items():
+        torch.testing.assert_close(found(pictures)[name], values)
+
+
+@pytest.mark.parametrize(
+    ("halved", "kind", "sentence"),
+    [
+        (
+            ["blocks.3"],
+            MismatchError,
+            "model.safetensors: bases.deep.weight does not fit the model's architecture; tra",
+        ),
+        ([], MismatchError, "model.safetensors: bases.deep.weight does not fit the model's architecture; train the mo"),
+        (["blocks.9"], DataError, "the backbone has no layer 'blocks.9'; .*; the model is from another version, train"),
+        ("blocks.3", DataError, "depths.deep.halved = 'blocks.3': .*; the model is from another version, train it ag"),
+    ],
+)
+def test_a_manifest_of_other_halved_layers_is_refused(
+    tmp_path: Path, halved: Any, kind: type[Exception], sentence: str
+) -> None:
+    write_model(tmp_path, Encoder(HALVED, SIDE))
+    path = tmp_path / "manifest.json"
+    document = json.loads(path.read_text())
+    document["architecture"]["depths"]["deep"]["halved"] = halved
+    path.write_text(json.dumps(document))
+    with pytest.raises(kind, match=sentence) as caught:
+        load_model(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_model_is_replaced_whole_and_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -116,6 +116,10 @@ def test_the_recipe_holds_what_decides_the_weights() -> None:
     assert base == settings(out=Path("elsewhere"), resume=True, checkpoint_every=1, data={"cache_gib": 0.1}).recipe()
     assert base != settings(seed=1).recipe()
     assert base != settings(data={"side": 64}).recipe()
+    deep = {"layers": ["blocks.4"], "stride": 16}
+    depths = ({"deep": deep}, {"deep": {**deep, "halved": ["blocks.5"]}})
+    plain, halved = (settings(architecture={"depths": one}).recipe() for one in depths)
+    assert {key for key in plain if plain[key] != halved[key]} == {"architecture.depths.deep.halved"}
 
 
 def test_the_checkpoint_lies_beside_the_model() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import cv2
@@ -9,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from trainer.backbone import create_network
 from trainer.depths import DepthSettings
 from trainer.encoder import Architecture, Encoder, embed_views
 from worker.contract.errors import ConfigError
@@ -19,7 +21,24 @@ SIDE = 64
 CONVOLUTIONAL = Architecture(backbone="test_efficientnet", hidden=16, frame=12, dimensions=40)
 TRANSFORMER = Architecture(backbone="test_vit", hidden=16, frame=12, dimensions=20)
 WHOLE = Architecture(backbone="test_resnet", depths={}, head=False, hidden=16, frame=12)
-ALL = {"convolutional": CONVOLUTIONAL, "transformer": TRANSFORMER, "whole frames": WHOLE}
+HALVED = CONVOLUTIONAL.model_copy(
+    update={
+        "depths": {
+            "middle": DepthSettings(layers=("blocks.3",), stride=16),
+            "deep": DepthSettings(layers=("blocks.3", "blocks.4"), halved=("blocks.4", "blocks.3"), stride=32),
+        }
+    }
+)
+SEEN_TWICE = DepthSettings(layers=("blocks.2",), halved=("blocks.5", "blocks.2"), stride=16)
+ALL = {
+    "convolutional": CONVOLUTIONAL,
+    "halved": HALVED,
+    "transformer": TRANSFORMER,
+    "transformer, halved": TRANSFORMER.model_copy(update={"depths": {"only": SEEN_TWICE}}),
+    "whole frames": WHOLE,
+}
+
+Floats = npt.NDArray[np.float32]
 
 
 def encoder_of(architecture: Architecture, side: int = SIDE) -> Encoder:
@@ -37,18 +56,22 @@ def random_frames(count: int, side: int = SIDE) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
 
 
-def random_maps(encoder: Encoder, count: int = 2) -> list[npt.NDArray[np.float32]]:
+def random_maps(encoder: Encoder, count: int = 2) -> list[Floats]:
     rng = np.random.default_rng(0)
     sizes = zip(encoder.backbone.channels, encoder.backbone.grids, strict=True)
     return [rng.normal(size=(count, channels, grid, grid)).astype(np.float32) for channels, grid in sizes]
 
 
-def tensors(maps: list[npt.NDArray[np.float32]]) -> tuple[Tensor, ...]:
+def tensors(maps: list[Floats]) -> tuple[Tensor, ...]:
     return tuple(torch.from_numpy(one) for one in maps)
 
 
 def layers_and_strides(encoder: Encoder) -> dict[str, tuple[tuple[str, ...], int]]:
     return {name: (depth.layers, depth.stride) for name, depth in encoder.depths.items()}
+
+
+def halved_layers(encoder: Encoder) -> dict[str, tuple[str, ...]]:
+    return {name: depth.halved for name, depth in encoder.depths.items() if depth.halved}
 
 
 def test_the_default_architecture() -> None:
@@ -57,9 +80,10 @@ def test_the_default_architecture() -> None:
         "middle": (("blocks.4",), 16),
         "deep": (("blocks.4", "blocks.5"), 32),
     }
+    assert halved_layers(encoder) == {"deep": ("blocks.4", "blocks.5")}
     assert encoder.architecture.head_layers == ("blocks.2", "blocks.3", "blocks.4", "blocks.5")
     joined = {name: basis.in_channels for name, basis in encoder.bases.items() if isinstance(basis, nn.Conv2d)}
-    assert joined == {"middle": 112, "deep": 304}
+    assert joined == {"middle": 112, "deep": 2 * (112 + 192)}
     assert encoder.spec(Framing(side=256), 4).outputs == {
         "frame": (4, 64),
         "places.middle": (4, 256, 112),
@@ -84,6 +108,13 @@ def test_the_published_architecture() -> None:
     assert [tuple(parameter.shape) for parameter in encoder.projection.parameters()][::2] == [(2048, 512), (128, 2048)]
 
 
+@pytest.mark.parametrize("backbone", ["tf_efficientnet_lite1", "tf_efficientnet_lite2"])
+def test_larger_ones_of_the_default_backbone_have_its_depths(backbone: str) -> None:
+    encoder, default = encoder_of(Architecture(backbone=backbone)), encoder_of(Architecture())
+    assert encoder.depths == default.depths
+    assert encoder.architecture.head_layers == default.architecture.head_layers
+
+
 @pytest.mark.parametrize(
     ("backbone", "side", "shallow", "middle", "deep"),
     [
@@ -98,11 +129,13 @@ def test_depths_are_chosen_for_the_backbone(backbone: str, side: int, shallow: A
     encoder = encoder_of(Architecture(backbone=backbone), side)
     wanted = {"shallow": shallow, "middle": middle, **({"deep": deep} if deep else {})}
     assert layers_and_strides(encoder) == wanted
+    assert halved_layers(encoder) == {}
     assert set(encoder.architecture.head_layers or ()) == {layer for layers, _ in wanted.values() for layer in layers}
 
 
-def test_what_is_chosen_needs_no_choosing_again() -> None:
-    encoder = encoder_of(CONVOLUTIONAL)
+@pytest.mark.parametrize("architecture", [CONVOLUTIONAL, Architecture(hidden=16)], ids=["test_efficientnet", "Lite"])
+def test_what_is_chosen_needs_no_choosing_again(architecture: Architecture) -> None:
+    encoder = encoder_of(architecture)
     assert None not in encoder.architecture.model_dump().values()
     again = Encoder(encoder.architecture, SIDE)
     assert again.architecture == encoder.architecture
@@ -121,26 +154,168 @@ def test_embeddings_have_the_shapes_that_the_spec_says(architecture: Architectur
     assert {values.dtype for values in found.values()} == {torch.float32}
 
 
-def test_places_are_squares_of_joined_maps_in_the_basis() -> None:
-    depths = {
-        "fine": DepthSettings(layers=("blocks.2", "blocks.1"), stride=8),
-        "coarse": DepthSettings(layers=("blocks.1", "blocks.3", "blocks.4"), stride=32),
-    }
-    encoder = encoder_of(CONVOLUTIONAL.model_copy(update={"depths": depths}))
-    maps = random_maps(encoder)
-    assert encoder.backbone.layers == ("blocks.1", "blocks.2", "blocks.3", "blocks.4")
-    for name, grid in (("fine", 8), ("coarse", 2)):
-        used = [maps[encoder.backbone.layers.index(layer)] for layer in depths[name].layers]
-        squares = [one.reshape(2, one.shape[1], grid, one.shape[2] // grid, grid, -1).mean(axis=(3, 5)) for one in used]
-        joined = np.concatenate(squares, axis=1)
-        np.testing.assert_allclose(encoder.joined(tensors(maps), name), joined, atol=1e-6)
+def weights_of_places(size: int, grid: int) -> npt.NDArray[np.float64]:
+    """(grid, size): how much each place of a line of `size` counts in each of `grid` over the same length.
 
-    pictures = torch.randn(2, 3, SIDE, SIDE)
-    found, basis = encoder(pictures)["places.fine"], encoder.bases["fine"]
+    The mean of those inside where these are whole ones; else between the middles of the two next to its own.
+    """
+    weights = np.zeros((grid, size))
+    for place in range(grid):
+        if size % grid == 0:
+            weights[place, place * size // grid : (place + 1) * size // grid] = grid / size
+            continue
+        middle = min(max((place + 0.5) * size / grid - 0.5, 0), size - 1)
+        weights[place, int(middle)] += 1 - middle % 1
+        weights[place, min(int(middle) + 1, size - 1)] += middle % 1
+    return weights
+
+
+def on_places(maps: Floats, grid: int) -> npt.NDArray[np.float64]:
+    """(N, C, H, H) -> (N, C, grid, grid)."""
+    along = weights_of_places(maps.shape[2], grid)
+    return np.einsum("ay,bx,ncyx->ncab", along, along, maps.astype(np.float64))
+
+
+def test_the_oracle_for_joined_maps_agrees_with_opencv() -> None:
+    """Which interpolates between the middles of pixels, and averages where they shrink evenly."""
+    maps = np.random.default_rng(0).normal(size=(1, 1, 12, 12)).astype(np.float32)
+    for size, grid in ((2, 4), (3, 4), (6, 4), (1, 4), (12, 12)):
+        shown = maps[..., :size, :size]
+        wanted = cv2.resize(shown[0, 0], (grid, grid), interpolation=cv2.INTER_LINEAR)
+        np.testing.assert_allclose(on_places(shown, grid)[0, 0], wanted, atol=1e-6)
+    for grid in (1, 2, 3, 4, 6):
+        wanted = cv2.resize(maps[0, 0], (grid, grid), interpolation=cv2.INTER_AREA)
+        np.testing.assert_allclose(on_places(maps, grid)[0, 0], wanted, atol=1e-6)
+
+
+HALF_SIDES = {  # of the layers' maps, by the side of the frame that is halved
+    64: {"blocks.1": 8, "blocks.2": 4, "blocks.3": 2, "blocks.4": 1},
+    96: {"blocks.1": 12, "blocks.2": 6, "blocks.3": 3, "blocks.4": 2},
+}
+JOINED = {
+    "squares": (64, DepthSettings(layers=("blocks.2", "blocks.1"), stride=8)),
+    "coarse squares": (64, DepthSettings(layers=("blocks.1", "blocks.3", "blocks.4"), stride=32)),
+    "halved": (64, DepthSettings(layers=("blocks.4",), halved=("blocks.4", "blocks.1", "blocks.3"), stride=32)),
+    "fine, halved": (64, DepthSettings(layers=("blocks.1",), halved=("blocks.3", "blocks.1"), stride=4)),
+    "only halved ones go so deep": (64, DepthSettings(layers=("blocks.1",), halved=("blocks.4",), stride=16)),
+    "odd ratios": (96, DepthSettings(layers=("blocks.2", "blocks.1"), halved=tuple(HALF_SIDES[96]), stride=24)),
+}
+
+
+@pytest.mark.parametrize(("side", "depth"), JOINED.values(), ids=JOINED)
+def test_a_depth_joins_averaged_and_interpolated_maps_of_the_frame_and_of_it_halved(
+    side: int, depth: DepthSettings
+) -> None:
+    """Layers first, then the halved ones, each in the order that is asked for."""
+    changes = {"depths": {"only": depth}, "head": False}
+    encoder = encoder_of(CONVOLUTIONAL.model_copy(update=changes), side)
+    maps, rng = random_maps(encoder), np.random.default_rng(1)
+    used = [maps[encoder.backbone.layers.index(layer)] for layer in depth.layers]
+    halves = [
+        rng.normal(size=(2, channels, *[HALF_SIDES[side][layer]] * 2)).astype(np.float32)
+        for layer, channels in zip(encoder.backbone.layers, encoder.backbone.channels, strict=True)
+    ]
+    used += [halves[encoder.backbone.layers.index(layer)] for layer in depth.halved]
+    wanted = np.concatenate([on_places(one, side // depth.stride) for one in used], axis=1)
+    found = encoder.joined(tensors(maps), tensors(halves) if depth.halved else (), "only")
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize(("side", "depth"), JOINED.values(), ids=JOINED)
+def test_places_are_maps_of_the_whole_network_joined_in_the_basis(side: int, depth: DepthSettings) -> None:
+    """Of frames, and of frames in which each pixel is the mean of four."""
+    torch.manual_seed(0)
+    network = create_network("test_efficientnet", "own", side).eval()
+    encoder = Encoder(
+        CONVOLUTIONAL.model_copy(update={"depths": {"only": depth}, "head": False}), side, deepcopy(network)
+    ).eval()
+    seen: dict[str, list[Floats]] = {layer: [] for layer in {*depth.layers, *depth.halved}}
+    for layer, maps in seen.items():
+        network.get_submodule(layer).register_forward_hook(lambda _m, _i, out, maps=maps: maps.append(out.numpy()))
+    pictures = np.random.default_rng(2).normal(size=(2, 3, side, side)).astype(np.float32)
+    with torch.inference_mode():
+        for given in (pictures, pictures.reshape(2, 3, side // 2, 2, side // 2, 2).mean(axis=(3, 5))):
+            network(torch.from_numpy(given))
+        found = encoder(torch.from_numpy(pictures))["places.only"].numpy()
+    grid = side // depth.stride
+    used = [seen[layer][0] for layer in depth.layers] + [seen[layer][1] for layer in depth.halved]
+    joined = np.concatenate([on_places(one, grid) for one in used], axis=1)
+    basis = encoder.bases["only"]
     assert isinstance(basis, nn.Conv2d)
     assert basis.bias is not None
-    place = encoder.joined(encoder.features(pictures), "fine")[1, :, 5, 2]
-    torch.testing.assert_close(found[1, 5 * 8 + 2], basis.weight[:, :, 0, 0] @ place + basis.bias)
+    wanted = np.einsum("dc,ncyx->nyxd", basis.weight[:, :, 0, 0].numpy(), joined) + basis.bias.numpy()
+    assert encoder.places["only"].dimensions == min(40, joined.shape[1])
+    np.testing.assert_allclose(found, wanted.reshape(2, grid**2, -1), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("halved", "sides"),
+    [((), [64]), (("deep",), [64, 32]), (("middle", "deep"), [64, 32])],
+    ids=["none", "one depth", "two depths"],
+)
+def test_frames_are_halved_once_and_only_where_a_depth_takes_it(halved: tuple[str, ...], sides: list[int]) -> None:
+    depths = {
+        name: DepthSettings(layers=("blocks.3",), halved=("blocks.4",) if name in halved else (), stride=16)
+        for name in ("middle", "deep")
+    }
+    encoder = encoder_of(CONVOLUTIONAL.model_copy(update={"depths": depths}))
+    given: list[torch.Size] = []
+    encoder.backbone.register_forward_hook(lambda _m, pictures, _out: given.append(pictures[0].shape))
+    encoder(torch.randn(2, 3, SIDE, SIDE))
+    assert [tuple(shape) for shape in given] == [(2, 3, side, side) for side in sides]
+    given.clear()
+    embed_views(encoder, random_frames(2), 4)
+    assert [shape[2] for shape in given] == 4 * sides
+    given.clear()
+    encoder.features(torch.randn(2, 3, SIDE, SIDE))
+    assert len(given) == 1, "what a projection and a head learn from"
+    assert len(encoder.halves(torch.randn(2, 3, SIDE, SIDE))) == (len(encoder.backbone.layers) if halved else 0)
+
+
+def test_halved_layers_are_for_places_alone() -> None:
+    """Neither the frame's embedding nor the head knows of them, and other depths are as before."""
+    pictures = torch.randn(2, 3, SIDE, SIDE)
+    deep = DepthSettings(layers=("blocks.3", "blocks.4"), stride=32)
+    plain = encoder_of(HALVED.model_copy(update={"depths": {**(HALVED.depths or {}), "deep": deep}}))
+    encoder = encoder_of(HALVED)
+    state = {name: tensor for name, tensor in plain.state_dict().items() if not name.startswith("bases.deep")}
+    assert encoder.load_state_dict(state, strict=False).missing_keys == ["bases.deep.weight", "bases.deep.bias"]
+    assert encoder.pooled_width == plain.pooled_width == 48 + 64
+    found, wanted = encoder(pictures), plain(pictures)
+    for name in ("frame", "places.middle", "logits"):
+        assert torch.equal(found[name], wanted[name]), name
+    weights = {name: one.bases["deep"].weight for name, one in (("halved", encoder), ("plain", plain))}
+    assert [weights[name].shape[1] for name in ("halved", "plain")] == [2 * (48 + 64), 48 + 64]
+
+
+def test_halved_layers_see_twice_as_much_around_a_place() -> None:
+    """A dot changes the places of its surroundings; of the halved frame, those as far again."""
+    dot = torch.zeros(1, 3, 256, 256)
+    dot[..., 128:132, 128:132] = 3
+    reach = {}
+    for kind, changes in (("layers", {"layers": ("blocks.1",)}), ("halved", {"layers": ("blocks.0",)})):
+        halved = ("blocks.1",) if kind == "halved" else ()
+        depth = DepthSettings.model_validate({**changes, "halved": halved, "stride": 4})
+        encoder = encoder_of(CONVOLUTIONAL.model_copy(update={"depths": {"only": depth}, "head": False}), 256)
+        pair = [
+            encoder.joined(encoder.features(one), encoder.halves(one), "only")[0, -24:]  # the channels of blocks.1
+            for one in (dot, torch.zeros_like(dot))
+        ]
+        changed = (pair[0] - pair[1]).abs().amax(dim=(0, 1)) > 1e-6
+        reach[kind] = int(changed.sum())
+    assert 1.5 * reach["layers"] < reach["halved"] < 2.5 * reach["layers"]
+
+
+@pytest.mark.parametrize("backbone", ["tf_efficientnet_lite0", "test_efficientnet"])
+def test_a_backbone_that_was_hastened_is_so_for_halved_frames(backbone: str) -> None:
+    architecture = Architecture(backbone=backbone, hidden=16, frame=12)
+    encoder = encoder_of(architecture if backbone.startswith("tf") else HALVED)
+    pictures = torch.randn(2, 3, SIDE, SIDE)
+    wanted = encoder(pictures)
+    encoder.backbone.hasten(SIDE)
+    assert encoder.backbone._folded
+    for name, values in encoder(pictures).items():
+        torch.testing.assert_close(values, wanted[name], rtol=1e-3, atol=1e-3)
 
 
 def test_the_frame_is_the_projection_of_the_deepest_depths_means() -> None:
@@ -237,6 +412,8 @@ def test_embed_views_turns_frames_and_turns_grids_back(architecture: Architectur
         ({"backbone": "hf-hub:someone/else"}, "backbone = 'hf-hub:someone/else': timm has no such network"),
         ({"depths": {"a.b": {"layers": ["layer2"], "stride": 16}}}, "depths.a.b"),
         ({"depths": {"pop": {"layers": ["layer2"], "stride": 16}}}, "depths: a depth cannot be called 'pop'; call it"),
+        ({"depths": {"deep": {"layers": ["layer2"], "halves": ["layer2"], "stride": 16}}}, "did you mean 'halved'?"),
+        ({"depths": {"deep": {"layers": [], "halved": ["layer2"], "stride": 16}}}, "here: depths.deep.layers = []: "),
         ({"backbone": "§"}, "timm has no such network; known are aimv2_1b_patch14_224, aimv2_1b_patch14_336, "),
         ({"std": [1, 0, 1]}, "std.1 = 0: input should be greater than 0"),
         ({"network": "resnet18"}, "here: network is unknown; known here: backbone, depths, "),
@@ -253,9 +430,19 @@ def only(layer: str, stride: int) -> dict[str, Any]:
     return {"depths": {"only": DepthSettings(layers=(layer,), stride=stride)}, "head": False}
 
 
+def halved(*depths: str, layers: tuple[str, ...] = ("blocks.3",)) -> dict[str, Any]:
+    """Two depths, of which these take halved layers."""
+    settings = {name: layers if name in depths else () for name in ("middle", "deep")}
+    return {
+        "depths": {name: DepthSettings(layers=("blocks.3",), halved=one, stride=16) for name, one in settings.items()},
+        "head": False,
+    }
+
+
 NO_TILES = "frames of {} px cannot be divided into places of {} px; set 'data.side' to {}"
 TOO_SMALL = "a place of layer 'blocks.4' is 32 px wide, so places cannot be 16; set 'stride' to a multiple of 32"
 UNKNOWN = "architecture: the backbone has no layer 'block.2'; did you mean 'blocks.2'?"
+NOT_HALF = "the backbone takes no frames of {} px, half of 'data.side'; take out 'halved'"
 
 
 @pytest.mark.parametrize(
@@ -267,6 +454,18 @@ UNKNOWN = "architecture: the backbone has no layer 'block.2'; did you mean 'bloc
         (only("blocks.3", 256), 64, f"architecture.depths.only: {NO_TILES.format(64, 256, 1024)}"),
         ({"depths": {}, "head_layers": ("blocks.2",)}, 96, f"architecture.head_layers: {NO_TILES.format(96, 8, 64)}"),
         ({"head_layers": ("block.2",)}, 64, UNKNOWN),
+        (halved("deep", layers=("blocks.3", "block.2")), 64, UNKNOWN),
+        (
+            {"backbone": "vit_tiny_patch16_224", **halved("deep")},
+            224,
+            f"architecture.depths.deep: {NOT_HALF.format(112)}",
+        ),
+        (
+            {"backbone": "vit_tiny_patch16_224", **halved("middle", "deep")},
+            64,
+            f"architecture.depths.middle, architecture.depths.deep: {NOT_HALF.format(32)}",
+        ),
+        ({"backbone": "convit_tiny", **halved("middle")}, 64, f"architecture.depths.middle: {NOT_HALF.format(32)}"),
         ({"backbone": "eva02_tiny_patch14_224"}, 256, f"architecture.depths.shallow: {NO_TILES.format(256, 14, 224)}"),
     ],
 )
@@ -274,3 +473,8 @@ def test_what_does_not_fit_the_frame_is_one_sentence(changes: dict[str, Any], si
     with pytest.raises(ConfigError) as caught:
         Encoder(CONVOLUTIONAL.model_copy(update=changes), side)
     assert str(caught.value) == sentence
+
+
+def test_a_transformer_of_one_size_takes_depths_of_the_whole_frame_alone() -> None:
+    encoder = encoder_of(CONVOLUTIONAL.model_copy(update={"backbone": "convit_tiny", **halved()}))
+    assert encoder(torch.randn(1, 3, SIDE, SIDE))["places.deep"].shape == (1, 16, 40)

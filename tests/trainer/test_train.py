@@ -395,7 +395,7 @@ def test_views_are_chosen_where_turns_look_alike(
     folder = nuts_and_rings(tmp_path / "parts") / "train"
     nuts = make_settings(**RAW, **{"data.path": folder / "nut"})
     require_blind(nuts, monkeypatch)
-    (said,) = (message for message in caplog.messages if message.startswith("four views find"))
+    (said,) = (message for message in caplog.messages if message.startswith("anomalies pasted"))
     assert load_model(nuts.out)[1].views == (4 if said.endswith("four views are used") else 1)
 
     for pays, views in ((True, 4), (False, 1)):

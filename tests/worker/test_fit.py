@@ -122,9 +122,9 @@ FRAME_ONLY, PLACES = NumpyEngine(dimensions=4), NumpyPlacesEngine(logits=True)
     ("engine", "detectors"),
     [
         (FRAME_ONLY, "auto"),
-        (PLACES, ["frame", "position.deep"]),
+        (PLACES, ["frame", "position"]),
         (PLACES, ["nearest.middle", "learned"]),
-        (PLACES, ["pooled", "nearest.deep", "position.middle"]),
+        (PLACES, ["nearest.deep", "position"]),
         (PLACES, "auto"),
     ],
     ids=lambda value: "" if isinstance(value, NumpyEngine) else str(value),
@@ -144,14 +144,14 @@ def test_each_part_of_the_pictures_has_its_own_use(
         for k in range(before.shape[1]):
             median, high = np.percentile(before[:, k], [50, 90])
             if high > median:  # no part glares, so to `learned` all are alike
-                scale = stats.logistic(*bank.scales[c, k])
-                assert scale.cdf([median, high]) == pytest.approx([0.5, 0.9], abs=0.01)
+                scaled = stats.logistic(*bank.scales[c, k])
+                assert scaled.cdf([median, high]) == pytest.approx([0.5, 0.9], abs=0.01)
 
         calibration, alone = bank.calibration[c], bank.of_products([c])
         for n, path in enumerate(split.calibration[product]):
             embeddings = seen(engine, [path])
             (score,) = frame_scores(read_frames(embeddings, [WHOLE], alone), alone)[0]
-            (whole,) = appearances(embeddings, [WHOLE], alone.normals, bank.manifest.scoring)
+            (whole,) = appearances(embeddings, [WHOLE], alone.normals)
             assert whole.orientations is not None
             assert calibration.scores[n] == pytest.approx(score, rel=5e-3, abs=1e-4)
             assert calibration.distances[n] == pytest.approx(whole.distance[0], rel=1e-3)
@@ -220,24 +220,26 @@ def test_detectors_are_weighed_by_anomalies_pasted_into_the_second_part(plant: P
 
     table = {detector: found(detector, ["normal"]) for detector in every}
     assert bank.manifest.found == pytest.approx(table, abs=1e-4)
-    counts = {one: 1 / (1.02 + 0.1 * (one == "learned") - value) ** 2 for one, value in table.items()}
-    frame, places = every[:2], every[2:]
-    for which, share in ((frame, 0.1), (places, 0.9)):  # the least that the frame has: places find nearly all
-        total = sum(counts[one] for one in which)
-        expected = {one: share * counts[one] / total for one in which}
-        assert {one: bank.manifest.votes[one] for one in which} == pytest.approx(expected)
+    counts = {one: 1 / (1.02 + 0.05 * (one == "learned") - value) ** 2 for one, value in table.items()}
+    assert counts.pop("frame") < 0.05 * sum(counts.values())  # it finds little, so it has the least share
+    expected = {"frame": 0.05} | {one: 0.95 * count / sum(counts.values()) for one, count in counts.items()}
+    assert bank.manifest.votes == pytest.approx(expected)
     # A picture is its own nearest neighbour: had they joined before, every anomaly would have been found.
     assert table["nearest.deep"] < found("nearest.deep", ["normal", "weighing"]) - 0.02
 
 
 def test_detectors_set_by_hand_are_taken_as_they_are_and_count_alike(plant: Path) -> None:
     split = split_pictures(plant / "ring", None, 0.4)
-    asked = ("nearest.deep", "pooled", "nearest.deep")
+    asked = ("nearest.deep", "position", "nearest.middle", "nearest.deep")
     bank = fit_bank(NumpyPlacesEngine(), split, ScoringSettings(detectors=asked), 0.06)
-    assert list(bank.manifest.votes.items()) == [("pooled", 0.5), ("nearest.deep", 0.5)]
+    assert list(bank.manifest.votes.items()) == [
+        ("nearest.middle", 1 / 3),
+        ("nearest.deep", 1 / 3),
+        ("position", 1 / 3),
+    ]
     assert bank.manifest.found == {}
-    assert bank.scales.shape == (1, 2, 2)
-    assert set(bank.normals[0]) == {"frame", "pooled", "nearest.deep"}
+    assert bank.scales.shape == (1, 3, 2)
+    assert set(bank.normals[0]) == {"frame", "nearest.middle", "nearest.deep", "position"}
 
 
 LETTERBOX = Framing(side=SIDE, fit="letterbox")
@@ -249,13 +251,15 @@ LETTERBOX = Framing(side=SIDE, fit="letterbox")
         (NumpyEngine(), "nearest.middle", "frame"),
         (NumpyEngine(), "learned", "frame"),
         (NumpyEngine(), "mahalanobis", "frame"),
-        (NumpyPlacesEngine(depths={"deep": 2}), "nearest.middle", "frame, pooled, nearest.deep, position.deep"),
-        (NumpyPlacesEngine(depths={"deep": 2}), "learned", "frame, pooled, nearest.deep, position.deep"),
-        (NumpyPlacesEngine(framing=LETTERBOX), "position.deep", "frame, pooled, nearest.middle, nearest.deep"),
+        (NumpyPlacesEngine(depths={"deep": 2}), "nearest.middle", "frame, nearest.deep, position"),
+        (NumpyPlacesEngine(depths={"deep": 2}), "learned", "frame, nearest.deep, position"),
+        (NumpyPlacesEngine(), "pooled", "frame, nearest.middle, nearest.deep, position"),
+        (NumpyPlacesEngine(), "position.deep", "frame, nearest.middle, nearest.deep, position"),
+        (NumpyPlacesEngine(framing=LETTERBOX), "position", "frame, nearest.middle, nearest.deep"),
         (
             NumpyPlacesEngine(framing=LETTERBOX, logits=True),
-            "position.middle",
-            "frame, pooled, nearest.middle, nearest.deep, learned",
+            "position",
+            "frame, nearest.middle, nearest.deep, learned",
         ),
     ],
 )
@@ -271,13 +275,13 @@ def test_a_detector_that_is_not_to_be_had_is_refused(
     )
 
 
-def test_a_product_photographed_in_another_shape_takes_the_position_detectors_from_all(tmp_path: Path) -> None:
+def test_a_product_photographed_in_another_shape_takes_the_detector_position_from_all(tmp_path: Path) -> None:
     """Square pictures have their positions in common, longer ones are cut another way; the bank is read again."""
     good_folder(tmp_path / "plant" / "nut", 40)
     good_folder(tmp_path / "plant" / "rod", 40, width=2 * SIDE)
     engine = NumpyPlacesEngine(framing=Framing(side=SIDE, fit="tiles"))
     bank = fit_bank(engine, split_pictures(tmp_path / "plant", None, 0.6), ScoringSettings(), 0.06)
-    assert bank.manifest.detectors == ("frame", "pooled", "nearest.middle", "nearest.deep")
+    assert bank.manifest.detectors == ("frame", "nearest.middle", "nearest.deep")
     write_bank_file(tmp_path / "bank.safetensors", bank)
     again = read_bank_file(tmp_path / "bank.safetensors")
     assert again.version == bank.version
@@ -285,23 +289,23 @@ def test_a_product_photographed_in_another_shape_takes_the_position_detectors_fr
     assert [len(calibration.turn_ratios) for calibration in bank.calibration] == [18, 0]
 
 
-def test_a_picture_to_weigh_by_of_another_shape_takes_the_position_detectors_too(tmp_path: Path) -> None:
+def test_a_picture_to_weigh_by_of_another_shape_takes_the_detector_position_too(tmp_path: Path) -> None:
     """It joins the bank, in which a position is then not the same place of every part."""
     split = split_pictures(good_folder(tmp_path / "ring", 40), None, 0.6)
     longer = sorted(good_folder(tmp_path / "long", 2, width=2 * SIDE).iterdir())
     split = replace(split, weighing={"ring": [*split.weighing["ring"], *longer]})
     engine = NumpyPlacesEngine(framing=Framing(side=SIDE, fit="tiles"))
     bank = fit_bank(engine, split, ScoringSettings(), 0.06)
-    assert bank.manifest.detectors == ("frame", "pooled", "nearest.middle", "nearest.deep")
+    assert bank.manifest.detectors == ("frame", "nearest.middle", "nearest.deep")
     assert set(bank.normals[0]) == set(bank.manifest.detectors)
-    with pytest.raises(ConfigError, match=r"offer frame, pooled, nearest\.middle, nearest\.deep, not position\.deep; "):
-        fit_bank(engine, split, ScoringSettings(detectors=("frame", "position.deep")), 0.06)
+    with pytest.raises(ConfigError, match=r"offer frame, nearest\.middle, nearest\.deep, not position; "):
+        fit_bank(engine, split, ScoringSettings(detectors=("frame", "position")), 0.06)
 
 
 def test_a_bank_scores_the_same_after_it_was_read(plant: Path, tmp_path: Path) -> None:
     """Half precision is in the file alone."""
     engine, split = NumpyPlacesEngine(), split_pictures(plant / "ring", None, 0.4)
-    bank = fit_bank(engine, split, ScoringSettings(detectors=("nearest.middle", "position.middle")), 0.06)
+    bank = fit_bank(engine, split, ScoringSettings(detectors=("nearest.middle", "position")), 0.06)
     write_bank_file(tmp_path / "bank.safetensors", bank)
     again = read_bank_file(tmp_path / "bank.safetensors")
     embeddings = seen(engine, split.calibration["ring"])
@@ -312,7 +316,7 @@ def test_a_bank_scores_the_same_after_it_was_read(plant: Path, tmp_path: Path) -
     )
 
 
-THREE = ("frame", "position.middle", "nearest.middle")
+THREE = ("frame", "position", "nearest.middle")
 
 
 def good_and_spoiled(rng: np.random.Generator, good: int, spoiled: int) -> tuple[Array, Array]:

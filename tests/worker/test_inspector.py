@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -11,6 +12,9 @@ import numpy.typing as npt
 import pytest
 from scipy import stats
 
+import worker.contract.embedder
+import worker.contract.fitting
+import worker.contract.scoring
 import worker.judge
 from tests.parts import SIDE, NumpyEngine, NumpyPlacesEngine, bank_of, embedded, frame, good_part, png, scratched_part
 from worker import heatmap
@@ -21,6 +25,7 @@ from worker.contract.framing import Framing
 from worker.contract.preprocess import Region
 from worker.contract.scoring import Reading, appearances, read_frames, turn_ratio
 from worker.events import DeadLetter, DeadLetterData, Late, LateData, Outcome, Verdict, now
+from worker.fit import fit_bank, split_pictures
 from worker.inspector import Inspector
 
 RNG = np.random.default_rng(7)
@@ -71,7 +76,10 @@ def test_good_parts_pass_and_say_what_they_were_judged_by(inspector: Inspector, 
         assert data.predicted_product == "ring"
         assert len(data.view_distances) == 4
         harmonic = 4 / sum(1 / distance for distance in data.view_distances)
-        assert data.score == pytest.approx(-stats.logistic.logsf(harmonic, *bank.scales[0, 0]) / math.log(10), rel=1e-3)
+        median, spread = bank.scales[0, 0].tolist()
+        good = stats.logistic(median, spread)
+        rare = good.logsf(harmonic) + stats.logistic(good.ppf(0.001), spread).logcdf(harmonic)
+        assert data.score == pytest.approx(-rare / math.log(10), rel=1e-3)
         assert data.threshold == pytest.approx(sorted(calibrated)[118])  # rank 121 · 98 % of 120
         beyond = sum(score >= data.score for score in calibrated)
         assert data.p_value == pytest.approx((1 + beyond) / 121)
@@ -135,6 +143,11 @@ def test_kinds_of_alerts(fixture: str, request: pytest.FixtureRequest) -> None:
     assert shown == ["ring", "bracket", "ring", "bracket", "bracket", "bracket"]
 
 
+def ground(rng: np.random.Generator, width: int = SIDE) -> npt.NDArray[np.uint8]:
+    """What lies around a part, without any."""
+    return rng.integers(90, 110, (SIDE, width, 3)).astype(np.uint8)
+
+
 def foreign_frames() -> dict[str, npt.NDArray[np.uint8]]:
     """Frames that show no part, or none of ours."""
 
@@ -147,15 +160,13 @@ def foreign_frames() -> dict[str, npt.NDArray[np.uint8]]:
         "white": flat(255),
         "grey": flat(128),
         "grey as the ground": flat(100),
-        "no part": rng.integers(90, 110, (SIDE, SIDE, 3)).astype(np.uint8),
+        "no part": ground(rng),
         "noise": rng.integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8),
         "another thing": cv2.circle(flat(100), (16, 16), 9, (200, 60, 40), -1).astype(np.uint8),
     }
 
 
-@pytest.mark.parametrize(
-    "detectors", ["auto", ["frame"], ["pooled"], ["frame", "nearest.middle"], ["position.deep"]], ids=str
-)
+@pytest.mark.parametrize("detectors", ["auto", ["frame"], ["frame", "nearest.middle"], ["position"]], ids=str)
 def test_a_frame_that_is_foreign_as_a_whole_is_an_alert(detectors: str | list[str]) -> None:
     """Though all its places may be alike: nothing is measured by what the frame itself looks like elsewhere."""
     inspector = inspector_of(NumpyPlacesEngine(), ScoringSettings.model_validate({"detectors": detectors}))
@@ -166,16 +177,85 @@ def test_a_frame_that_is_foreign_as_a_whole_is_an_alert(detectors: str | list[st
             assert data.score > 2 * data.threshold, name
 
 
-def test_a_foreign_frame_is_an_alert_though_the_whole_frame_has_but_a_tenth_of_the_score() -> None:
-    """The least that weighing leaves it; and here the other detector takes the empty ground for a good place."""
-    engine, scoring = NumpyPlacesEngine(), ScoringSettings(detectors=("frame", "nearest.middle"))
+@pytest.mark.parametrize(
+    "votes",
+    [
+        {"frame": 0.05, "nearest.middle": 0.95},  # the least that weighing leaves it
+        {"nearest.middle": 0.92, "nearest.deep": 0.03, "position": 0.05},
+    ],
+    ids=["a twentieth for the frame", "a twentieth for position"],
+)
+def test_a_foreign_frame_is_an_alert_though_what_misses_it_has_nearly_all_of_the_score(
+    votes: dict[str, float],
+) -> None:
+    """The detector `nearest` takes the empty ground for a good place."""
+    engine, scoring = NumpyPlacesEngine(), ScoringSettings(detectors=tuple(votes))
     inspector = Inspector(engine, "line-1", overkill=0.02)
-    inspector.use(bank_of(engine, scoring=scoring, votes={"frame": 0.1, "nearest.middle": 0.9}))
+    inspector.use(bank_of(engine, scoring=scoring, votes=votes))
     alerts = {name: verdict(*inspector.inspect([frame(png(one))])).data.alert for name, one in foreign_frames().items()}
     assert alerts == dict.fromkeys(foreign_frames(), "defect")
     inspector.use(bank_of(engine, scoring=ScoringSettings(detectors=("nearest.middle",))))
     (passed,) = inspector.inspect([frame(png(foreign_frames()["no part"]))])
     assert verdict(passed).data.alert is None
+
+
+def auto_bank(engine: NumpyEngine, folder: Path, pictures: list[npt.NDArray[np.uint8]], worst: float = 0.02) -> Bank:
+    """Fitted from files, half of them held out, with all detectors, weighed."""
+    for number, picture in enumerate(pictures):
+        (folder / f"{number:03}.png").write_bytes(png(picture))
+    return fit_bank(engine, split_pictures(folder, None, 0.5), ScoringSettings(worst=worst), 0.06)
+
+
+def test_a_blank_frame_is_an_alert_though_all_of_it_looks_better_than_any_good_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a product with a grain, as grey but smooth: only that so little is in it gives it away."""
+    engine, rng = NumpyPlacesEngine(), np.random.default_rng(0)
+    inspector = Inspector(engine, "line-1", overkill=0.06)
+    inspector.use(auto_bank(engine, tmp_path, [ground(rng) for _ in range(140)], worst=1))
+    blank = frame(png(foreign_frames()["grey as the ground"]))
+    seen = verdict(*inspector.inspect([blank]))
+    assert seen.data.alert == "defect"
+    assert seen.heat.max() < 0.1  # no place of it is a defect
+    monkeypatch.setattr(worker.contract.scoring, "emptiness", lambda values, _: np.zeros_like(values))
+    without = verdict(*inspector.inspect([blank])).data
+    assert without.alert is None
+    assert without.score < 0.1 * without.threshold
+
+
+def specks(pictures: list[npt.NDArray[np.uint8]], seed: int) -> list[tuple[npt.NDArray[np.uint8], None]]:
+    """In the place of `spoil_all`: the smallest anomalies, brighter or darker, each in 2 by 2 pixels."""
+    rng, spoiled = np.random.default_rng(seed), []
+    for picture in pictures:
+        copy = picture.copy()
+        y, x = (int(rng.integers(side - 2)) for side in picture.shape[:2])
+        copy[y : y + 2, x : x + 2] += np.uint8(40) if picture[y, x].mean() < 128 else np.uint8(216)  # less 40
+        spoiled.append((copy, None))
+    return spoiled
+
+
+@pytest.mark.parametrize("least", [0.05, 0.0])
+def test_bare_ground_is_an_alert_by_the_least_share_of_the_frame_where_a_bank_has_no_positions(
+    least: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of pictures in tiles. `frame` finds few of the smallest anomalies, but the others take ground for good places."""
+    assert worker.contract.fitting._FRAME == 0.05
+    monkeypatch.setattr(worker.contract.fitting, "_FRAME", least)
+    monkeypatch.setattr(worker.contract.embedder, "spoil_all", specks)
+    engine = NumpyPlacesEngine(dimensions=16, framing=Framing(side=SIDE, fit="tiles"))
+    rng, width = np.random.default_rng(0), 48
+    pictures = [ground(rng, width) for _ in range(200)]
+    for picture in pictures:
+        picture[:, 8:40] = good_part(rng)  # both tiles see of it
+    bank = auto_bank(engine, tmp_path, pictures)
+    assert bank.manifest.detectors == ("frame", "nearest.middle", "nearest.deep")
+    share = bank.manifest.votes["frame"]
+    assert share == pytest.approx(0.05) if least else share < 0.02
+    inspector = Inspector(engine, "line-1", overkill=0.06)
+    inspector.use(bank)
+    outcomes = inspector.inspect([frame(png(ground(rng, width)), n) for n in range(20)])
+    alerts = [verdict(outcome).data.alert for outcome in outcomes]
+    assert alerts.count("defect") == 20 if least else alerts.count(None) > 10
 
 
 @pytest.mark.parametrize("quarter_turns", [1, 2, 3])
@@ -191,13 +271,10 @@ def test_parts_that_lie_the_wrong_way_are_told_from_defects(
 
 
 def test_a_product_that_looks_the_same_turned_has_no_orientation_verdict(engine: NumpyEngine) -> None:
-    def symmetric(rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-        return rng.integers(90, 110, (SIDE, SIDE, 3)).astype(np.uint8)
-
     bank = bank_of(engine)
     rng = np.random.default_rng(3)
     # The same bank, but calibrated on parts without a mark: they lie any way round.
-    whole = appearances(*embedded(engine, [symmetric(rng) for _ in range(120)]), bank.normals, bank.manifest.scoring)
+    whole = appearances(*embedded(engine, [ground(rng) for _ in range(120)]), bank.normals)
     unmarked = [turn_ratio(one.orientations[0]) for one in whole if one.orientations is not None]
     assert len(unmarked) == 120
     calibration = replace(bank.calibration[0], turn_ratios=np.array(unmarked, np.float32))
@@ -221,8 +298,8 @@ def grey_levels(data: str) -> npt.NDArray[np.uint8]:
 
 def test_a_heat_map_says_where() -> None:
     """The scratch covers rows 12 to 28 and columns 16 to 28, of places of 8 by 8 pixels."""
-    detectors = ("frame", "nearest.middle", "position.middle")
-    inspector = inspector_of(NumpyPlacesEngine(), ScoringSettings(detectors=detectors))
+    detectors = ("frame", "nearest.middle", "position")
+    inspector = inspector_of(NumpyPlacesEngine(depths={"middle": 4}), ScoringSettings(detectors=detectors))
     rng = np.random.default_rng(7)
     bad, good = inspector.inspect(
         [frame(png(scratched()), 0, product="ring"), frame(png(good_part(rng)), 1, product="ring")]
@@ -261,11 +338,9 @@ def test_a_heat_map_covers_all_tiles() -> None:
     assert with_stain.data.score > without.data.score + 1
 
 
-@pytest.mark.parametrize(
-    ("engine", "detectors"), [(NumpyEngine(), ("frame",)), (NumpyPlacesEngine(), ("frame", "pooled"))]
-)
-def test_what_sees_the_frame_as_a_whole_has_no_heat_map(engine: NumpyEngine, detectors: tuple[str, ...]) -> None:
-    inspector = inspector_of(engine, ScoringSettings(detectors=detectors))
+@pytest.mark.parametrize("engine", [NumpyEngine(), NumpyPlacesEngine()], ids=["engine of frames", "engine of places"])
+def test_what_sees_the_frame_as_a_whole_has_no_heat_map(engine: NumpyEngine) -> None:
+    inspector = inspector_of(engine, ScoringSettings(detectors=("frame",)))
     (outcome,) = inspector.inspect([frame(png(scratched()), 0, product="ring")])
     data = verdict(outcome).data
     assert data.heat_map is None

@@ -45,9 +45,7 @@ class ScoringSettings(Settings):
         min_length=1,
         description="auto: all, weighed by how well they find anomalies pasted into good pictures",
     )
-    aggregate: Literal["harmonic", "mean", "min"] = "harmonic"
     worst: float = Field(default=0.02, gt=0, le=1, description="share of the places whose mean is a frame's distance")
-    neighbours: int = Field(default=1, gt=0, description="k of the detectors 'nearest'")
     coreset: int = Field(default=1000, gt=0, description="normal places kept for each product, depth and view")
 
 
@@ -173,7 +171,8 @@ def read_bank(blob: bytes, where: str, version: str | None = None) -> Bank:
     except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise DataError(f"{where}: is no bank ({error}); make one with 'quarterturn bank fit'") from error
     except ConfigError as error:
-        raise DataError(f"{error}; the bank is from another version, fit it again") from error
+        first, *_ = str(error).splitlines()  # one sentence: whatever else is wrong, there is one thing to do
+        raise DataError(f"{first}; the bank is from another version, fit it again") from error
     _check_shapes(tensors, manifest, where)
     parts = [
         {name.partition(".")[2]: tensor for name, tensor in tensors.items() if name.startswith(f"{index}.")}
@@ -239,7 +238,7 @@ def _square(triangle: npt.NDArray[np.floating], side: int) -> Array:
 
 def _dtype(name: str) -> npt.DTypeLike:
     detector, _, field = name.rpartition(".")
-    kept = field == "members" or (field == "whitening" and POSITION in detector)
+    kept = field == "members" or (field == "whitening" and detector.endswith(POSITION))
     return KEPT if kept else np.float32
 
 
@@ -269,9 +268,12 @@ def _expected_shapes(manifest: BankManifest) -> dict[str, tuple[int | None, ...]
 
 
 def _check_shapes(tensors: Mapping[str, npt.NDArray[Any]], manifest: BankManifest, where: str) -> None:
-    unknown = sorted(set(manifest.detectors) - set(supported(manifest.spec)))
+    known = supported(manifest.spec)
+    unknown = sorted(set(manifest.detectors) - set(known))
     if unknown:
-        raise DataError(f"{where}: names the detector '{unknown[0]}', which its engine has not; fit the bank again")
+        raise DataError(
+            f"{where}: names the detector '{unknown[0]}', but its engine has {', '.join(known)}; fit the bank again"
+        )
     expected = _expected_shapes(manifest)
     if tensors.keys() != expected.keys():
         missing, other = (sorted(names)[:5] for names in (expected.keys() - tensors.keys(), tensors.keys() - expected))

@@ -2,12 +2,12 @@
 
 - `frame`: ‖W(z − μ)‖₂ to the Gaussian of the frame's embedding, one for each view: arXiv 2105.08793, section 4.3, with
   the whitening W = L⁻¹ of the shrunk covariance;
-- `pooled`: the same for the mean features of all places at the deepest depth;
-- `nearest.<depth>`: the mean Euclidean distance of a place to its `neighbours` nearest in a coreset of all places;
-- `position.<depth>`: `frame`'s distance of a place to the Gaussian of its own position, along the first principal axes;
+- `nearest.<depth>`: the Euclidean distance of a place to the nearest in a coreset of all places;
+- `position`: `frame`'s distance of a place to the Gaussian of its own position, at the deepest depth, along the first
+  principal axes;
 - `learned`: what the encoder itself learned to see in pasted anomalies; of any product.
 
-The first two see the frame as a whole, the others place by place.
+The first sees the frame as a whole, the others place by place.
 Shapes: N frames (or tiles of frames), V views, P places, D dimensions, M members of a coreset.
 """
 
@@ -23,9 +23,9 @@ import numpy.typing as npt
 from worker.contract.embeddings import FRAME, LOGITS, PLACES, Array, Embeddings
 from worker.contract.manifest import EmbeddingSpec
 
-POOLED, NEAREST, POSITION, LEARNED = "pooled", "nearest.", "position.", "learned"
+NEAREST, POSITION, LEARNED = "nearest.", "position", "learned"
 
-_POSITION_NUMBERS = 2**20  # of all Gaussians of one view and depth: bounds the bank's size
+_POSITION_NUMBERS = 2**20  # of all Gaussians of one view: bounds the bank's size
 
 KEPT = np.float16
 """The precision of members and of the whitenings of `position` in a bank's file: half the bytes, and fine enough."""
@@ -97,10 +97,9 @@ class Moments:
 
 def supported(spec: EmbeddingSpec) -> tuple[str, ...]:
     """The detectors that an engine's embeddings allow: of the frame, then place by place, from shallow to deep."""
-    depths = tuple(spec.places)
+    position = (POSITION,) if spec.places else ()
     learned = () if spec.logits is None else (LEARNED,)
-    whole = (FRAME, POOLED) if depths else (FRAME,)
-    return (*whole, *(NEAREST + depth for depth in depths), *(POSITION + depth for depth in depths), *learned)
+    return (FRAME, *(NEAREST + depth for depth in spec.places), *position, *learned)
 
 
 def position_axes(places: int, dimensions: int) -> int:
@@ -110,32 +109,29 @@ def position_axes(places: int, dimensions: int) -> int:
 
 def sees_places(detector: str) -> bool:
     """Whether it looks place by place."""
-    return detector not in (FRAME, POOLED)
+    return detector != FRAME
 
 
 def samples_of(detector: str, embeddings: Embeddings) -> Array:
-    """(N, V, P', D) what a detector that a bank fits compares; P' = 1 for those of the frame."""
+    """(N, V, P', D) what a detector that a bank fits compares; P' = 1 for `frame`."""
     if detector == FRAME:
         return embeddings[FRAME][:, :, np.newaxis]
-    if detector == POOLED:
+    if detector == POSITION:
         deepest = [values for name, values in embeddings.items() if name.startswith(PLACES)][-1]
-        return np.asarray(deepest.mean(axis=2, keepdims=True), np.float32)
-    places = embeddings[PLACES + _depth(detector)]
-    return places[..., : position_axes(*places.shape[2:])] if detector.startswith(POSITION) else places
+        return deepest[..., : position_axes(*deepest.shape[2:])]
+    return embeddings[PLACES + detector.removeprefix(NEAREST)]
 
 
 def shape_of(detector: str, spec: EmbeddingSpec) -> tuple[int, int]:
     """(P', D) of what `samples_of` gives for one frame and view."""
     if detector == FRAME:
         return 1, spec.frame
-    if detector == POOLED:
-        return 1, list(spec.places.values())[-1].dimensions
-    depth = spec.places[_depth(detector)]
+    depth = list(spec.places.values())[-1] if detector == POSITION else spec.places[detector.removeprefix(NEAREST)]
     places, dimensions = depth.grid**2, depth.dimensions
-    return places, position_axes(places, dimensions) if detector.startswith(POSITION) else dimensions
+    return places, position_axes(places, dimensions) if detector == POSITION else dimensions
 
 
-def distances(detector: str, embeddings: Embeddings, normal: Normal, neighbours: int = 1) -> Array:
+def distances(detector: str, embeddings: Embeddings, normal: Normal) -> Array:
     """(N, V, P') the distances by one detector from the good parts of one product, never negative.
 
     Raises:
@@ -146,7 +142,7 @@ def distances(detector: str, embeddings: Embeddings, normal: Normal, neighbours:
     samples = samples_of(detector, embeddings)
     model = normal.get(detector)
     if isinstance(model, Coreset):
-        return _nearest(samples, model.members, neighbours)
+        return _nearest(samples, model.members)
     if isinstance(model, Gaussian):
         return _lengths(_whiten(samples, model))
     raise ValueError(f"the bank was not fitted for the detector {detector}")
@@ -193,12 +189,10 @@ def greedy_coreset(samples: Array, size: int) -> npt.NDArray[np.intp]:
 
 def _nearest_squares(samples: Array, members: Array) -> Array:
     """(n, D), (m, D) -> (n,) the squared distance from each sample to the nearest member."""
-    halves = np.square(members).sum(axis=1) / 2
-    return np.asarray(np.square(samples).sum(axis=1) - 2 * (samples @ members.T - halves).max(axis=1), np.float32)
-
-
-def _depth(detector: str) -> str:
-    return detector.partition(".")[2]
+    # ‖q − c‖² = ‖q‖² − 2 (q·c − ‖c‖²/2)
+    closeness = samples @ members.T
+    closeness -= np.square(members).sum(axis=1) / 2  # in place: it is large
+    return np.asarray(np.square(samples).sum(axis=1) - 2 * closeness.max(axis=1), np.float32)
 
 
 def _whiten(samples: Array, gaussian: Gaussian) -> Array:
@@ -211,20 +205,12 @@ def _lengths(vectors: Array) -> Array:
     return np.asarray(np.sqrt(np.einsum("...d,...d->...", vectors, vectors)), np.float32)
 
 
-def _nearest(samples: Array, members: Array, neighbours: int) -> Array:
-    k = min(neighbours, members.shape[1])
-    # ‖q − c‖² = ‖q‖² − 2 (q·c − ‖c‖²/2)
-    halves = np.square(members).sum(axis=-1) / 2
-
+def _nearest(samples: Array, members: Array) -> Array:
     def search(v: int, rows: Array) -> Array:
         found = np.empty(len(rows), np.float32)
         for start in range(0, len(rows), _ROWS):
-            part = rows[start : start + _ROWS]
-            closeness = part @ members[v].T
-            closeness -= halves[v]
-            best = closeness.max(axis=1, keepdims=True) if k == 1 else np.partition(closeness, -k, axis=1)[:, -k:]
-            squares = np.square(part).sum(axis=1, keepdims=True) - 2 * best
-            found[start : start + _ROWS] = np.sqrt(np.maximum(squares, 0)).mean(axis=1)
+            part = slice(start, start + _ROWS)
+            found[part] = np.sqrt(np.maximum(_nearest_squares(rows[part], members[v]), 0))
         return found
 
     return _by_view(samples, search)

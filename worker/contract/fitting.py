@@ -20,17 +20,16 @@ from worker.contract.detectors import (
     Moments,
     greedy_coreset,
     samples_of,
-    sees_places,
     supported,
 )
-from worker.contract.embeddings import Array, Embeddings
+from worker.contract.embeddings import FRAME, Array, Embeddings
 from worker.contract.framing import WHOLE, Layout
 from worker.contract.manifest import EmbeddingSpec
 
 _CANDIDATES = 60_000  # normal places of a product and view that a coreset is chosen from, see docs/method.md
-_DOUBT = 0.02  # AUROC; this and the next two chosen on real defects of magnetic_tile and screw, see docs/method.md
-_LEARNED_DOUBT = 0.1
-_WHOLE = 0.1  # of the score
+_DOUBT = 0.02  # AUROC; this and the next chosen on real defects of magnetic_tile and screw, see docs/method.md
+_LEARNED_DOUBT = 0.05
+_FRAME = 0.05  # of the score, at least
 
 Values = npt.NDArray[np.floating]
 
@@ -57,7 +56,7 @@ class NormalFit:
     def add(self, embeddings: Embeddings, layouts: Sequence[Layout]) -> None:
         """Add the embeddings of the N tiles of some pictures."""
         if any(layout != WHOLE for layout in layouts):  # a position is not the same place of every part
-            self._detectors = [one for one in self._detectors if not one.startswith(POSITION)]
+            self._detectors = [one for one in self._detectors if one != POSITION]
         for detector in self._detectors:
             samples = samples_of(detector, embeddings)
             _, views, places, dimensions = samples.shape
@@ -81,7 +80,7 @@ class NormalFit:
         if detector in self._candidates:
             return self._members(detector)
         gaussian = self._moments[detector].gaussian()
-        return Gaussian(gaussian.mean, _kept(gaussian.whitening)) if detector.startswith(POSITION) else gaussian
+        return Gaussian(gaussian.mean, _kept(gaussian.whitening)) if detector == POSITION else gaussian
 
     def _draw(self, samples: Array) -> npt.NDArray[np.float16]:
         """(N, V, P, D) -> (N · drawn, V, D): the same random places in every view."""
@@ -116,8 +115,8 @@ def weigh(
 
     A share is proportional to 1 / (1 − AUROC + 0.02)²: where one misses half as much as another, it counts nearly four
     times as much; where none is better, all count alike. Two corrections, because pasted anomalies do not tell all:
-    `learned` was trained on such, so it counts as if it missed a tenth more; and they are small, so the detectors of
-    the whole frame, which see what lies there at all, have a tenth of the score at least.
+    `learned` was trained on such, so it counts as if it missed 0.05 more; and they are small, so `frame`, which sees
+    what lies there at all, has a twentieth of the score at least.
 
     Args:
         detectors: the K to weigh.
@@ -133,9 +132,7 @@ def weigh(
     }
     doubts = {one: _DOUBT + (_LEARNED_DOUBT if one == LEARNED else 0) for one in detectors}
     votes = {one: (1 - value + doubts[one]) ** -2 for one, value in found.items()}
+    if FRAME in votes:
+        votes[FRAME] = max(votes[FRAME], _FRAME / (1 - _FRAME) * (sum(votes.values()) - votes[FRAME]))
     total = sum(votes.values())
-    whole = sum(vote for one, vote in votes.items() if not sees_places(one)) / total
-    if 0 < whole < _WHOLE:
-        raised, lowered = _WHOLE / whole, (1 - _WHOLE) / (1 - whole)
-        votes = {one: vote * (lowered if sees_places(one) else raised) for one, vote in votes.items()}
     return {one: vote / total for one, vote in votes.items()}, {one: round(value, 4) for one, value in found.items()}

@@ -20,6 +20,7 @@ from worker.contract.views import compose
 
 _TINY = np.float32(1e-12)  # a distance of exactly 0 stays finite in the harmonic mean
 _LOG_9 = np.float32(np.log(9))  # the 90% quantile of the standard logistic distribution
+_LOG_999 = np.float32(np.log(999))  # and minus its 0.1% quantile
 _LOG_10 = np.float32(np.log(10))
 
 
@@ -58,7 +59,7 @@ def read(
 ) -> list[Reading]:
     """The embeddings of the N tiles of B frames, in order -> one reading for each frame."""
     by_place = [  # K times (N, C, P)
-        np.stack([_aggregated(detector, embeddings, normal, scoring) for normal in normals], axis=1)
+        np.stack([aggregate(distances(detector, embeddings, normal), axis=1) for normal in normals], axis=1)
         for detector in detectors
     ]
     readings = []
@@ -68,9 +69,7 @@ def read(
     return readings
 
 
-def appearances(
-    embeddings: Embeddings, layouts: Sequence[Layout], normals: Sequence[Normal], scoring: ScoringSettings
-) -> list[Appearance]:
+def appearances(embeddings: Embeddings, layouts: Sequence[Layout], normals: Sequence[Normal]) -> list[Appearance]:
     """The embeddings of the N tiles of B frames, in order -> how each frame looks as a whole."""
     gaussians = [model for normal in normals if isinstance(model := normal[FRAME], Gaussian)]
     all_between = np.stack([between_views(embeddings[FRAME], gaussian) for gaussian in gaussians], axis=1)
@@ -79,9 +78,9 @@ def appearances(
         between = all_between[tiles]  # (T, C, V, V)
         own = np.diagonal(between, axis1=-2, axis2=-1)  # (T, C, V)
         views = own.max(axis=0)  # the tile that is least like a good one
-        distance = aggregate(own, scoring.aggregate).max(axis=0)
+        distance = aggregate(own, axis=-1).max(axis=0)
         turnable = own.shape[-1] >= 4 and len(between) == 1 and layout.height == layout.width
-        orientations = _by_orientation(between[0], scoring.aggregate) if turnable else None
+        orientations = _by_orientation(between[0]) if turnable else None
         found.append(Appearance(views, distance, orientations))
     return found
 
@@ -92,14 +91,13 @@ def spans(layouts: Sequence[Layout]) -> list[slice]:
     return [slice(first, end) for first, end in itertools.pairwise(ends)]
 
 
-def aggregate(values: Array, how: str, axis: int = -1) -> Array:
-    """Aggregate distances over the views: `harmonic` (V / Σ 1/d, the paper's weighted average), `mean` or `min`."""
-    if how == "harmonic":
-        inverse: Array = 1 / np.maximum(values, _TINY)
-        return np.asarray(values.shape[axis] / inverse.sum(axis=axis), np.float32)
-    if how == "mean":
-        return np.asarray(values.mean(axis=axis), np.float32)
-    return np.asarray(values.min(axis=axis), np.float32)
+def aggregate(values: Array, axis: int) -> Array:
+    """The harmonic mean V / Σ 1/d of the distances of all views, which is the paper's weighted average of them.
+
+    Weights w ∝ 1/d over the views: Σ w d = V / Σ 1/d (arXiv 2105.08793, section 4.3).
+    """
+    inverse: Array = 1 / np.maximum(values, _TINY)
+    return np.asarray(values.shape[axis] / inverse.sum(axis=axis), np.float32)
 
 
 def over_places(maps: Array, worst: float) -> Array:
@@ -130,12 +128,23 @@ def evidence(values: Array, scale: Array) -> Array:
     return np.asarray(np.logaddexp(np.float32(0), standard) / _LOG_10, np.float32)
 
 
+def emptiness(values: Array, scale: Array) -> Array:
+    """How much rarer than one in a thousand a distance is among good frames because it is so small: log₁₀, from 0.
+
+    A frame that shows nothing, black or blank, has less of everything than any good part.
+    """
+    below = (scale[..., 0] - values) / scale[..., 1]
+    return np.asarray(np.logaddexp(np.float32(0), below - _LOG_999) / _LOG_10, np.float32)
+
+
 def combine(raw: Array, scale: Array, votes: Sequence[float]) -> Array:
     """(..., K) distances, (..., K, 2) scales, the detectors' shares -> (...) scores: their weighted mean evidence.
 
-    A weighted form of Fisher's combination of p-values (Fisher 1925, section 21.1; Good 1955), in units of log₁₀.
+    A weighted form of Fisher's combination of p-values (Fisher 1925, section 21.1; Good 1955), in units of log₁₀. To it
+    comes the emptiness that the detector says to which the frame shows least.
     """
-    return np.asarray(evidence(raw, scale) @ np.asarray(votes, np.float32), np.float32)
+    found = evidence(raw, scale) @ np.asarray(votes, np.float32)
+    return np.asarray(found + emptiness(raw, scale).max(axis=-1), np.float32)
 
 
 def frame_scores(readings: Sequence[Reading], bank: Bank) -> Array:
@@ -172,15 +181,10 @@ def turn_ratio(orientations: Array) -> float:
     return float(orientations[0] / np.maximum(orientations[1:].min(), _TINY))
 
 
-def _aggregated(detector: str, embeddings: Embeddings, normal: Normal, scoring: ScoringSettings) -> Array:
-    """(N, P): the distances by one detector, aggregated over the views."""
-    return aggregate(distances(detector, embeddings, normal, scoring.neighbours), scoring.aggregate, axis=1)
-
-
-def _by_orientation(between: Array, how: str) -> Array:
+def _by_orientation(between: Array) -> Array:
     """(C, V, V) distances of each view to the good parts in each view -> (C, V).
 
     If the part lies turned by g, its view v looks like view v∘g of a part that lies right.
     """
     views = between.shape[-1]
-    return aggregate(between[:, np.arange(views)[:, np.newaxis], compose(views)], how, axis=1)  # compose(V)[v, g] = v∘g
+    return aggregate(between[:, np.arange(views)[:, np.newaxis], compose(views)], axis=1)  # compose(V)[v, g] = v∘g

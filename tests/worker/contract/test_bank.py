@@ -30,12 +30,12 @@ from worker.contract.fitting import NormalFit
 from worker.contract.framing import WHOLE, Framing
 from worker.contract.manifest import Depth, EmbeddingSpec, sha256
 
-EVERY = ("frame", "pooled", "nearest.middle", "nearest.deep", "position.middle", "position.deep", "learned")
-FEW = ("pooled", "nearest.deep")
+EVERY = ("frame", "nearest.middle", "nearest.deep", "position", "learned")
+FEW = ("position", "nearest.deep")
 
 
 def spec_of(views: int = 4, frame: int = 3, middle: int = 2, deep: int = 3) -> EmbeddingSpec:
-    places = {"middle": Depth(grid=2, dimensions=middle), "deep": Depth(grid=1, dimensions=deep)}
+    places = {"middle": Depth(grid=4, dimensions=middle), "deep": Depth(grid=2, dimensions=deep)}
     return EmbeddingSpec(framing=Framing(side=32), views=views, frame=frame, places=places, logits=4)
 
 
@@ -47,8 +47,7 @@ def numbers(rng: np.random.Generator, *shape: int) -> Array:
 def normal_of(rng: np.random.Generator, spec: EmbeddingSpec, detectors: tuple[str, ...], members: int) -> Normal:
     """Random good parts to the detectors that a bank of these needs, written out."""
     normal: dict[str, Gaussian | Coreset] = {}
-    shapes = {"frame": (1, spec.frame), "pooled": (1, spec.places["deep"].dimensions)}
-    shapes |= {f"position.{name}": (depth.grid**2, depth.dimensions) for name, depth in spec.places.items()}
+    shapes = {"frame": (1, spec.frame), "position": (4, spec.places["deep"].dimensions)}
     for detector in dict.fromkeys(("frame", *detectors)):
         if detector.startswith("nearest."):
             depth = spec.places[detector.removeprefix("nearest.")]
@@ -77,7 +76,7 @@ def make_bank(
         engine="e" * 64,
         target="numpy",
         products=tuple(f"product {c}" for c in range(products)),
-        scoring=ScoringSettings(aggregate="mean"),
+        scoring=ScoringSettings(worst=0.1, coreset=members),
         votes={one: (k + 1) / sum(range(len(detectors) + 1)) for k, one in enumerate(detectors)},
         found=dict.fromkeys(detectors, 0.75),
         created_at="2026-01-01T00:00:00.000Z",
@@ -105,7 +104,7 @@ def assert_same(one: Normal, other: Normal) -> None:
     products=st.integers(1, 3),
     members=st.integers(1, 6),
     spec=st.builds(spec_of, st.sampled_from([1, 2, 4, 8]), *(st.integers(1, 5) for _ in range(3))),
-    detectors=st.sampled_from([("frame",), FEW, ("nearest.middle", "learned"), ("position.middle",), EVERY]),
+    detectors=st.sampled_from([("frame",), FEW, ("nearest.middle", "learned"), ("position",), EVERY]),
 )
 def test_a_bank_comes_back_as_it_was(**shape: Any) -> None:
     bank = make_bank(**shape)
@@ -138,9 +137,9 @@ def test_members_and_the_whitenings_of_positions_take_half_the_bytes() -> None:
     tensors = safetensors.numpy.load(blob)
     half = {name for name, tensor in tensors.items() if tensor.dtype == np.float16}
     members = {f"0.nearest.{depth}.members" for depth in ("middle", "deep")}
-    assert half == members | {f"0.position.{depth}.whitening" for depth in ("middle", "deep")}
+    assert half == members | {"0.position.whitening"}
     assert {tensor.dtype for name, tensor in tensors.items() if name not in half} == {np.dtype(np.float32)}
-    assert tensors["0.position.middle.whitening"].shape == (4, 4, 3)  # triangles of 2 x 2
+    assert tensors["0.position.whitening"].shape == (4, 4, 6)  # triangles of 3 x 3
 
 
 @pytest.mark.parametrize(
@@ -149,7 +148,7 @@ def test_members_and_the_whitenings_of_positions_take_half_the_bytes() -> None:
         (("frame",), ["frame"]),
         (("learned",), ["frame"]),
         (("nearest.deep", "frame"), ["frame", "nearest.deep"]),
-        (("pooled", "position.middle", "learned"), ["frame", "pooled", "position.middle"]),
+        (("position", "nearest.middle", "learned"), ["frame", "position", "nearest.middle"]),
     ],
 )
 def test_a_bank_holds_what_its_detectors_need_and_what_tells_the_product(
@@ -162,11 +161,12 @@ def test_a_bank_holds_what_its_detectors_need_and_what_tells_the_product(
     assert kinds == {*held, "calibration"}
 
 
-def test_a_depth_may_have_a_dot_in_its_name() -> None:
+@pytest.mark.parametrize("name", ["a.b", "position"])
+def test_a_depth_may_have_a_dot_in_its_name_or_that_of_a_detector(name: str) -> None:
     spec = spec_of().model_copy(
-        update={"places": {"a.b": Depth(grid=2, dimensions=2), "deep": spec_of().places["deep"]}}
+        update={"places": {name: Depth(grid=2, dimensions=2), "deep": spec_of().places["deep"]}}
     )
-    bank = make_bank(spec=spec, detectors=("nearest.a.b", "position.a.b"))
+    bank = make_bank(spec=spec, detectors=(f"nearest.{name}", "position"))
     assert_same(read_bank(bank.blob, "bank").normals[0], bank.normals[0])
 
 
@@ -257,7 +257,7 @@ def changed(change: Callable[[dict[str, Any], dict[str, Any]], None]) -> bytes:
         ),
         (lambda t, _: t.pop("scales"), r"lacks the tensors \['scales'\] and has \[\] instead; fit the bank again"),
         (lambda t, _: t.pop("0.nearest.deep.members"), r"lacks the tensors \['0.nearest.deep.members'\] and"),
-        (lambda t, _: t.pop("0.pooled.whitening"), r"lacks the tensors \['0.pooled.whitening'\] and"),
+        (lambda t, _: t.pop("0.position.whitening"), r"lacks the tensors \['0.position.whitening'\] and"),
         (lambda t, _: t.pop("1.calibration.distances"), r"lacks the tensors \['1.calibration.distances'\] and"),
         (
             lambda t, _: t.update(extra=t["1.frame.mean"]),
@@ -268,8 +268,12 @@ def changed(change: Callable[[dict[str, Any], dict[str, Any]], None]) -> bytes:
             r"1\.frame\.mean is float32\[4, 1, 2\], not float32\[4, 1, 3\]",
         ),
         (
-            lambda t, _: t.update({"0.pooled.whitening": t["0.pooled.whitening"][:, 0].copy()}),
-            r"0\.pooled\.whitening is float32\[4, 6\], not float32\[4, 1, 6\]",
+            lambda t, _: t.update({"0.position.whitening": t["0.position.whitening"][:, 0].copy()}),
+            r"0\.position\.whitening is float16\[4, 6\], not float16\[4, 4, 6\]",
+        ),
+        (
+            lambda t, _: t.update({"0.position.mean": t["0.position.mean"][:, :1].copy()}),
+            r"0\.position\.mean is float32\[4, 1, 3\], not float32\[4, 4, 3\]",
         ),
         (
             lambda t, _: t.update({"0.nearest.deep.members": t["0.nearest.deep.members"][:3].copy()}),
@@ -292,46 +296,69 @@ def changed(change: Callable[[dict[str, Any], dict[str, Any]], None]) -> bytes:
             r"1\.nearest\.deep\.members is float32.*, not float16",
         ),
         (
+            lambda t, _: t.update({"1.position.whitening": t["1.position.whitening"].astype(np.float32)}),
+            r"1\.position\.whitening is float32.*, not float16",
+        ),
+        (
+            lambda t, _: t.update({"1.frame.whitening": t["1.frame.whitening"].astype(np.float16)}),
+            r"1\.frame\.whitening is float16.*, not float32",
+        ),
+        (
             lambda t, _: t["1.nearest.deep.members"].__setitem__((0, 0, 0), np.nan),
             r"1\.nearest\.deep\.members holds values that are no numbers",
         ),
-        (lambda t, _: t["scales"].__setitem__((1, 1, 1), 0), r"scales holds a spread that is not above 0"),
+        (
+            lambda t, _: t.update(scales=np.concatenate([t["scales"], t["scales"][..., 1:]], axis=-1)),
+            r"tensor scales is float32\[2, 2, 3\], not float32\[2, 2, 2\]; fit it again$",
+        ),
+        (lambda t, _: t.update(scales=t["scales"][..., :1].copy()), r"scales is float32\[2, 2, 1\], not float32\[2, "),
+        (lambda t, _: t["scales"].__setitem__((1, 1, 1), 0), r"scales holds a spread that is not above 0; fit the"),
+        (lambda t, _: t["scales"].__setitem__((1, 0, 1), -1), r"scales holds a spread that is not above 0; fit the"),
+        (lambda t, _: t["scales"].__setitem__((0, 0, 1), np.nan), r"scales holds values that are no numbers; fit the"),
+        (lambda t, _: t["scales"].__setitem__((0, 1, 0), np.inf), r"scales holds values that are no numbers; fit the"),
         (lambda _, m: m.update(products=["a"]), r"lacks the tensors \[\] and has \['1.calibration.distances', "),
         (
             lambda _, m: m.update(votes={"nearest.deep": 1.0}, found={}),
-            r"lacks the tensors \[\] and has \['0.pooled.mean', '0.pooled.whitening', '1",
+            r"lacks the tensors \[\] and has \['0.position.mean', '0.position.whitening', '1",
         ),
         (
-            lambda _, m: m.update(votes={"pooled": 0.5, "nearest.middle": 0.5}, found={}),
+            lambda _, m: m.update(votes={"position": 0.5, "nearest.middle": 0.5}, found={}),
             r"lacks the tensors \['0.nearest.middle.members', '1.nearest.middle.members'\] and has \['0.nearest.deep",
         ),
         (
-            lambda _, m: m.update(votes={"pooled": 0.25, "nearest.deep": 0.5, "learned": 0.25}, found={}),
+            lambda _, m: m.update(votes={"position": 0.25, "nearest.deep": 0.5, "learned": 0.25}, found={}),
             r"scales is .*, not float32\[2, 3, 2\]",
         ),
         (lambda _, m: m.update(votes={}), r"votes: .* at least 1 .*; the bank is from another version, fit it again"),
         (
-            lambda _, m: m.update(votes={"pooled": 0.5, "svm": 0.5}, found={}),
-            r"names the detector 'svm', which its engine has not; fit the bank again",
+            lambda _, m: m.update(votes={"position": 0.5, "svm": 0.5}, found={}),
+            r"names the detector 'svm', but its engine has frame, nearest\.middle, nearest\.deep, position, learned; ",
         ),
-        (lambda _, m: m.update(votes={"nearest.top": 1.0}, found={}), r"names the detector 'nearest.top', which"),
+        (lambda _, m: m.update(votes={"nearest.top": 1.0}, found={}), r"names the detector 'nearest.top', but its eng"),
         (
-            lambda _, m: m["votes"].update(pooled=0.3),
+            lambda _, m: m["votes"].update(position=0.3),
             r"votes: the shares sum to 0.966667, not to 1; the bank is from another version, fit it again",
         ),
         (lambda _, m: m["votes"].update({"nearest.deep": 0.667}), r"votes: the shares sum to 1.00033, not to 1; the"),
         (
-            lambda _, m: m.update(votes={"pooled": 1.0, "nearest.deep": 0.0}),
+            lambda _, m: m.update(votes={"position": 1.0, "nearest.deep": 0.0}),
             r"votes\.nearest\.deep = 0\.0: ",
         ),
-        (lambda _, m: m.update(votes={"pooled": 1.5, "nearest.deep": -0.5}), r"votes\.pooled = 1\.5: "),
-        (lambda _, m: m["votes"].update(pooled=math.nan), r"votes\.pooled = nan: "),
-        (lambda _, m: m["found"].pop("pooled"), r"found: names other detectors than votes; the bank is from another"),
-        (lambda _, m: m["spec"]["places"].pop("deep"), r"names the detector 'nearest.deep', which its engine has not"),
+        (lambda _, m: m.update(votes={"position": 1.5, "nearest.deep": -0.5}), r"votes\.position = 1\.5: "),
+        (lambda _, m: m["votes"].update(position=math.nan), r"votes\.position = nan: "),
+        (lambda _, m: m["found"].pop("position"), r"found: names other detectors than votes; the bank is from another"),
+        (
+            lambda _, m: m["spec"]["places"].pop("deep"),
+            r"names the detector 'nearest.deep', but its engine has frame, nearest\.middle, position, learned; fit",
+        ),
+        (
+            lambda _, m: m["spec"].update(places={}, logits=None),
+            r"names the detector 'nearest.deep', but its engine has frame; fit the bank again$",
+        ),
         (lambda _, m: m.update(products=[]), r"products = \[\].*; the bank is from another version, fit it again"),
         (lambda _, m: m.update(colour="red"), r"colour is unknown; .*; the bank is from another version, fit it again"),
         (lambda _, m: m.update(kind="quarterturn-engine"), r"kind = 'quarterturn-engine'"),
-        (lambda _, m: m["scoring"].update(aggregate="max"), r"scoring\.aggregate = 'max'"),
+        (lambda _, m: m["scoring"].update(worst=2), r"scoring\.worst = 2: "),
         (lambda _, m: m["scoring"].update(relative=True), r"scoring\.relative is unknown"),
         (lambda _, m: m.update(products=["a", "a"]), r"products = .*: a product is named twice"),
         (lambda _, m: m.update(products=[str(n) for n in range(9999)]), r"lacks the tensors (.{9,200}) instead; fit"),
@@ -351,6 +378,52 @@ def test_what_does_not_belong_in_a_bank_is_refused(
 ) -> None:
     with pytest.raises(DataError, match=r"^bank\.safetensors: .*" + fault):
         read_bank(changed(change), "bank.safetensors")
+
+
+@pytest.mark.parametrize("setting", [{"aggregate": "harmonic"}, {"neighbours": 1}], ids=str)
+def test_a_bank_from_before_with_a_setting_that_is_gone_is_refused_in_one_sentence(setting: dict[str, Any]) -> None:
+    """Also where it says what is now always so."""
+    with pytest.raises(DataError) as caught:
+        read_bank(changed(lambda _, manifest: manifest["scoring"].update(setting)), "bank.safetensors")
+    assert str(caught.value) == (
+        f"bank.safetensors: scoring.{next(iter(setting))} is unknown; known here: coreset, detectors, worst; "
+        "the bank is from another version, fit it again"
+    )
+
+
+def test_a_bank_from_before_is_refused_in_one_sentence_however_many_settings_are_gone() -> None:
+    """As every bank was written then, with the defaults, too: whatever differs, there is one thing to do."""
+    settings_then = {"detectors": "auto", "aggregate": "harmonic", "worst": 0.02, "neighbours": 1, "coreset": 1000}
+    with pytest.raises(DataError) as caught:
+        read_bank(changed(lambda _, manifest: manifest.update(scoring=settings_then, colour="red")), "bank.safetensors")
+    assert str(caught.value) == (
+        "bank.safetensors: scoring.aggregate is unknown; known here: coreset, detectors, worst; "
+        "the bank is from another version, fit it again"
+    )
+
+
+def test_a_median_may_be_anything() -> None:
+    """Only a spread must be above 0."""
+    bank = read_bank(changed(lambda t, _: t["scales"].__setitem__((0, slice(None), 0), [0, -1])), "bank.safetensors")
+    assert bank.scales[0, :, 0].tolist() == [0, -1]
+
+
+@pytest.mark.parametrize("gone", ["pooled", "position.middle", "position.deep"])
+def test_a_bank_from_before_with_a_detector_that_is_gone_is_refused_in_one_sentence(gone: str) -> None:
+    def name(tensors: dict[str, Any], manifest: dict[str, Any]) -> None:
+        """As it was written then: the detector's tensors under its name."""
+        for part in ("mean", "whitening"):
+            for c in range(2):
+                tensors[f"{c}.{gone}.{part}"] = tensors.pop(f"{c}.position.{part}")
+        for table in ("votes", "found"):
+            manifest[table] = {gone: manifest[table].pop("position"), **manifest[table]}
+
+    with pytest.raises(DataError) as caught:
+        read_bank(changed(name), "bank.safetensors")
+    assert str(caught.value) == (
+        f"bank.safetensors: names the detector '{gone}', but its engine has frame, nearest.middle, nearest.deep, "
+        "position, learned; fit the bank again"
+    )
 
 
 @pytest.mark.parametrize(

@@ -39,11 +39,9 @@ SPEC = EmbeddingSpec(
 )
 SHAPES = {  # of what each detector compares in one view, written out
     "frame": (1, 6),
-    "pooled": (1, 7),
     "nearest.middle": (16, 5),
     "nearest.deep": (4, 7),
-    "position.middle": (16, 5),
-    "position.deep": (4, 7),
+    "position": (4, 7),  # of the last depth
 }
 
 
@@ -78,11 +76,9 @@ for name, (places, dimensions) in SHAPES.items():
 
 def compared(detector: str, embeddings: Embeddings, n: int, v: int, p: int) -> Doubles:
     """What a detector compares of one frame, view and place."""
-    kind, _, depth = detector.partition(".")
-    if kind == "frame":
+    if detector == "frame":
         return embeddings["frame"][n, v].astype(np.float64)
-    if kind == "pooled":
-        return np.array([math.fsum(axis) / 4 for axis in embeddings["places.deep"][n, v].T])  # the last depth
+    depth = "deep" if detector == "position" else detector.removeprefix("nearest.")
     return embeddings[f"places.{depth}"][n, v, p].astype(np.float64)
 
 
@@ -136,7 +132,19 @@ def test_what_an_engine_says_decides_which_detectors_there_are() -> None:
     assert supported(whole) == ("frame",)
     assert supported(whole.model_copy(update={"logits": 4})) == ("frame", "learned")
     assert supported(SPEC) == (*SHAPES, "learned")
-    assert [one for one in supported(SPEC) if not sees_places(one)] == ["frame", "pooled"]
+    assert [one for one in supported(SPEC) if not sees_places(one)] == ["frame"]
+
+
+@pytest.mark.parametrize("depths", [("middle", "deep"), ("deep", "middle"), ("a.b",), ("position",)], ids=str)
+def test_there_is_one_position_and_it_is_of_the_last_depth(depths: tuple[str, ...]) -> None:
+    """Whatever its name; an engine lists its depths from shallow to deep."""
+    places = {name: Depth(grid=2 ** (k + 1), dimensions=3 + k) for k, name in enumerate(depths)}
+    spec = SPEC.model_copy(update={"places": places})
+    assert supported(spec) == ("frame", *(f"nearest.{name}" for name in depths), "position", "learned")
+    assert shape_of("position", spec) == (4 ** len(depths), 2 + len(depths))
+    rng = np.random.default_rng(0)
+    embeddings = {name: rng.normal(size=(1, *shape)).astype(np.float32) for name, shape in spec.outputs.items()}
+    np.testing.assert_array_equal(samples_of("position", embeddings), embeddings[f"places.{depths[-1]}"])
 
 
 @pytest.mark.parametrize("detector", SHAPES)
@@ -154,10 +162,10 @@ def test_position_looks_along_the_first_axes_only(grid: int, dimensions: int, ax
     """As many as leave all Gaussians of a view below 2²⁰ numbers."""
     spec = SPEC.model_copy(update={"places": {"deep": Depth(grid=grid, dimensions=dimensions)}})
     assert position_axes(grid**2, dimensions) == axes
-    assert shape_of("position.deep", spec) == (grid**2, axes)
+    assert shape_of("position", spec) == (grid**2, axes)
     assert shape_of("nearest.deep", spec) == (grid**2, dimensions)
     places = np.random.default_rng(0).normal(size=(1, 1, grid**2, dimensions)).astype(np.float32)
-    np.testing.assert_array_equal(samples_of("position.deep", {"places.deep": places}), places[..., :axes])
+    np.testing.assert_array_equal(samples_of("position", {"places.deep": places}), places[..., :axes])
     np.testing.assert_array_equal(samples_of("nearest.deep", {"places.deep": places}), places)
 
 
@@ -174,26 +182,28 @@ def test_distances_to_gaussians_by_solving_for_every_vector(detector: str) -> No
         assert found[n, v, p] == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.parametrize("neighbours", [1, 3, 7, 100])
+@pytest.mark.parametrize("members", [1, 2, 7])
 @pytest.mark.parametrize("detector", ["nearest.middle", "nearest.deep"])
-def test_nearest_by_brute_force(detector: str, neighbours: int) -> None:
-    """Plain Euclidean distances, not whitened; fewer members than neighbours are all of them."""
-    found, model = distances(detector, FRAMES, NORMAL, neighbours), NORMAL[detector]
-    assert isinstance(model, Coreset)
+def test_nearest_by_brute_force(detector: str, members: int) -> None:
+    """Plain Euclidean distances to the one nearest of the members, not whitened."""
+    whole = NORMAL[detector]
+    assert isinstance(whole, Coreset)
+    model = Coreset(whole.members[:, :members])
+    found = distances(detector, FRAMES, {detector: model})
     places = SHAPES[detector][0]
     assert (found.shape, found.dtype) == ((3, VIEWS, places), np.float32)
     for n, v, p in np.ndindex(3, VIEWS, places):
         place = compared(detector, FRAMES, n, v, p)
-        nearest = sorted(math.dist(place, one) for one in model.members[v].astype(np.float64))[:neighbours]
-        assert found[n, v, p] == pytest.approx(sum(nearest) / len(nearest), rel=1e-4)
+        nearest = min(math.dist(place, one) for one in model.members[v].astype(np.float64))
+        assert found[n, v, p] == pytest.approx(nearest, rel=1e-4)
 
 
 def test_nearest_over_more_queries_than_one_matrix_product_takes() -> None:
     """Blocks of queries give what each gives alone."""
     frames = random_embeddings(np.random.default_rng(1), 140)  # of 16 places
-    together = distances("nearest.middle", frames, NORMAL, 2)
+    together = distances("nearest.middle", frames, NORMAL)
     for n in (0, 1, 63, 64, 65, 139):
-        alone = distances("nearest.middle", {name: values[n : n + 1] for name, values in frames.items()}, NORMAL, 2)
+        alone = distances("nearest.middle", {name: values[n : n + 1] for name, values in frames.items()}, NORMAL)
         np.testing.assert_allclose(alone[0], together[n], rtol=1e-4)
 
 
@@ -218,7 +228,7 @@ def test_a_frame_beside_the_gaussians_of_all_views() -> None:
     assert between_views(frames[:0], gaussian).shape == (0, 4, 4)
 
 
-@pytest.mark.parametrize("kind", ["frame", "nearest.deep", "position.deep"])
+@pytest.mark.parametrize("kind", ["frame", "nearest.deep", "position"])
 def test_a_distance_is_never_negative(kind: str) -> None:
     """The square of the distance of a vector to itself, by expanding it, rounds to below 0 for many of these."""
     normal = unit(np.random.default_rng(1).normal(size=(200, 1, 64)) + 3)
@@ -245,9 +255,9 @@ def test_frames_are_measured_independently_and_none_gives_none(detector: str) ->
 
 
 def test_a_detector_that_the_bank_was_not_fitted_for_is_refused() -> None:
-    without: Normal = {name: model for name, model in NORMAL.items() if name != "position.middle"}
-    with pytest.raises(ValueError, match=r"not fitted for the detector position\.middle"):
-        distances("position.middle", FRAMES, without)
+    without: Normal = {name: model for name, model in NORMAL.items() if name != "position"}
+    with pytest.raises(ValueError, match=r"not fitted for the detector position$"):
+        distances("position", FRAMES, without)
 
 
 def k_centres(samples: npt.NDArray[np.float32], size: int) -> set[int]:
@@ -280,3 +290,15 @@ def test_a_coreset_covers_what_a_random_choice_misses() -> None:
 def test_a_coreset_of_all_is_all(size: int) -> None:
     samples = np.random.default_rng(7).normal(size=(4, 2)).astype(np.float32)
     assert greedy_coreset(samples, size).tolist() == [0, 1, 2, 3]
+
+
+def test_looking_for_the_nearest_leaves_places_and_members_as_they_are() -> None:
+    """What is worked out in place is not what was given; also of one view, which is not copied."""
+    rng = np.random.default_rng(8)
+    places, members = (rng.normal(size=(1, 1, count, 3)).astype(np.float32) for count in (30, 9))
+    before = places.copy(), members.copy()
+    greedy_coreset(places[0, 0], 5)
+    found = [distances("nearest.deep", {"places.deep": places}, {"nearest.deep": Coreset(members[0])}) for _ in "ab"]
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(places, before[0])
+    np.testing.assert_array_equal(members, before[1])

@@ -128,7 +128,7 @@ def test_what_is_fitted_is_that_of_all_pictures(tmp_path: Path) -> None:
     every = together(one.embed(one.read(paths)))
     tiles = len(every["frame"])
     assert tiles > 40
-    assert list(normal) == ["frame", "pooled", "nearest.middle", "nearest.deep"]  # no positions: the widths differ
+    assert list(normal) == ["frame", "nearest.middle", "nearest.deep"]  # no positions: the widths differ
     frame, middle = normal["frame"], normal["nearest.middle"]
     assert isinstance(frame, Gaussian)
     np.testing.assert_allclose(frame.mean[:, 0], every["frame"].astype(np.float64).mean(axis=0), atol=1e-5)

@@ -27,8 +27,7 @@ SPEC = EmbeddingSpec(
     logits=4,
 )
 BOXED = Layout(16, 9, ((0, -3),))
-WHOLE_FRAME = ("frame", "pooled")
-EVERY = (*WHOLE_FRAME, "nearest.middle", "nearest.deep", "position.middle", "position.deep", "learned")
+EVERY = ("frame", "nearest.middle", "nearest.deep", "position", "learned")
 
 
 def embeddings_of(rng: np.random.Generator, count: int) -> Embeddings:
@@ -70,20 +69,16 @@ def check_gaussian(model: Gaussian, v: int, p: int, samples: Array) -> None:
 
 
 def test_every_gaussian_agrees_with_scikit_learn() -> None:
-    """By view: the frame's, and that of the means over the places of the deepest depth; else by view and place."""
+    """By view: the frame's; by view and place: those of the deepest depth."""
     embeddings = embeddings_of(np.random.default_rng(1), 60)
     normal = fitted(embeddings, 1000).build()
-    assert list(normal) == [
-        "frame", "pooled", "nearest.middle", "nearest.deep", "position.middle", "position.deep"
-    ]  # fmt: skip
+    assert list(normal) == ["frame", "nearest.middle", "nearest.deep", "position"]
+    frame, position = gaussian_of(normal, "frame"), gaussian_of(normal, "position")
+    assert (frame.mean.shape[:2], position.mean.shape[:2]) == ((VIEWS, 1), (VIEWS, 4))
     for v in range(VIEWS):
-        check_gaussian(gaussian_of(normal, "frame"), v, 0, embeddings["frame"][:, v])
-        check_gaussian(gaussian_of(normal, "pooled"), v, 0, embeddings["places.deep"][:, v].mean(axis=1))
-        for depth, places in (("middle", 16), ("deep", 4)):
-            model = gaussian_of(normal, f"position.{depth}")
-            assert model.mean.shape[:2] == (VIEWS, places)
-            for p in range(places):
-                check_gaussian(model, v, p, embeddings[f"places.{depth}"][:, v, p])
+        check_gaussian(frame, v, 0, embeddings["frame"][:, v])
+        for p in range(4):
+            check_gaussian(position, v, p, embeddings["places.deep"][:, v, p])
 
 
 @pytest.mark.parametrize("coreset", [12, 1000])
@@ -160,8 +155,8 @@ def test_batches_of_any_size_give_the_same_gaussians() -> None:
 def test_what_is_asked_for_is_built_and_more_may_be_added_afterwards() -> None:
     embeddings = embeddings_of(np.random.default_rng(7), 40)
     fit = fitted(rows(embeddings, slice(25)), 1000)
-    first = fit.build(("position.deep", "frame", "learned"))
-    assert list(first) == ["frame", "position.deep"]
+    first = fit.build(("position", "frame", "learned"))
+    assert list(first) == ["frame", "position"]
     fit.add(rows(embeddings, slice(25, 40)), [WHOLE] * 15)
     check_gaussian(gaussian_of(first, "frame"), 0, 0, embeddings["frame"][:25, 0])
     check_gaussian(gaussian_of(fit.build(), "frame"), 0, 0, embeddings["frame"][:, 0])
@@ -176,7 +171,7 @@ def test_pictures_of_another_layout_leave_no_gaussians_of_each_position(odd_one:
     for number in range(6):
         fit.add(embeddings_of(rng, 2), [WHOLE, BOXED if number == odd_one else WHOLE])
     normal = fit.build()
-    assert list(normal) == ["frame", "pooled", "nearest.middle", "nearest.deep"]
+    assert list(normal) == ["frame", "nearest.middle", "nearest.deep"]
     assert members_of(normal, "nearest.deep").shape[1] == 48
 
 
@@ -203,17 +198,18 @@ def shares(found: dict[str, float]) -> dict[str, float]:
     return votes
 
 
+def earned(found: dict[str, float]) -> dict[str, float]:
+    """One over the square of what is missed and .02; `learned` misses .05 more."""
+    counts = {name: 1 / (1.02 - value + 0.05 * (name == "learned")) ** 2 for name, value in found.items()}
+    return {name: count / sum(counts.values()) for name, count in counts.items()}
+
+
 def shares_in_words(found: dict[str, float]) -> dict[str, float]:
-    """One over the square of what is missed and .02; `learned` misses a tenth more; the frame has a tenth at least."""
-    counts = {name: 1 / (1.02 - value + 0.1 * (name == "learned")) ** 2 for name, value in found.items()}
-    of_frame = sum(count for name, count in counts.items() if name in WHOLE_FRAME)
-    of_places = sum(counts.values()) - of_frame
-    if of_frame == 0 or of_places == 0 or of_frame >= (of_frame + of_places) / 10:
-        return {name: count / (of_frame + of_places) for name, count in counts.items()}
-    return {
-        name: 0.1 * count / of_frame if name in WHOLE_FRAME else 0.9 * count / of_places
-        for name, count in counts.items()
-    }
+    """What is earned; where `frame` has earned less than .05 beside others, they have .95 among them."""
+    if set(found) == {"frame"} or earned(found).get("frame", 1) >= 0.05:
+        return earned(found)
+    others = earned({name: value for name, value in found.items() if name != "frame"})
+    return {name: 0.05 if name == "frame" else 0.95 * others[name] for name in found}
 
 
 each_finds = st.dictionaries(st.sampled_from(EVERY), st.integers(0, 100).map(lambda percent: percent / 100), min_size=1)
@@ -231,18 +227,44 @@ def test_what_holds_of_shares_whatever_the_rule(found: dict[str, float]) -> None
     votes = shares(found)
     assert sum(votes.values()) == pytest.approx(1, abs=1e-12)
     assert all(vote > 0 for vote in votes.values())
-    of_frame = [votes[name] for name in found if name in WHOLE_FRAME]
-    assert not of_frame or sum(of_frame) >= 0.1 - 1e-12
-    for one, other in itertools.permutations(found, 2):
-        if (one in WHOLE_FRAME) != (other in WHOLE_FRAME) or "learned" in (one, other):
-            continue
+    lifted = {"frame"} if votes.get("frame", 1) < 0.05 * (1 + 1e-9) else set()
+    for one, other in itertools.permutations(set(found) - {"learned"} - lifted, 2):
         if found[one] > found[other]:
             assert votes[one] > votes[other]
         if found[one] == found[other]:
             assert votes[one] == pytest.approx(votes[other])
-    for other in set(found) - {"learned", *WHOLE_FRAME}:
+    for other in set(found) - {"learned"}:
         if "learned" in found and found["learned"] <= found[other]:
             assert votes["learned"] < votes[other]  # alike, it counts less
+
+
+each_beside_frame = st.fixed_dictionaries(
+    {"frame": st.integers(0, 100), "nearest.deep": st.integers(0, 100)},
+    optional={one: st.integers(0, 100) for one in EVERY if one not in ("frame", "nearest.deep")},
+).map(lambda found: {one: percent / 100 for one, percent in found.items()})
+
+
+@given(each_beside_frame)
+def test_the_frame_has_a_twentieth_at_least_and_loses_nothing_that_it_earned(found: dict[str, float]) -> None:
+    """And the others share the rest among them as they would without it."""
+    votes = shares(found)
+    assert votes["frame"] >= 0.05 * (1 - 1e-9)
+    assert votes["frame"] == pytest.approx(max(0.05, earned(found)["frame"]), rel=1e-9)
+    without = shares({one: value for one, value in found.items() if one != "frame"})
+    for one, share in without.items():
+        assert votes[one] == pytest.approx((1 - votes["frame"]) * share, rel=1e-9)
+
+
+@given(st.integers(0, 100))
+def test_the_frame_alone_has_all_of_the_score(percent: int) -> None:
+    assert shares({"frame": percent / 100}) == {"frame": 1}
+
+
+@pytest.mark.parametrize("other", ["nearest.deep", "position", "learned"])
+def test_no_other_detector_has_a_least_share(other: str) -> None:
+    """Not where `frame` votes, nor where it does not."""
+    assert shares({"nearest.middle": 1.0, other: 0.0})[other] < 0.001
+    assert shares({"frame": 1.0, "nearest.middle": 1.0, other: 0.0})[other] < 0.001
 
 
 def test_who_misses_half_as_much_counts_nearly_four_times_as_much() -> None:
@@ -254,30 +276,29 @@ def test_who_misses_half_as_much_counts_nearly_four_times_as_much() -> None:
 
 def test_where_none_is_better_all_count_alike() -> None:
     for value in (0.0, 0.5, 1.0):
-        assert shares(dict.fromkeys(EVERY[:-1], value)) == pytest.approx(dict.fromkeys(EVERY[:-1], 1 / 6))
+        assert shares(dict.fromkeys(EVERY[:-1], value)) == pytest.approx(dict.fromkeys(EVERY[:-1], 1 / 4))
     assert shares({"learned": 0.3}) == {"learned": 1}
 
 
-def test_learned_counts_as_if_it_missed_a_tenth_more() -> None:
-    votes = shares({"nearest.deep": 0.9, "position.deep": 0.8, "learned": 0.9})
-    assert votes["learned"] == pytest.approx(votes["position.deep"])
-    assert votes["nearest.deep"] > 2 * votes["learned"]
+def test_learned_is_doubted_where_the_frame_is_lifted_too() -> None:
+    votes = shares({"frame": 0.5, "nearest.deep": 0.95, "learned": 1.0})
+    assert votes == pytest.approx({"frame": 0.05, "nearest.deep": 0.475, "learned": 0.475})
 
 
-def test_the_whole_frame_has_a_tenth_of_the_score_though_it_finds_nothing() -> None:
-    """Shared among its detectors by what each finds; the places share the rest as they would without it."""
-    places = {"nearest.middle": 1.0, "position.deep": 0.96, "learned": 1.0}
-    votes = shares({"frame": 0.5, "pooled": 0.76, **places})
-    assert votes["frame"] + votes["pooled"] == pytest.approx(0.1)
-    assert votes["pooled"] / votes["frame"] == pytest.approx(4)
-    alone = shares(places)
-    assert {name: votes[name] for name in places} == pytest.approx({name: 0.9 * alone[name] for name in places})
+def test_learned_counts_as_if_it_missed_a_twentieth_more() -> None:
+    votes = shares({"nearest.deep": 0.9, "position": 0.85, "learned": 0.9})
+    assert votes["learned"] == pytest.approx(votes["position"])
+    assert votes["nearest.deep"] / votes["learned"] == pytest.approx((0.17 / 0.12) ** 2)
+    assert shares({"nearest.deep": 0.95, "learned": 1.0}) == pytest.approx({"nearest.deep": 0.5, "learned": 0.5})
 
 
-def test_the_whole_frame_may_have_more_than_a_tenth() -> None:
-    votes = shares({"frame": 1.0, "nearest.middle": 0.98})
-    assert votes == pytest.approx({"frame": 0.8, "nearest.middle": 0.2})
-    assert shares({"frame": 0.76, "pooled": 0.5}) == pytest.approx({"frame": 0.8, "pooled": 0.2})
+@pytest.mark.parametrize("place", ["nearest.middle", "position"])
+def test_the_whole_frame_counts_by_what_it_finds_but_a_twentieth_at_least(place: str) -> None:
+    assert shares({"frame": 1.0, place: 0.98}) == pytest.approx({"frame": 0.8, place: 0.2})
+    assert shares({"frame": 0.98, place: 1.0}) == pytest.approx({"frame": 0.2, place: 0.8})
+    assert shares({"frame": 0.94, place: 1.0}) == pytest.approx({"frame": 1 / 17, place: 16 / 17})  # just above
+    for found in (0.92, 0.62, 0.0):
+        assert shares({"frame": found, place: 1.0}) == pytest.approx({"frame": 0.05, place: 0.95})
 
 
 @pytest.mark.parametrize("seed", range(5))

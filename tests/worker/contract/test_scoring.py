@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from worker.contract.scoring import (
     aggregate,
     appearances,
     combine,
+    emptiness,
     evidence,
     fit_scale,
     frame_scores,
@@ -36,12 +37,6 @@ from worker.contract.scoring import (
 from worker.contract.views import turn
 
 Doubles = npt.NDArray[np.float64]
-AGGREGATES = ["harmonic", "mean", "min"]
-PLAIN: dict[str, Callable[[list[float]], float]] = {
-    "harmonic": lambda values: len(values) / sum(1 / value for value in values),
-    "mean": lambda values: sum(values) / len(values),
-    "min": min,
-}
 TILED = Layout(16, 30, ((0, 0), (0, 9), (0, 14)))  # three tiles, two or three of them on some places
 BOXED = Layout(16, 9, ((0, -3),))  # one tile, margins left and right
 FOUR = Layout(30, 30, ((0, 0), (0, 14), (14, 0), (14, 14)))
@@ -94,16 +89,18 @@ def bank_from(
 # Frames to readings, against loops over tiles, places and views.
 
 
+def harmonic(values: Sequence[float]) -> float:
+    return len(values) / sum(1 / value for value in values)
+
+
 def distances_by_hand(detector: str, embeddings: Embeddings, tile: int, normal: Normal) -> Doubles:
     """(V, P) of one tile."""
-    kind, _, depth = detector.partition(".")
-    if kind == "learned":
+    if detector == "learned":
         return np.maximum(embeddings["logits"][tile].astype(np.float64) + 20, 0)
-    if kind == "frame":
+    if detector == "frame":
         samples = embeddings["frame"][tile][:, None]
-    elif kind == "pooled":
-        samples = embeddings["places.deep"][tile].mean(axis=1, keepdims=True)
     else:
+        depth = "deep" if detector == "position" else detector.removeprefix("nearest.")
         samples = embeddings[f"places.{depth}"][tile]
     model, found = normal[detector], np.empty(samples.shape[:2])
     for v, p in np.ndindex(found.shape):
@@ -137,20 +134,14 @@ def worst_places(whole: Doubles, worst: float) -> float:
     return sum(sorted(whole.ravel())[-count:]) / count
 
 
-ALL = ("learned", "nearest.deep", "frame", "position.middle", "pooled", "nearest.middle", "position.deep")
+ALL = ("learned", "nearest.deep", "frame", "position", "nearest.middle")
 
 
 @pytest.mark.parametrize(
-    "scoring",
-    [
-        ScoringSettings(),
-        ScoringSettings(aggregate="mean", worst=0.1),
-        ScoringSettings(aggregate="min", worst=1.0),
-    ],
-    ids=str,
+    "scoring", [ScoringSettings(), ScoringSettings(worst=0.1), ScoringSettings(worst=1.0)], ids=str
 )
 def test_frames_of_different_layouts_are_read_as_by_loops(scoring: ScoringSettings) -> None:
-    """Every detector, in any order, on its own grid: the mean of the worst share of its places is the frame's."""
+    """Every detector, in any order, on its own grid: harmonic means over the views, then a mean of the worst places."""
     rng = np.random.default_rng(1)
     assert set(ALL) == set(supported(SPEC))
     normals = [normal_of(one) for one in parts(rng, 20, products=2)]
@@ -165,7 +156,7 @@ def test_frames_of_different_layouts_are_read_as_by_loops(scoring: ScoringSettin
                 together = []
                 for tile in range(first, first + len(layout.corners)):
                     by_view = distances_by_hand(detector, embeddings, tile, normal)
-                    together.append(np.array([PLAIN[scoring.aggregate](place.tolist()) for place in by_view.T]))
+                    together.append(np.array([harmonic(place.tolist()) for place in by_view.T]))
                 whole = stitched_by_hand(layout, together)
                 np.testing.assert_allclose(reading.maps[k][c], whole, rtol=2e-3, atol=1e-4)
                 assert reading.raw[c, k] == pytest.approx(worst_places(whole, scoring.worst), rel=2e-3, abs=1e-4)
@@ -175,9 +166,9 @@ def test_each_detector_keeps_its_own_grid() -> None:
     """Of a whole frame; with another layout a unit is the coarsest."""
     normals = [normal_of(one) for one in parts(np.random.default_rng(0), 20, products=1)]
     (frames,) = parts(np.random.default_rng(1), 2, products=1)
-    detectors = ("frame", "nearest.deep", "position.middle", "learned")
+    detectors = ("frame", "nearest.middle", "position", "learned")
     whole, boxed = read(frames, [WHOLE, BOXED], normals, ScoringSettings(), detectors)
-    assert [one.shape for one in whole.maps] == [(1, 1, 1), (1, 2, 2), (1, 4, 4), (1, 32, 32)]
+    assert [one.shape for one in whole.maps] == [(1, 1, 1), (1, 4, 4), (1, 2, 2), (1, 32, 32)]
     assert [one.shape for one in boxed.maps] == [(1, 16, 9), (1, 16, 9), (1, 16, 9), (1, 32, 18)]
     assert whole.raw[0, 3] == pytest.approx(np.sort(whole.maps[3].ravel())[-20:].mean(), rel=1e-5)  # 2% of 1024
     assert whole.raw[0, 1] == whole.maps[1].max()  # one place at least
@@ -188,14 +179,14 @@ def test_frames_are_scored_independently_and_none_gives_none() -> None:
     normal = parts(rng, 40)
     (strange,) = parts(rng, 4, products=1)
     frames = {name: np.concatenate([normal[0][name][:3], strange[name]]) for name in strange}
-    bank = bank_from([normal_of(one) for one in normal], ("frame", "position.middle", "nearest.middle"))
+    bank = bank_from([normal_of(one) for one in normal], ("frame", "position", "nearest.middle"))
     together = frame_scores(read_frames(frames, [WHOLE] * 7, bank), bank)
     assert (together.shape, together.dtype) == ((7, 3), np.float32)
     for b in range(7):
         alone = frame_scores(read_frames(rows(frames, slice(b, b + 1)), [WHOLE], bank), bank)
         np.testing.assert_allclose(alone[0], together[b], rtol=1e-3, atol=1e-5)
     assert read_frames(rows(frames, slice(0)), [], bank) == []
-    assert appearances(rows(frames, slice(0)), [], bank.normals, bank.manifest.scoring) == []
+    assert appearances(rows(frames, slice(0)), [], bank.normals) == []
     assert frame_scores([], bank).shape == (0, 3)
 
 
@@ -221,7 +212,7 @@ def test_self_ensemble_inference() -> None:
     frames = {name: np.concatenate([normal[1][name][:2], strange[name]]) for name in strange}
     bank = bank_from([normal_of(one) for one in normal])
     found = read_frames(frames, [WHOLE] * 8, bank)
-    whole = appearances(frames, [WHOLE] * 8, bank.normals, bank.manifest.scoring)
+    whole = appearances(frames, [WHOLE] * 8, bank.normals)
     for frame, reading, seen in zip(frames["frame"], found, whole, strict=True):
         score, product = self_ensemble(frame, normal)
         assert reading.raw.shape == (3, 1)
@@ -240,23 +231,21 @@ positive = st.lists(st.floats(0.01, 1000), min_size=1, max_size=8)
 def test_the_harmonic_mean_is_the_average_weighted_by_one_over_distance(values: list[float]) -> None:
     weights = [1 / value for value in values]
     weighted = sum(weight * value for weight, value in zip(weights, values, strict=True)) / sum(weights)
-    assert aggregate(np.array(values, np.float32), "harmonic") == pytest.approx(weighted, rel=1e-4)
-    assert aggregate(np.array(values, np.float32), "mean") == pytest.approx(sum(values) / len(values), rel=1e-4)
-    assert aggregate(np.array(values, np.float32), "min") == pytest.approx(min(values), rel=1e-6)
+    assert aggregate(np.array(values, np.float32), axis=-1) == pytest.approx(weighted, rel=1e-4)
 
 
-def test_aggregation_over_any_axis() -> None:
-    values = np.random.default_rng(2).random((2, 3, 4, 5)).astype(np.float32) + 0.1
-    for how in AGGREGATES:
-        expected = np.moveaxis(values, 2, -1)
-        np.testing.assert_allclose(aggregate(values, how, axis=-2), aggregate(expected, how), rtol=1e-6)
-        assert aggregate(values, how).dtype == np.float32
+@pytest.mark.parametrize("axis", [0, 1, 2, 3, -1, -2])
+def test_aggregation_over_any_axis_agrees_with_scipy(axis: int) -> None:
+    values = np.random.default_rng(2).random((2, 3, 4, 5)).astype(np.float32) + np.float32(0.1)
+    found = aggregate(values, axis)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, stats.hmean(values.astype(np.float64), axis=axis), rtol=1e-5)
 
 
 def test_a_distance_of_zero_is_a_score_of_zero() -> None:
     with np.errstate(all="raise"):
-        assert aggregate(np.array([0.0, 3.0], np.float32), "harmonic") == pytest.approx(0, abs=1e-9)
-        assert aggregate(np.zeros(4, np.float32), "harmonic") == pytest.approx(0, abs=1e-9)
+        assert aggregate(np.array([0.0, 3.0], np.float32), axis=0) == pytest.approx(0, abs=1e-9)
+        assert aggregate(np.zeros(4, np.float32), axis=0) == pytest.approx(0, abs=1e-9)
 
 
 @given(st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=24), st.sampled_from([0.001, 0.01, 0.1, 0.5, 1.0]))
@@ -286,6 +275,22 @@ def test_the_scale_has_the_median_and_the_90_percent_quantile_of_good_frames(see
         assert fitted.cdf(0.8 * ordered[178] + 0.2 * ordered[179]) == pytest.approx(0.9, abs=1e-4)  # rank 178.2
 
 
+def test_a_scale_follows_its_unit_and_is_each_detectors_own() -> None:
+    raw = np.random.default_rng(7).gamma(3.0, size=(50, 4)).astype(np.float32)
+    median, spread = fit_scale(raw).T
+    np.testing.assert_allclose(fit_scale(8 * raw + 16).T, [8 * median + 16, 8 * spread], rtol=1e-4)
+    for k in range(4):
+        np.testing.assert_array_equal(fit_scale(raw[:, [k]]), fit_scale(raw)[[k]])
+
+
+@given(st.lists(st.floats(0, 1), min_size=10, max_size=10))
+def test_the_spread_asks_nothing_of_the_frames_below_the_median(shares: list[float]) -> None:
+    """Not how far they lie, nor whether they all are alike."""
+    above = np.array([5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 25])
+    (scale,) = fit_scale(np.append(5 * np.array(shares), above).astype(np.float32)[:, None])
+    assert scale.tolist() == pytest.approx([5, 8 / math.log(9)])  # rank 18 of 0 to 20
+
+
 def test_good_frames_that_are_all_alike_leave_a_scale() -> None:
     for value in (0.0, 3.0, 1e5):
         (scale,) = fit_scale(np.full((20, 1), value, np.float32))
@@ -293,12 +298,25 @@ def test_good_frames_that_are_all_alike_leave_a_scale() -> None:
         assert 0 < scale[1] <= 1e-6 * max(1, value) * 1.001
         with np.errstate(over="raise", invalid="raise", divide="raise"):
             at, beyond = evidence(np.array([value, value + 1], np.float32), scale)
+            empty_at, empty = emptiness(np.array([value, value / 2], np.float32), scale)
         assert at == pytest.approx(math.log10(2), rel=1e-5)
         assert np.isfinite(beyond)
         assert beyond > at
+        assert empty_at == pytest.approx(math.log10(1 + 1 / 999), rel=1e-4)
+        assert np.isfinite(empty)
+        assert (empty > empty_at) == (value > 0)  # nothing is nearer than 0
 
 
-@given(st.floats(-50, 200), st.floats(-10, 10), st.floats(0.05, 20))
+def test_good_frames_of_which_none_is_farther_than_the_median_leave_a_scale() -> None:
+    """As many are as far from anything learned as can be."""
+    (scale,) = fit_scale(np.minimum(np.arange(-10, 11), 0)[:, None].astype(np.float32) + 5)
+    assert scale.tolist() == pytest.approx([5, 5e-6])
+
+
+medians, spreads = st.floats(-10, 10), st.floats(0.05, 20)
+
+
+@given(st.floats(-50, 200), medians, spreads)
 def test_evidence_is_the_logarithm_of_the_share_beyond(value: float, median: float, spread: float) -> None:
     found = evidence(np.array([value], np.float32), np.array([median, spread], np.float32))
     expected = -stats.logistic.logsf(np.float32(value), np.float32(median), np.float32(spread)) / math.log(10)
@@ -316,27 +334,99 @@ def test_evidence_rises_evenly_beyond_what_was_ever_seen_and_never_overflows() -
     assert one_in_ten == pytest.approx(1, rel=1e-5)
 
 
-def test_detectors_are_combined_by_their_weighted_evidence() -> None:
+# Emptiness.
+
+
+def test_emptiness_by_hand() -> None:
+    """Median 10, spread 2: its 0.1% quantile is 10 - 2 ln 999, and each 2 ln 10 less is one more."""
+    lowest = 10 - 2 * math.log(999)
+    values = [1e6, 10, lowest, lowest - 2 * math.log(9), lowest - 2 * math.log(99), lowest - 2 * math.log(999)]
+    with np.errstate(over="raise", invalid="raise"):
+        found = emptiness(np.array([*values, -1e6], np.float32), np.array([10, 2], np.float32))
+    assert found.dtype == np.float32
+    assert found[0] == 0
+    assert found[1] == pytest.approx(math.log10(1000 / 999), rel=1e-4)
+    assert found[2:6] == pytest.approx([math.log10(2), 1, 2, 3], rel=1e-4)
+    assert found[6] == pytest.approx(1e6 / 2 / math.log(10), rel=1e-4)
+
+
+distances_below = st.floats(-200, 50)
+
+
+@given(distances_below, medians, spreads)
+def test_emptiness_is_the_logarithm_of_the_share_below_from_one_in_a_thousand(
+    value: float, median: float, spread: float
+) -> None:
+    found = emptiness(np.array([value], np.float32), np.array([median, spread], np.float32))
+    good = stats.logistic(np.float32(median), np.float32(spread))
+    expected = -stats.logistic(good.ppf(0.001), np.float32(spread)).logcdf(np.float32(value)) / math.log(10)
+    assert (found.shape, found.dtype) == ((1,), np.float32)
+    assert found[0] == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    far_below = -good.logcdf(np.float32(value)) / math.log(10) - 3
+    if far_below > 2:  # one in a hundred thousand: then it is the rarity itself, less that of one in a thousand
+        assert found[0] == pytest.approx(far_below, rel=0.01, abs=0.01)
+
+
+@given(st.lists(distances_below, min_size=2, max_size=20), medians, spreads)
+def test_emptiness_falls_as_the_distance_rises_and_is_small_for_all_but_the_lowest_in_a_thousand(
+    values: list[float], median: float, spread: float
+) -> None:
+    lowest = float(stats.logistic.ppf(0.001, median, spread))
+    ordered = sorted([*values, lowest, median])
+    found = emptiness(np.array(ordered, np.float32), np.array([median, spread], np.float32))
+    assert (found >= 0).all()
+    assert (np.diff(found) <= 1e-7).all()
+    assert found[ordered.index(lowest)] == pytest.approx(math.log10(2), rel=1e-3)
+    assert found[ordered.index(median)] == pytest.approx(math.log10(1000 / 999), rel=1e-3)
+    for value, one in zip(ordered, found, strict=True):
+        if value >= lowest:
+            assert one <= math.log10(2) * 1.001
+        if value < lowest - spread:
+            assert one > 0.5
+
+
+def score_of(distances: Iterable[float], scale: npt.NDArray[Any], votes: Sequence[float]) -> float:
+    """The mean of the rarities above by the votes, and the largest below, beyond the lowest one in a thousand."""
+    above, below = [], []
+    for value, (median, spread) in zip(distances, scale.tolist(), strict=True):
+        good = stats.logistic(median, spread)
+        above.append(-good.logsf(value))
+        below.append(-stats.logistic(good.ppf(0.001), spread).logcdf(value))
+    return float(np.average(above, weights=votes) + max(below)) / math.log(10)
+
+
+def test_detectors_are_combined_by_their_weighted_evidence_and_the_one_that_sees_least() -> None:
+    """Distances reach far beyond both tails."""
     rng = np.random.default_rng(0)
-    raw = rng.gamma(3.0, size=(5, 2, 3)).astype(np.float32)
+    raw = rng.uniform(-20, 30, size=(40, 2, 3)).astype(np.float32)
     scale = rng.uniform(0.5, 2, (2, 3, 2)).astype(np.float32)
     found = combine(raw, scale, [0.25, 0.25, 0.5])
-    assert (found.shape, found.dtype) == ((5, 2), np.float32)
-    for b in range(5):
-        for c in range(2):
-            first, second, third = (stats.logistic.sf(raw[b, c, k], *scale[c, k]) for k in range(3))
-            assert found[b, c] == pytest.approx(-math.log10(first * second * third**2) / 4, rel=1e-4)
+    assert (found.shape, found.dtype) == ((40, 2), np.float32)
+    for b, c in np.ndindex(40, 2):
+        assert found[b, c] == pytest.approx(score_of(raw[b, c], scale[c], [1, 1, 2]), rel=1e-4)
+
+
+@pytest.mark.parametrize("votes", [[1.0, 0.0, 0.0], [0.2, 0.3, 0.5]], ids=str)
+def test_good_frames_score_low_and_those_in_either_tail_high(votes: list[float]) -> None:
+    """Of a thousand good frames none is at 4: that is one in ten thousand above, in ten million below."""
+    rng = np.random.default_rng(3)
+    raw = rng.logistic(20, 1, (1000, 3)).astype(np.float32)
+    scale = fit_scale(raw)
+    good = combine(raw, scale, votes)
+    assert np.median(good) == pytest.approx(math.log10(2) + math.log10(1000 / 999), abs=0.1)
+    assert good.max() < 4
+    for value in (20 + 1.2 * math.log(1e4), 20 - 1.2 * math.log(1e6), 0.0, 40.0):
+        assert combine(np.full((1, 3), value, np.float32), scale, votes)[0] > 4
 
 
 def test_a_bank_reads_each_product_by_its_own_scale_and_counts_votes() -> None:
     rng = np.random.default_rng(4)
     bank = bank_from([normal_of(one) for one in parts(rng, 40)], ("frame", "nearest.middle"))
-    readings = [Reading(rng.gamma(3.0, size=(3, 2)).astype(np.float32), ()) for _ in range(4)]
+    readings = [Reading((rng.gamma(3.0, size=(3, 2)) - 3 * n).astype(np.float32), ()) for n in range(4)]
     found = frame_scores(readings, bank)
     for b, reading in enumerate(readings):
         for c in range(3):
-            frame, nearest = (-math.log10(stats.logistic.sf(reading.raw[c, k], *bank.scales[c, k])) for k in range(2))
-            assert found[b, c] == pytest.approx((frame + 2 * nearest) / 3, rel=1e-4)
+            assert found[b, c] == pytest.approx(score_of(reading.raw[c], bank.scales[c], [1, 2]), rel=1e-4)
     alone = bank.of_products([1])
     assert frame_scores([Reading(one.raw[1:2], ()) for one in readings], alone) == pytest.approx(found[:, 1:2])
 
@@ -349,16 +439,16 @@ def random_maps(rng: np.random.Generator, *grids: tuple[int, int]) -> tuple[Arra
 
 
 def test_a_heat_map_is_the_weighted_evidence_at_each_place_in_thresholds() -> None:
-    """Of the detectors that see places: the frame's and the pooled one have a say in the score only."""
+    """Of the detectors that see places, wherever they stand: the frame's has a say in the score only."""
     rng = np.random.default_rng(5)
-    detectors = ("frame", "pooled", "nearest.middle", "nearest.deep", "learned")
+    detectors = ("nearest.middle", "nearest.deep", "frame", "position", "learned")
     bank = bank_from([normal_of(one) for one in parts(rng, 40, products=2)], detectors)
-    maps = random_maps(rng, (3, 4), (3, 4), (3, 4), (3, 4), (6, 8))
+    maps = random_maps(rng, (3, 4), (3, 4), (1, 1), (3, 4), (6, 8))
     heat = heat_map(Reading(np.empty(0, np.float32), maps), bank, 1, 2.5)
     assert (heat.shape, heat.dtype) == ((6, 8), np.float32)
-    *_, first, second, learned = (-stats.logistic.logsf(one[1], *bank.scales[1, k]) for k, one in enumerate(maps))
+    first, second, _, third, learned = (-stats.logistic.logsf(one[1], *bank.scales[1, k]) for k, one in enumerate(maps))
     middles = [(np.arange(n) + 0.5) / 2 - 0.5 for n in heat.shape]
-    coarse = 3 * first + 4 * second  # votes
+    coarse = first + 2 * second + 4 * third  # votes
     enlarged = ndimage.map_coordinates(coarse, np.meshgrid(*middles, indexing="ij"), order=1, mode="nearest")
     np.testing.assert_allclose(heat, (enlarged + 5 * learned) / 12 / math.log(10) / 2.5, rtol=1e-4)
     assert np.isfinite(heat_map(Reading(np.empty(0, np.float32), maps), bank, 0, 0.0)).all()
@@ -366,12 +456,12 @@ def test_a_heat_map_is_the_weighted_evidence_at_each_place_in_thresholds() -> No
 
 def test_without_a_detector_that_sees_places_the_heat_is_the_same_everywhere() -> None:
     rng = np.random.default_rng(6)
-    bank = bank_from([normal_of(one) for one in parts(rng, 40, products=2)], ("frame", "pooled"))
-    maps = random_maps(rng, (1, 1), (1, 1))
+    bank = bank_from([normal_of(one) for one in parts(rng, 40, products=2)], ("frame",))
+    maps = random_maps(rng, (1, 1))
     heat = heat_map(Reading(np.empty(0, np.float32), maps), bank, 1, 2.5)
-    frame, pooled = (-stats.logistic.logsf(one[1, 0, 0], *bank.scales[1, k]) for k, one in enumerate(maps))
+    frame = -stats.logistic.logsf(maps[0][1, 0, 0], *bank.scales[1, 0])
     assert heat.shape == (1, 1)
-    assert heat[0, 0] == pytest.approx((frame + 2 * pooled) / 3 / math.log(10) / 2.5, rel=1e-4)
+    assert heat[0, 0] == pytest.approx(frame / math.log(10) / 2.5, rel=1e-4)
 
 
 def test_a_frame_that_looks_as_bad_everywhere_as_at_its_threshold_is_one_threshold_hot() -> None:
@@ -380,34 +470,46 @@ def test_a_frame_that_looks_as_bad_everywhere_as_at_its_threshold_is_one_thresho
         [normal_of(one) for one in parts(rng, 40, products=1)], ("nearest.middle", "nearest.deep"), worst=1
     )
     (frame,) = parts(rng, 1, products=1)
-    alike = {name: np.repeat(values[:, :, :1], values.shape[2], axis=2) for name, values in frame.items()}
+    alike = {name: 20 * np.repeat(values[:, :, :1], values.shape[2], axis=2) for name, values in frame.items()}
     (reading,) = read_frames(alike, [WHOLE], bank)
     (score,) = frame_scores([reading], bank)
     np.testing.assert_allclose(heat_map(reading, bank, 0, float(score[0])), np.ones((4, 4)), rtol=1e-5)
 
 
+def test_a_place_that_is_nearer_than_any_good_one_is_not_hot() -> None:
+    """Most places of a good frame are: only a frame as a whole is too empty."""
+    rng = np.random.default_rng(8)
+    bank = bank_from([normal_of(one) for one in parts(rng, 40, products=1)], ("frame", "nearest.middle"))
+    median, spread = bank.scales[0, 1].tolist()
+    maps = (np.zeros((1, 1, 1), np.float32), np.full((1, 2, 2), -90, np.float32))
+    maps[1][0, 1, 1] = median + spread * math.log(9)
+    heat = heat_map(Reading(np.empty(0, np.float32), maps), bank, 0, 0.5)
+    np.testing.assert_allclose(heat, [[0, 0], [0, 2]], atol=1e-5)
+    (score,) = frame_scores([Reading(np.array([[median, -90]], np.float32), maps)], bank)
+    assert score[0] > 10
+
+
 # How a frame looks as a whole.
 
 
-def check_appearance(found: Appearance, tiles: Array, normals: Sequence[Normal], how: str) -> None:
+def check_appearance(found: Appearance, tiles: Array, normals: Sequence[Normal]) -> None:
     """tiles (T, V, E): of each view the tile that is least like a good one, and the tile that is it as a whole."""
     for c, normal in enumerate(normals):
         by_tile = np.stack([distances_by_hand("frame", {"frame": tile[None]}, 0, normal)[:, 0] for tile in tiles])
         np.testing.assert_allclose(found.views[c], by_tile.max(axis=0), rtol=1e-3)
-        assert found.distance[c] == pytest.approx(max(PLAIN[how](tile.tolist()) for tile in by_tile), rel=1e-3)
+        assert found.distance[c] == pytest.approx(max(harmonic(tile.tolist()) for tile in by_tile), rel=1e-3)
 
 
-@pytest.mark.parametrize("how", AGGREGATES)
-def test_an_appearance_is_the_distance_of_the_embedding_from_every_product(how: str) -> None:
+def test_an_appearance_is_the_distance_of_the_embedding_from_every_product() -> None:
     rng = np.random.default_rng(7)
     normals = [normal_of(one) for one in parts(rng, 40)]
     (frames,) = parts(rng, 6, products=1)
     layouts = [WHOLE, TILED, BOXED, WHOLE]
-    found = appearances(frames, layouts, normals, ScoringSettings.model_validate({"aggregate": how}))
+    found = appearances(frames, layouts, normals)
     for one, layout, first in zip(found, layouts, (0, 1, 4, 5), strict=True):
         assert (one.views.shape, one.distance.shape) == ((3, 4), (3,))
         assert one.views.dtype == one.distance.dtype == np.float32
-        check_appearance(one, frames["frame"][first : first + len(layout.corners)], normals, how)
+        check_appearance(one, frames["frame"][first : first + len(layout.corners)], normals)
         if one.orientations is not None:
             np.testing.assert_allclose(one.orientations[:, 0], one.distance, rtol=1e-5)
     assert [one.orientations is None for one in found] == [False, True, True, False]
@@ -426,18 +528,16 @@ def turn_back(picture: Doubles, view: int) -> Doubles:
 
 
 @pytest.mark.parametrize("views", [4, 8])
-@pytest.mark.parametrize("how", AGGREGATES)
-def test_orientations_by_really_turning_the_part(views: int, how: str) -> None:
+def test_orientations_by_really_turning_the_part(views: int) -> None:
     """A part that was turned by g is best at orientation g, and each orientation is as far as the part turned back."""
     rng = np.random.default_rng(6)
     spec = SPEC.model_copy(update={"views": views, "frame": 6, "places": {}, "logits": None})
     good = rng.normal(size=(12, 12)) + rng.normal(size=(60, 12, 12)) * 0.2
     normals = [normal_of({"frame": np.stack([embedded(one, views) for one in good])}, spec)]
-    scoring = ScoringSettings.model_validate({"aggregate": how})
     fresh = good.mean(axis=0) + rng.normal(size=(12, 12)) * 0.2
 
     def seen(picture: Doubles) -> Appearance:
-        (found,) = appearances({"frame": embedded(picture, views)[None]}, [WHOLE], normals, scoring)
+        (found,) = appearances({"frame": embedded(picture, views)[None]}, [WHOLE], normals)
         return found
 
     for g in range(views):
@@ -466,7 +566,7 @@ def test_where_there_is_no_orientation(views: int, layout: Layout, why: str) -> 
     spec = SPEC.model_copy(update={"views": views, "places": {}, "logits": None})
     frames = np.random.default_rng(8).normal(size=(40, views, 5)).astype(np.float32)
     normals = [normal_of({"frame": frames}, spec)]
-    (found,) = appearances({"frame": frames[: len(layout.corners)]}, [layout], normals, ScoringSettings())
+    (found,) = appearances({"frame": frames[: len(layout.corners)]}, [layout], normals)
     assert found.orientations is None, why
     assert found.views.shape == (1, views)
 

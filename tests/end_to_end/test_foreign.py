@@ -1,0 +1,60 @@
+"""Frames that show no part at all, before the default network with its published weights: each must be an alert."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.foreign import FOREIGN, judged_as
+from demo.render import render_line
+from engine_build.build import build
+from engine_build.config import BuildSettings
+from trainer.config import TrainSettings
+from trainer.train import train
+from worker.assemble import open_engine
+from worker.config import EngineSettings
+from worker.contract.bank import ScoringSettings
+from worker.contract.pictures import good_pictures
+from worker.contract.preprocess import read_picture
+from worker.engine.base import Engine
+from worker.fit import fit_bank, split_pictures
+from worker.judge import Judge
+
+_HOLDOUT, _OVERKILL = 0.35, 0.05
+
+
+@pytest.fixture(scope="module")
+def plant(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("plant")
+    render_line(folder, train=80, test=8, defects=0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def line(plant: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Engine, Judge]:
+    out = tmp_path_factory.mktemp("line")
+    recipe = {"projection": {"steps": 60, "pictures": 60}, "head": {"steps": 60, "frames": 60}}
+    train(TrainSettings.model_validate({"data": {"path": plant, "holdout": _HOLDOUT}, "out": out / "model", **recipe}))
+    build(BuildSettings(model=out / "model", out=out / "engine", targets=("openvino",)), progress=False)
+    engine = open_engine(EngineSettings(path=out / "engine"))
+    bank = fit_bank(engine, split_pictures(plant, None, _HOLDOUT), ScoringSettings(), _OVERKILL)
+    return engine, Judge.of(bank, _OVERKILL, {})
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_foreign_frame_is_an_alert(line: tuple[Engine, Judge], plant: Path, kind: str) -> None:
+    rng = np.random.default_rng(0)
+    for product, paths in good_pictures(plant).items():
+        pictures = [FOREIGN[kind](rng, read_picture(path)) for path in paths[:4]]
+        judged = judged_as(*line, product, pictures)
+        assert len(judged) == 4
+        assert all(one.alert for one in judged), f"{product}: {[one.score / one.threshold for one in judged]}"
+
+
+def test_most_good_frames_are_none(line: tuple[Engine, Judge], plant: Path) -> None:
+    """So the test above cannot pass because everything is an alert."""
+    for product in good_pictures(plant):
+        pictures = [read_picture(path) for path in sorted((plant / product / "test" / "good").iterdir())]
+        assert sum(one.alert is None for one in judged_as(*line, product, pictures)) >= 6
