@@ -58,7 +58,13 @@ def main() -> None:
         engine = Engine(default_root_dir=scratch, accelerator="cpu", logger=False, enable_progress_bar=False)
         engine.fit(model, datamodule=data)
         fit_s = time.perf_counter() - started_s
-        exported = engine.export(model, ExportType.OPENVINO, export_root=scratch, input_size=(SIDE, SIDE))
+        single = {
+            "dynamic_axes": None,
+            "dynamic_shapes": None,
+        }  # else PatchCore's graph takes two frames, no more or less
+        exported = engine.export(
+            model, ExportType.OPENVINO, export_root=scratch, input_size=(SIDE, SIDE), onnx_kwargs=single
+        )
         inferencer = OpenVINOInferencer(exported, device="CPU")
         scores, seconds = score(inferencer, folder)
     print(json.dumps({"auroc": auroc(scores["good"], scores["bad"]), "fit_s": fit_s, "pictures_per_s": 1 / seconds}))

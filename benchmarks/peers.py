@@ -71,11 +71,12 @@ def peer(name: str, data: Path, python: Path) -> dict[str, Any]:
         done = subprocess.run(
             [python.absolute(), script, name, data.absolute(), weights],
             cwd=scratch,
-            check=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            check=False,
+            capture_output=True,
             text=True,
         )
+    if done.returncode:
+        sys.exit(f"error: anomalib's {name} failed on {data}:\n{done.stderr[-2000:]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
