@@ -79,6 +79,9 @@ def test_separation_by_hand(
         ({1: 5.0, 4: 5.6}, "four views are used"),
         ({1: 5.0, 4: 5.4}, "one view is used"),
         ({1: 5.0, 4: 4.0}, "one view is used"),
+        ({1: -0.5, 4: -0.52}, "one view is used"),
+        ({1: 0.2, 4: 0.25}, "one view is used"),
+        ({1: 0.2, 4: 0.35}, "four views are used"),
     ],
 )
 def test_anomalies_must_stand_out_clearly_more_in_four_views(
