@@ -1,10 +1,11 @@
-"""Measures one model of anomalib; run by `benchmarks.peers` with the Python of an environment that has anomalib.
+"""Fits and scores one model of anomalib; run by `benchmarks.peers` with the Python of an environment that has anomalib.
 
-    PYTHON -m benchmarks.peer padim FOLDER WEIGHTS
+    PYTHON -m benchmarks.peer fit padim FOLDER WEIGHTS OUT
+    PYTHON -m benchmarks.peer score OUT FOLDER
 
-FOLDER is laid out as MVTec's sets are, WEIGHTS the state dict of EfficientNet-Lite0. Prints JSON: the AUROC of the
-exported model's scores, seconds of fitting, pictures a second of anomalib's own OpenVINO inferencer. Imports nothing of
-ours.
+FOLDER is laid out as MVTec's sets are, WEIGHTS the state dict of EfficientNet-Lite0; the exported model lies in OUT.
+Prints JSON: seconds of fitting, or the AUROC of the exported model's scores and the pictures a second of anomalib's own
+OpenVINO inferencer. Imports nothing of ours.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import cv2
 import numpy as np
 import torch
 from anomalib.data import Folder
-from anomalib.data.utils import read_image
 from anomalib.deploy import ExportType, OpenVINOInferencer
 from anomalib.engine import Engine
 from anomalib.models import Padim, Patchcore
@@ -36,38 +36,52 @@ _SEED = 0
 
 
 def main() -> None:
-    name, folder, weights = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    command, *arguments = sys.argv[1:]
+    found = fit(*arguments) if command == "fit" else score(*(Path(one) for one in arguments))
+    print(json.dumps(found))
+
+
+def fit(name: str, folder: str, weights: str, out: str) -> dict[str, float]:
+    """Fit the model to the good training pictures and export it for OpenVINO below `out`."""
     torch.manual_seed(_SEED)
-    good = sorted(path for path in (folder / "train" / "good").iterdir())
-    bad = [path.name for path in (folder / "test").iterdir() if path.name != "good"]
+    root = Path(folder)
+    model = make(name, len(list((root / "train" / "good").iterdir())))
+    load(model, Path(weights))
     data = Folder(
         name="set",
-        root=folder,
+        root=root,
         normal_dir="train/good",
         normal_test_dir="test/good",
-        abnormal_dir=[f"test/{kind}" for kind in bad],
+        abnormal_dir=[f"test/{path.name}" for path in (root / "test").iterdir() if path.name != "good"],
         train_batch_size=16,
         eval_batch_size=16,
         num_workers=0,
         val_split_mode="same_as_test",
     )
-    model = make(name, len(good))
-    load(model, weights)
     started_s = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         engine = Engine(default_root_dir=scratch, accelerator="cpu", logger=False, enable_progress_bar=False)
         engine.fit(model, datamodule=data)
         fit_s = time.perf_counter() - started_s
-        single = {
-            "dynamic_axes": None,
-            "dynamic_shapes": None,
-        }  # else PatchCore's graph takes two frames, no more or less
-        exported = engine.export(
-            model, ExportType.OPENVINO, export_root=scratch, input_size=(SIDE, SIDE), onnx_kwargs=single
-        )
-        inferencer = OpenVINOInferencer(exported, device="CPU")
-        scores, seconds = score(inferencer, folder)
-    print(json.dumps({"auroc": auroc(scores["good"], scores["bad"]), "fit_s": fit_s, "pictures_per_s": 1 / seconds}))
+        # Else PatchCore's graph takes two frames, no more or less.
+        single = {"dynamic_axes": None, "dynamic_shapes": None}
+        engine.export(model, ExportType.OPENVINO, export_root=out, input_size=(SIDE, SIDE), onnx_kwargs=single)
+    return {"fit_s": fit_s}
+
+
+def score(out: Path, folder: Path) -> dict[str, float]:
+    """Score the test pictures one by one; the time is from a picture's file to its score."""
+    inferencer = OpenVINOInferencer(next(out.rglob("*.xml")), device="CPU")
+    pictures = sorted(path for path in (folder / "test").glob("*/*") if path.is_file())
+    for path in pictures[:5]:
+        inferencer.predict(read(path))
+    scores: dict[bool, list[float]] = {True: [], False: []}
+    started_s = time.perf_counter()
+    for path in pictures:
+        found = inferencer.predict(read(path)).pred_score
+        scores[path.parent.name == "good"].append(float(np.asarray(found).ravel()[0]))
+    seconds = time.perf_counter() - started_s
+    return {"auroc": auroc(scores[True], scores[False]), "pictures_per_s": len(pictures) / seconds}
 
 
 def make(name: str, pictures: int) -> Padim | Patchcore:
@@ -101,22 +115,13 @@ def load(model: Padim | Patchcore, weights: Path) -> None:
     network.load_state_dict(state, strict=False)
 
 
-def score(inferencer: OpenVINOInferencer, folder: Path) -> tuple[dict[str, list[float]], float]:
-    """The scores of the good and bad test pictures, and the mean seconds from a file to its score."""
-    pictures = sorted(path for path in (folder / "test").glob("*/*") if path.is_file())
-    for path in pictures[:5]:
-        inferencer.predict(read(path))
-    scores: dict[str, list[float]] = {"good": [], "bad": []}
-    started_s = time.perf_counter()
-    for path in pictures:
-        found = inferencer.predict(read(path)).pred_score
-        scores["good" if path.parent.name == "good" else "bad"].append(float(np.asarray(found).ravel()[0]))
-    return scores, (time.perf_counter() - started_s) / len(pictures)
-
-
 def read(path: Path) -> np.ndarray:
-    """What the inferencer wants: it resizes nothing."""
-    return cv2.resize(read_image(path, as_tensor=False), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    """What the inferencer wants, which resizes nothing: (H, W, 3) from 0 to 1.
+
+    Resized as bytes: among fractions a rounded 1.0000001 makes the inferencer divide the picture by 255 once more.
+    """
+    pixels = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+    return cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
 
 
 def auroc(good: list[float], bad: list[float]) -> float:

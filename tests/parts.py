@@ -120,6 +120,16 @@ def embedded(engine: Engine, pictures: Sequence[npt.NDArray[np.uint8]]) -> tuple
     return engine.embed(np.concatenate([frames for frames, _ in parts])), [layout for _, layout in parts]
 
 
+def to_learn(engine: Engine, pictures: Sequence[npt.NDArray[np.uint8]]) -> tuple[Embeddings, list[Layout]]:
+    """As `embedded`, with the frames' embeddings in four orientations at least: each frame really turned."""
+    embeddings, layouts = embedded(engine, pictures)
+    frames = [tile for picture in pictures for tile in cut(picture, engine.spec.framing)[0]]
+    for turns in range(engine.spec.views, 4):
+        turned = engine.embed(np.stack([np.rot90(one, turns) for one in frames]))[FRAME][:, :1]
+        embeddings[FRAME] = np.concatenate([embeddings[FRAME], turned], axis=1)
+    return embeddings, layouts
+
+
 def bank_of(
     engine: Engine,
     products: Sequence[str] = ("ring",),
@@ -140,7 +150,7 @@ def bank_of(
     normals, scales = [], []
     for product in products:
         fit = NormalFit(engine.spec, count, scoring.coreset)
-        fit.add(*embedded(engine, [good_part(rng, product) for _ in range(count)]))
+        fit.add(*to_learn(engine, [good_part(rng, product) for _ in range(count)]))
         normals.append(fit.build(needed(detectors)))
         readings = read(
             *embedded(engine, [good_part(rng, product) for _ in range(count)]), normals[-1:], scoring, detectors

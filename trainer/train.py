@@ -176,7 +176,7 @@ class Run:
         for report in rotations.values():
             log.info("%s", report.sentence)
         views: Literal[1, 2, 4] = max(report.views for report in rotations.values())
-        if views < ROTATIONS and self.encoder.depths:
+        if self.encoder.depths:
             pays, sentence = four_views_pay(self.encoder, self.parts, settings.data.framing, settings.data.region)
             log.info("%s", sentence)
             views = 4 if pays else 1

@@ -120,7 +120,7 @@ def fit_bank(
     asked = None if scoring.detectors == "auto" else scoring.detectors
     before = {product: fit.build(asked) for product, fit in fits.items()}
     for product, fit in fits.items():
-        for embeddings, layouts in embedder.embed(embedder.read(split.weighing[product])):
+        for embeddings, layouts in embedder.embed_to_learn(embedder.read(split.weighing[product])):
             fit.add(embeddings, layouts)
     detectors = _detectors(embedder, fits.values(), asked)
     weighed = _weigh(embedder, before, split.weighing, scoring, detectors)

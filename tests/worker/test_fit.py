@@ -16,12 +16,12 @@ from tests.parts import SIDE, NumpyEngine, NumpyPlacesEngine, embedded, png
 from tests.worker.dataset import write_product
 from worker.contract.bank import Bank, BankManifest, ScoringSettings
 from worker.contract.calibration import conformal_threshold
-from worker.contract.detectors import Coreset, Normal, samples_of, supported
+from worker.contract.detectors import Coreset, Gaussian, Normal, samples_of, supported
 from worker.contract.embedder import SPOILED, Embedder
 from worker.contract.embeddings import Array, Embeddings, join
 from worker.contract.errors import ConfigError, DataError
 from worker.contract.fitting import NormalFit, weigh
-from worker.contract.framing import WHOLE, Framing
+from worker.contract.framing import WHOLE, Framing, resize
 from worker.contract.preprocess import Region, read_picture
 from worker.contract.scoring import appearances, combine, fit_scale, frame_scores, read, read_frames
 from worker.contract.settings import load_settings
@@ -353,10 +353,22 @@ def test_the_file_that_ships_scores_as_the_defaults_do() -> None:
     assert shipped.scoring == ScoringSettings()
 
 
-def test_without_turns_there_are_no_turn_ratios(plant: Path) -> None:
-    bank = fit_bank(NumpyEngine(views=1), split_pictures(plant / "ring", None, 0.4), ScoringSettings(), 0.06)
-    assert bank.calibration[0].turn_ratios.shape == (0,)
-    assert bank.calibration[0].distances.shape == bank.calibration[0].scores.shape == (18,)
+@pytest.mark.parametrize("views", [1, 2])
+def test_few_views_know_good_parts_in_four_orientations(plant: Path, views: int, tmp_path: Path) -> None:
+    """As if the pictures were turned on disk, each of both parts that become the bank."""
+    engine, split = NumpyEngine(views=views), split_pictures(plant / "ring", None, 0.4)
+    bank = fit_bank(engine, split, ScoringSettings(), 0.06)
+    model = bank.normals[0]["frame"]
+    assert isinstance(model, Gaussian)
+    assert model.mean.shape[0] == 4
+    for turns in range(4):
+        learned = [*split.normal["ring"], *split.weighing["ring"]]
+        frames = np.stack([np.rot90(resize(read_picture(path), SIDE, SIDE), turns) for path in learned])
+        expected = engine.embed(frames)["frame"][:, 0].mean(axis=0)
+        np.testing.assert_allclose(model.mean[turns, 0], expected, atol=1e-5)
+    assert {len(values) for values in vars(bank.calibration[0]).values()} == {18}
+    write_bank_file(tmp_path / "bank.safetensors", bank)
+    assert read_bank_file(tmp_path / "bank.safetensors").version == bank.version
 
 
 def test_too_few_pictures_are_refused_before_the_engine_runs(plant: Path, monkeypatch: pytest.MonkeyPatch) -> None:

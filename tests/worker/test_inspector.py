@@ -48,6 +48,11 @@ def inspector(engine: NumpyEngine) -> Inspector:
 
 
 @pytest.fixture(scope="module")
+def one_view_inspector() -> Inspector:
+    return inspector_of(NumpyPlacesEngine(views=1))
+
+
+@pytest.fixture(scope="module")
 def places_inspector() -> Inspector:
     """By the frame as a whole and by all places."""
     return inspector_of(NumpyPlacesEngine())
@@ -259,7 +264,7 @@ def test_bare_ground_is_an_alert_by_the_least_share_of_the_frame_where_a_bank_ha
 
 
 @pytest.mark.parametrize("quarter_turns", [1, 2, 3])
-@pytest.mark.parametrize("fixture", ["inspector", "places_inspector"])
+@pytest.mark.parametrize("fixture", ["inspector", "places_inspector", "one_view_inspector"])
 def test_parts_that_lie_the_wrong_way_are_told_from_defects(
     fixture: str, quarter_turns: int, request: pytest.FixtureRequest
 ) -> None:
@@ -284,9 +289,11 @@ def test_a_product_that_looks_the_same_turned_has_no_orientation_verdict(engine:
     assert verdict(outcome).data.alert == "defect"
 
 
-def test_a_bank_without_turn_ratios_has_no_orientation_verdict() -> None:
-    """One view, so none was calibrated."""
-    inspector = inspector_of(NumpyEngine(views=1))
+def test_a_bank_without_turn_ratios_has_no_orientation_verdict(engine: NumpyEngine) -> None:
+    """As where good parts were longer than wide, so that none was calibrated."""
+    bank = bank_of(engine)
+    inspector = Inspector(engine, "line-1", overkill=0.02)
+    inspector.use(replace(bank, calibration=(replace(bank.calibration[0], turn_ratios=np.empty(0, np.float32)),)))
     (outcome,) = inspector.inspect([frame(png(np.rot90(good_part(RNG), 1)), product="ring")])
     assert verdict(outcome).data.alert == "defect"
 

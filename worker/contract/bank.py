@@ -1,6 +1,6 @@
 """The bank: what good parts look like to one engine, per product and view. Immutable, versioned by its hash.
 
-Shapes: C products, V views, P places, D dimensions, M members of a coreset, K detectors.
+Shapes: C products, V views, R orientations, P places, D dimensions, M members of a coreset, K detectors.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from worker.contract.embeddings import FRAME, Array
 from worker.contract.errors import ConfigError, DataError, MismatchError
 from worker.contract.manifest import EmbeddingSpec, require_same_spec, sha256
 from worker.contract.settings import Settings, parse_settings
+from worker.contract.views import orientations
 
 _CALIBRATION = ("scores", "distances", "turn_ratios")
 _ROUNDING = 1e-6  # of the sum of the votes
@@ -262,8 +263,9 @@ def _expected_shapes(manifest: BankManifest) -> dict[str, tuple[int | None, ...]
         if detector.startswith(NEAREST):
             shapes[f"{detector}.members"] = (spec.views, None, dimensions)
         else:
-            shapes[f"{detector}.mean"] = (spec.views, places, dimensions)
-            shapes[f"{detector}.whitening"] = (spec.views, places, dimensions * (dimensions + 1) // 2)
+            views = orientations(spec.views) if detector == FRAME else spec.views
+            shapes[f"{detector}.mean"] = (views, places, dimensions)
+            shapes[f"{detector}.whitening"] = (views, places, dimensions * (dimensions + 1) // 2)
     return expected | {f"{c}.{name}": shape for c in range(count) for name, shape in shapes.items()}
 
 

@@ -1,14 +1,14 @@
 """Detectors: how far an embedding lies from what good parts of one product look like, in each view.
 
-- `frame`: ‖W(z − μ)‖₂ to the Gaussian of the frame's embedding, one for each view: arXiv 2105.08793, section 4.3, with
-  the whitening W = L⁻¹ of the shrunk covariance;
+- `frame`: ‖W(z − μ)‖₂ to the Gaussian of the frame's embedding, one for each orientation, of which each view has its
+  own: arXiv 2105.08793, section 4.3, with the whitening W = L⁻¹ of the shrunk covariance;
 - `nearest.<depth>`: the Euclidean distance of a place to the nearest in a coreset of all places;
 - `position`: `frame`'s distance of a place to the Gaussian of its own position, at the deepest depth, along the first
   principal axes;
 - `learned`: what the encoder itself learned to see in pasted anomalies; of any product.
 
 The first sees the frame as a whole, the others place by place.
-Shapes: N frames (or tiles of frames), V views, P places, D dimensions, M members of a coreset.
+Shapes: N frames (or tiles of frames), V views, R orientations, P places, D dimensions, M members of a coreset.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def sees_places(detector: str) -> bool:
 
 
 def samples_of(detector: str, embeddings: Embeddings) -> Array:
-    """(N, V, P', D) what a detector that a bank fits compares; P' = 1 for `frame`."""
+    """(N, V, P', D) what a detector that a bank fits compares; P' = 1 for `frame`, and R for V where it is to learn."""
     if detector == FRAME:
         return embeddings[FRAME][:, :, np.newaxis]
     if detector == POSITION:
@@ -144,16 +144,17 @@ def distances(detector: str, embeddings: Embeddings, normal: Normal) -> Array:
     if isinstance(model, Coreset):
         return _nearest(samples, model.members)
     if isinstance(model, Gaussian):
-        return _lengths(_whiten(samples, model))
+        views = slice(samples.shape[1])  # `frame` knows more orientations
+        return _lengths(_whiten(samples, Gaussian(model.mean[views], model.whitening[views])))
     raise ValueError(f"the bank was not fitted for the detector {detector}")
 
 
 def between_views(embeddings: Array, gaussian: Gaussian) -> Array:
-    """(N, V, E) frame embeddings -> (N, V, V): the distance of each view to the Gaussian of each view."""
+    """(N, V, E) frame embeddings -> (N, V, R): the distance of each view to the Gaussian of each orientation."""
     count, views, dimensions = embeddings.shape
-    rows = embeddings.reshape(count * views, dimensions) - gaussian.mean  # (V Gaussians, N · V, E)
-    by_gaussian: Array = _lengths(rows @ gaussian.whitening[:, 0].swapaxes(-1, -2)).reshape(views, count, views)
-    return np.moveaxis(by_gaussian, 0, -1)
+    rows = embeddings.reshape(count * views, dimensions) - gaussian.mean  # (R, N · V, E)
+    by_gaussian = _lengths(rows @ gaussian.whitening[:, 0].swapaxes(-1, -2))
+    return np.moveaxis(by_gaussian.reshape(len(gaussian.mean), count, views), 0, -1)
 
 
 def greedy_coreset(samples: Array, size: int) -> npt.NDArray[np.intp]:

@@ -12,13 +12,14 @@ import numpy as np
 
 from worker.contract.bank import ScoringSettings
 from worker.contract.detectors import Normal, supported
-from worker.contract.embeddings import Array, Embeddings
+from worker.contract.embeddings import FRAME, Array, Embeddings
 from worker.contract.fitting import NormalFit
 from worker.contract.framing import Frames, Layout, Picture, cut
 from worker.contract.manifest import EmbeddingSpec
 from worker.contract.preprocess import Region, read_picture
 from worker.contract.scoring import read
 from worker.contract.synthetic import spoil_all
+from worker.contract.views import orientations
 
 Embed = Callable[[Frames], Embeddings]
 OnProgress = Callable[[int], object]
@@ -79,14 +80,25 @@ class Embedder:
 
     def embed(self, batches: Iterator[list[Picture]]) -> Iterator[tuple[Embeddings, list[Layout]]]:
         """The embeddings of each batch's tiles, and the layout of each picture."""
-        for pictures in batches:
-            parts = [cut(picture, self._spec.framing) for picture in pictures]
-            yield self._embed(np.concatenate([frames for frames, _ in parts])), [layout for _, layout in parts]
-            self._on_progress(len(pictures))
+        for frames, layouts in self._framed(batches):
+            yield self._embed(frames), layouts
+            self._on_progress(len(layouts))
+
+    def embed_to_learn(self, batches: Iterator[list[Picture]]) -> Iterator[tuple[Embeddings, list[Layout]]]:
+        """As `embed`, with the frame's embedding in all R orientations, also in those that the engine does not view."""
+        views = self._spec.views
+        for frames, layouts in self._framed(batches):
+            embeddings = self._embed(frames)
+            missing = [
+                self._embed(np.ascontiguousarray(np.rot90(frames, turns, axes=(1, 2))))[FRAME][:, :1]
+                for turns in range(views, orientations(views))
+            ]
+            yield {**embeddings, FRAME: np.concatenate([embeddings[FRAME], *missing], axis=1)}, layouts
+            self._on_progress(len(layouts))
 
     def fit(self, paths: Sequence[Path], coreset: int) -> NormalFit:
         """What the good parts of `paths`, one or more, look like; more may be added."""
-        batches = self.embed(self.read(paths))
+        batches = self.embed_to_learn(self.read(paths))
         embeddings, layouts = next(batches)
         tiles = sum(len(layout.corners) for layout in layouts) / len(layouts)  # of a picture
         fit = NormalFit(self._spec, round(len(paths) * tiles), coreset)
@@ -105,3 +117,8 @@ class Embedder:
             for reading in read(embeddings, layouts, [normal], scoring, detectors)
         ]
         return np.stack(raw)
+
+    def _framed(self, batches: Iterator[list[Picture]]) -> Iterator[tuple[Frames, list[Layout]]]:
+        for pictures in batches:
+            parts = [cut(picture, self._spec.framing) for picture in pictures]
+            yield np.concatenate([frames for frames, _ in parts]), [layout for _, layout in parts]

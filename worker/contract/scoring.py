@@ -1,6 +1,6 @@
 """From embeddings to scores: distances, aggregated over views and places, weighed as evidence, combined.
 
-Shapes: B frames, N tiles of all frames, C products, K detectors, V views, P places.
+Shapes: B frames, N tiles of all frames, C products, K detectors, V views, R orientations, P places.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Appearance:
     """How a frame looks as a whole, by its embedding, beside the good parts of each product.
 
     `views` (C, V): the distance of each view to the good parts in that view. `distance` (C,): their aggregate.
-    `orientations` (C, V): the aggregate if the part lay turned by each of the views; None where that is not to be told:
-    V < 4, several tiles, or a frame that would be laid out otherwise when turned.
+    `orientations` (C, R): the aggregate if the part lay turned by each of the first R views; None where that is not to
+    be told: several tiles, or a frame that would be laid out otherwise when turned.
     """
 
     views: Array
@@ -75,11 +75,11 @@ def appearances(embeddings: Embeddings, layouts: Sequence[Layout], normals: Sequ
     all_between = np.stack([between_views(embeddings[FRAME], gaussian) for gaussian in gaussians], axis=1)
     found = []
     for layout, tiles in zip(layouts, spans(layouts), strict=True):
-        between = all_between[tiles]  # (T, C, V, V)
+        between = all_between[tiles]  # (T, C, V, R)
         own = np.diagonal(between, axis1=-2, axis2=-1)  # (T, C, V)
         views = own.max(axis=0)  # the tile that is least like a good one
         distance = aggregate(own, axis=-1).max(axis=0)
-        turnable = own.shape[-1] >= 4 and len(between) == 1 and layout.height == layout.width
+        turnable = len(between) == 1 and layout.height == layout.width
         orientations = _by_orientation(between[0]) if turnable else None
         found.append(Appearance(views, distance, orientations))
     return found
@@ -177,14 +177,15 @@ def read_frames(embeddings: Embeddings, layouts: Sequence[Layout], bank: Bank) -
 
 
 def turn_ratio(orientations: Array) -> float:
-    """(V,) distances by orientation -> that as the part lies, by the best other one: beyond 1 it looks turned."""
+    """(R,) distances by orientation -> that as the part lies, by the best other one: beyond 1 it looks turned."""
     return float(orientations[0] / np.maximum(orientations[1:].min(), _TINY))
 
 
 def _by_orientation(between: Array) -> Array:
-    """(C, V, V) distances of each view to the good parts in each view -> (C, V).
+    """(C, V, R) distances of each view to the good parts in each orientation -> (C, R).
 
     If the part lies turned by g, its view v looks like view v∘g of a part that lies right.
     """
-    views = between.shape[-1]
-    return aggregate(between[:, np.arange(views)[:, np.newaxis], compose(views)], axis=1)  # compose(V)[v, g] = v∘g
+    views, orientations = between.shape[1:]
+    seen = compose(orientations)[:views]  # [v, g] = v∘g
+    return aggregate(between[:, np.arange(views)[:, np.newaxis], seen], axis=1)

@@ -2,6 +2,7 @@
 
 View v of a frame is the frame, mirrored left to right if v >= 4, then turned by (v mod 4) quarter turns
 counter-clockwise (`np.rot90`). A model with V views uses the first V of the eight.
+Whether a part lies turned is told by R = max(V, 4) of them: one view is enough to compare with those of good parts.
 """
 
 from __future__ import annotations
@@ -18,6 +19,11 @@ VIEW_COUNTS = (1, 2, 4, 8)
 def turn(frame: npt.NDArray[Any], view: int) -> npt.NDArray[Any]:
     """The given view of one frame (H, W, ...); a view into the same memory, not a copy."""
     return np.rot90(frame[:, ::-1] if view >= ROTATIONS else frame, k=view % ROTATIONS, axes=(0, 1))
+
+
+def orientations(views: int) -> int:
+    """R: in how many orientations good parts are known to an engine with V views."""
+    return max(views, ROTATIONS)
 
 
 def label(product: int, rotation: int, products: int) -> int:

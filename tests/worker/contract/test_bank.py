@@ -54,8 +54,9 @@ def normal_of(rng: np.random.Generator, spec: EmbeddingSpec, detectors: tuple[st
             normal[detector] = Coreset(numbers(rng, spec.views, members, depth.dimensions))
         elif detector != "learned":
             places, dimensions = shapes[detector]
-            whitening = np.tril(numbers(rng, spec.views, places, dimensions, dimensions))
-            normal[detector] = Gaussian(numbers(rng, spec.views, places, dimensions), whitening)
+            views = max(spec.views, 4) if detector == "frame" else spec.views
+            whitening = np.tril(numbers(rng, views, places, dimensions, dimensions))
+            normal[detector] = Gaussian(numbers(rng, views, places, dimensions), whitening)
     return normal
 
 
@@ -82,8 +83,7 @@ def make_bank(
         created_at="2026-01-01T00:00:00.000Z",
     )
     calibration = tuple(
-        Calibration(numbers(rng, 7 + c), numbers(rng, 7 + c), numbers(rng, 7 if spec.views >= 4 else 0))
-        for c in range(products)
+        Calibration(numbers(rng, 7 + c), numbers(rng, 7 + c), numbers(rng, 7 * (c % 2))) for c in range(products)
     )
     return Bank(manifest, normals, numbers(rng, products, len(detectors), 2) + np.float32(0.1), calibration)
 

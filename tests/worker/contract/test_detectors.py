@@ -215,17 +215,18 @@ def test_learned_is_the_logit_above_its_floor_whatever_the_product(logits: list[
     np.testing.assert_allclose(found[0, 0], [max(0.0, logit + 20) for logit in logits], rtol=1e-6, atol=1e-5)
 
 
-def test_a_frame_beside_the_gaussians_of_all_views() -> None:
+@pytest.mark.parametrize("views", [1, 2, 4])
+def test_a_frame_beside_the_gaussians_of_all_orientations(views: int) -> None:
     gaussian, covariances = random_gaussians(np.random.default_rng(2), 4, 1, 6)
-    frames = unit(np.random.default_rng(3).normal(size=(5, 4, 6)))
+    frames = unit(np.random.default_rng(3).normal(size=(5, views, 6)))
     found = between_views(frames, gaussian)
-    assert (found.shape, found.dtype) == ((5, 4, 4), np.float32)
-    for n, v, w in np.ndindex(5, 4, 4):
+    assert (found.shape, found.dtype) == ((5, views, 4), np.float32)
+    for n, v, w in np.ndindex(5, views, 4):
         expected = mahalanobis(frames[n, v].astype(np.float64), gaussian.mean[w, 0], covariances[w, 0])
         assert found[n, v, w] == pytest.approx(expected, rel=1e-3)
     own = distances("frame", {"frame": frames}, {"frame": gaussian})[:, :, 0]
     np.testing.assert_allclose(np.diagonal(found, axis1=1, axis2=2), own, rtol=1e-4)
-    assert between_views(frames[:0], gaussian).shape == (0, 4, 4)
+    assert between_views(frames[:0], gaussian).shape == (0, views, 4)
 
 
 @pytest.mark.parametrize("kind", ["frame", "nearest.deep", "position"])

@@ -552,23 +552,42 @@ def test_orientations_by_really_turning_the_part(views: int) -> None:
         assert (turn_ratio(orientations[0]) > 1) == (g != 0)
 
 
+@pytest.mark.parametrize("views", [1, 2])
+def test_few_views_are_compared_with_good_parts_in_all_orientations(views: int) -> None:
+    """View v of a part that lies turned by g looks like good parts that lie turned by v + g."""
+    rng = np.random.default_rng(6)
+    spec = SPEC.model_copy(update={"views": views, "frame": 6, "places": {}, "logits": None})
+    good = rng.normal(size=(12, 12)) + rng.normal(size=(60, 12, 12)) * 0.2
+    normal = normal_of({"frame": np.stack([embedded(one, 4) for one in good])}, spec)
+    fresh = good.mean(axis=0) + rng.normal(size=(12, 12)) * 0.2
+    for g in range(4):
+        frames = embedded(turn(fresh, g), views)[None]
+        (found,) = appearances({"frame": frames}, [WHOLE], [normal])
+        assert found.orientations is not None
+        assert (found.views.shape, found.orientations.shape) == ((1, views), (1, 4))
+        in_each = [distances_by_hand("frame", {"frame": frames[:, [v] * 4]}, 0, normal)[:, 0] for v in range(views)]
+        for orientation in range(4):
+            expected = harmonic([float(in_each[v][(v + orientation) % 4]) for v in range(views)])
+            assert found.orientations[0, orientation] == pytest.approx(expected, rel=1e-3)
+        assert found.orientations[0].argmin() == g
+        assert found.distance[0] == found.orientations[0, 0]
+
+
 @pytest.mark.parametrize(
-    ("views", "layout", "why"),
+    ("layout", "why"),
     [
-        (2, WHOLE, "turns were not told apart"),
-        (1, WHOLE, "there is one view"),
-        (4, BOXED, "a turned frame is boxed otherwise"),
-        (4, TILED, "a turned frame is cut otherwise"),
-        (4, FOUR, "tiles change places"),
+        (BOXED, "a turned frame is boxed otherwise"),
+        (TILED, "a turned frame is cut otherwise"),
+        (FOUR, "tiles change places"),
     ],
 )
-def test_where_there_is_no_orientation(views: int, layout: Layout, why: str) -> None:
-    spec = SPEC.model_copy(update={"views": views, "places": {}, "logits": None})
-    frames = np.random.default_rng(8).normal(size=(40, views, 5)).astype(np.float32)
+def test_where_there_is_no_orientation(layout: Layout, why: str) -> None:
+    spec = SPEC.model_copy(update={"places": {}, "logits": None})
+    frames = np.random.default_rng(8).normal(size=(40, 4, 5)).astype(np.float32)
     normals = [normal_of({"frame": frames}, spec)]
     (found,) = appearances({"frame": frames[: len(layout.corners)]}, [layout], normals)
     assert found.orientations is None, why
-    assert found.views.shape == (1, views)
+    assert found.views.shape == (1, 4)
 
 
 def test_a_turn_ratio_of_a_perfect_fit_stays_finite() -> None:
