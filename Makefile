@@ -5,13 +5,15 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 
-.PHONY: help install demo line test lint audit check fuzz chaos soak format lock clean
+.PHONY: help install demo line wheel test quick lint audit check fuzz chaos soak format lock clean
 
 help:
 	@echo "make demo            render a small line, train, build, stream, report (about 3 minutes)"
 	@echo "make line DATA=DIR   the same on a folder of real pictures, through real Kafka and Redis"
 	@echo "                     both take options, for example ARGS='--set train.head.steps=0'"
+	@echo "make wheel           dist/*.whl, to install where there is no checkout"
 	@echo "make test            all tests, on a real Kafka and a real Redis"
+	@echo "make quick           the tests that need no server and no download, train nothing large, and take two minutes"
 	@echo "make check           what CI checks: format, lint, types, secrets, known flaws of dependencies, tests"
 	@echo "make fuzz            coverage-guided fuzzing, 5 minutes for each target: ARGS='SECONDS [TARGET ...]'"
 	@echo "make chaos           100,000 frames while workers are killed and services fail (about an hour)"
@@ -33,13 +35,20 @@ line: install
 	@test -n "$(DATA)" || { echo "make line needs a folder: make line DATA=path/to/pictures"; exit 2; }
 	$(BIN)/python -m tests.services run -- sh -c '$(BIN)/quarterturn demo --data "$(DATA)" --out out/line --kafka $$KAFKA_BOOTSTRAP_SERVERS --redis $$REDIS_URL $(ARGS)'
 
+wheel: install # from the sdist: nothing of an earlier build gets in
+	$(BIN)/uv build --quiet --out-dir dist
+
 test: install
 	$(BIN)/python -m pytest
+
+quick: install
+	$(BIN)/python -m pytest -m "not server and not slow"
 
 lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy examples/*.py examples/alerts/consume.py
 
 audit: install # the tools run apart from the project's own packages
 	$(BIN)/uv tool run --quiet --from 'detect-secrets==1.5.0' detect-secrets-hook $$(git ls-files)
@@ -67,4 +76,4 @@ lock: install # pins everything for Python 3.10 and newer
 		--no-annotate --no-header pyproject.toml --output-file constraints.txt
 
 clean:
-	rm -rf out build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf out build dist .mypy_cache .ruff_cache .pytest_cache

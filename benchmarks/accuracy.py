@@ -28,21 +28,22 @@ import cv2
 import numpy as np
 
 from benchmarks.foreign import FOREIGN, over_threshold
-from demo.config import DemoSettings, settings_for
-from engine_build.build import build
-from trainer.train import train
-from worker.assemble import open_engine
-from worker.contract.bank import Bank
-from worker.contract.calibration import conformal_threshold
-from worker.contract.errors import DataError, QuarterturnError
-from worker.contract.pictures import good_pictures, list_pictures, test_pictures
-from worker.contract.preprocess import read_picture
-from worker.evaluate import evaluate
-from worker.figures import Inspected
-from worker.fit import fit_bank, split_pictures
-from worker.memory import keep_freed_memory
-from worker.options import add_config
-from worker.probe import probe
+from quarterturn.demo.config import DemoSettings, settings_for
+from quarterturn.engine_build.build import build
+from quarterturn.trainer.train import train
+from quarterturn.worker.contract.bank import Bank
+from quarterturn.worker.contract.calibration import conformal_threshold
+from quarterturn.worker.contract.errors import DataError, QuarterturnError
+from quarterturn.worker.contract.pictures import good_pictures, list_pictures, test_pictures
+from quarterturn.worker.contract.preprocess import read_picture
+from quarterturn.worker.evaluation.evaluate import evaluate
+from quarterturn.worker.evaluation.figures import Inspected
+from quarterturn.worker.evaluation.probe.probe import probe
+from quarterturn.worker.fitting.fit import fit_bank
+from quarterturn.worker.fitting.split import split_pictures
+from quarterturn.worker.runtime.assemble import open_engine
+from quarterturn.worker.runtime.memory import keep_freed_memory
+from quarterturn.worker.settings.options import add_config
 
 Row = dict[str, Any]
 
@@ -193,9 +194,9 @@ def as_measured(folder: Path, matched: bool) -> Iterator[Path]:
 def match_brightness(source: Path, target: Path) -> None:
     """Copy a labelled folder with every picture's median brightness as that of its product's training pictures.
 
-    By gain, as a lamp or an exposure changes a picture: an offset would leave its contrast as another cue (mvtec/screw:
-    0.95 by the standard deviation alone, against 0.59). Pictures keep their names and become PNG inside; masks are
-    copied as they are.
+    By gain, as a lamp or an exposure changes a picture: an offset would leave its contrast as another confounder
+    (mvtec/screw: 0.95 by the standard deviation alone, against 0.59). Pictures keep their names and become PNG inside;
+    masks are copied as they are.
     """
     train = good_pictures(source)
     levels = {

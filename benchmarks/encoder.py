@@ -6,10 +6,10 @@ import argparse
 
 import torch
 
-from trainer.encoder import Architecture, Encoder
-from trainer.weights import PACKAGED, create_encoder
-from worker.contract.framing import Framing
-from worker.contract.manifest import EmbeddingSpec
+from quarterturn.trainer.encoder import Architecture, Encoder
+from quarterturn.trainer.weights import PACKAGED, create_encoder
+from quarterturn.worker.contract.framing import Framing
+from quarterturn.worker.contract.manifest import EmbeddingSpec
 
 
 def add_encoder(parser: argparse.ArgumentParser) -> None:

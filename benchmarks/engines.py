@@ -26,22 +26,22 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.encoder import add_encoder, said, untrained_encoder
-from engine_build.build import build
-from engine_build.config import BuildSettings, Precisions
-from engine_build.export import Exporter, FrameGraph
-from engine_build.golden import render_frames
-from trainer.checkpoint import save_model
-from worker.contract.bank import ScoringSettings
-from worker.contract.detectors import supported
-from worker.contract.embeddings import rows
-from worker.contract.errors import MismatchError
-from worker.contract.fitting import NormalFit
-from worker.contract.framing import WHOLE, Framing
-from worker.contract.scoring import read
-from worker.engine.base import Engine, EngineFolder, open_folder
-from worker.engine.onnxruntime import OnnxRuntimeEngine
-from worker.engine.openvino import OpenVinoEngine
-from worker.memory import keep_freed_memory
+from quarterturn.engine_build.build import build
+from quarterturn.engine_build.config import BuildSettings, Precisions
+from quarterturn.engine_build.export import Exporter, FrameGraph
+from quarterturn.engine_build.golden import render_frames
+from quarterturn.trainer.checkpoint import save_model
+from quarterturn.worker.contract.bank import ScoringSettings
+from quarterturn.worker.contract.detectors import supported
+from quarterturn.worker.contract.embeddings import rows
+from quarterturn.worker.contract.errors import MismatchError
+from quarterturn.worker.contract.framing import WHOLE, Framing
+from quarterturn.worker.engine.base import Engine, EngineFolder, open_folder
+from quarterturn.worker.engine.onnxruntime import OnnxRuntimeEngine
+from quarterturn.worker.engine.openvino import OpenVinoEngine
+from quarterturn.worker.fitting.normal import NormalFit
+from quarterturn.worker.inspection.scoring import read
+from quarterturn.worker.runtime.memory import keep_freed_memory
 
 BATCHES = (1, 4, 8, 16)
 REFERENCE = "ONNX Runtime float32"
@@ -52,8 +52,8 @@ PEAK_OF_ONE_ENGINE = """
 import sys
 from pathlib import Path
 import numpy as np
-from worker.assemble import open_engine
-from worker.config import EngineSettings
+from quarterturn.worker.runtime.assemble import open_engine
+from quarterturn.worker.settings.worker import EngineSettings
 engine = open_engine(EngineSettings(path=Path(sys.argv[1]), target=sys.argv[2]))
 for batch in (1, 16, 3, 16):
     engine.embed(np.zeros((batch, engine.spec.side, engine.spec.side, 3), np.uint8))

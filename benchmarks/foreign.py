@@ -9,12 +9,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from worker.contract.bank import Bank
-from worker.contract.framing import cut
-from worker.contract.pictures import good_pictures
-from worker.contract.preprocess import Region, crop, read_picture
-from worker.engine.base import Engine
-from worker.judge import Judge, Judgement
+from quarterturn.worker.contract.bank import Bank
+from quarterturn.worker.contract.framing import cut
+from quarterturn.worker.contract.pictures import good_pictures
+from quarterturn.worker.contract.preprocess import Region, crop, read_picture
+from quarterturn.worker.engine.base import Engine
+from quarterturn.worker.inspection.judge import Judge, Judgement
+from quarterturn.worker.inspection.scorer import Scorer
 
 Picture = npt.NDArray[np.uint8]
 Make = Callable[[np.random.Generator, Picture], Picture]
@@ -64,7 +65,7 @@ def over_threshold(
 
 def judged_as(engine: Engine, judge: Judge, product: str, pictures: list[Picture]) -> list[Judgement]:
     """Pictures that show `product` and nothing else, judged together."""
-    parts = [cut(picture, engine.spec.framing) for picture in pictures]
+    scorer, parts = Scorer(judge.bank), [cut(picture, engine.spec.framing) for picture in pictures]
     embeddings = engine.embed(np.concatenate([frames for frames, _ in parts]))
-    found = judge.judge(embeddings, [layout for _, layout in parts], [[product]] * len(parts))
-    return [one for one in found if isinstance(one, Judgement)]
+    layouts = [layout for _, layout in parts]
+    return [judge.judge(one) for one in scorer.score(embeddings, layouts, [scorer.admissible([product])] * len(parts))]

@@ -27,8 +27,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.encoder import add_encoder, said, spec_of, untrained_encoder
-from engine_build.export import FrameGraph, to_onnx
-from engine_build.golden import render_frames
+from quarterturn.engine_build.export import FrameGraph, to_onnx
+from quarterturn.engine_build.golden import render_frames
 
 BATCHES = (1, 4, 8, 16, 32, 64)
 Run = Callable[[], object]

@@ -27,12 +27,12 @@ import yaml
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from worker.assemble import open_engine
-from worker.config import EngineSettings, Topics
-from worker.contract.bank import read_bank
-from worker.contract.pictures import list_pictures
-from worker.contract.preprocess import read_frames
-from worker.memory import keep_freed_memory
+from quarterturn.worker.contract.bank import read_bank
+from quarterturn.worker.contract.pictures import list_pictures
+from quarterturn.worker.contract.preprocess import read_frames
+from quarterturn.worker.runtime.assemble import open_engine
+from quarterturn.worker.runtime.memory import keep_freed_memory
+from quarterturn.worker.settings.worker import EngineSettings, Topics
 
 CAMERAS = 2
 
@@ -105,7 +105,7 @@ def through_kafka(arguments: argparse.Namespace, encoded: list[bytes], product: 
     with tempfile.TemporaryDirectory() as folder:
         config = write_config(Path(folder), arguments, bootstrap, topics, suffix)
         process = subprocess.Popen(
-            [sys.executable, "-m", "worker", "--log-level", "warning", "run", "--config", config]
+            [sys.executable, "-m", "quarterturn", "--log-level", "warning", "run", "--config", config]
         )
         try:
             arrivals, latencies = follow(bootstrap, topics.verdicts, arguments.frames)
@@ -145,7 +145,7 @@ def write_config(folder: Path, arguments: argparse.Namespace, bootstrap: str, to
     }
     config = folder / "worker.yaml"
     config.write_text(yaml.safe_dump(settings))
-    push = [sys.executable, "-m", "worker", "--log-level", "warning", "bank", "push", str(arguments.bank)]
+    push = [sys.executable, "-m", "quarterturn", "--log-level", "warning", "bank", "push", str(arguments.bank)]
     subprocess.run([*push, "--config", str(config)], check=True, stdout=subprocess.DEVNULL)
     return str(config)
 

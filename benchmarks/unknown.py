@@ -20,18 +20,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.config import DataSettings, ProjectionSettings, TrainSettings
-from trainer.data import Pictures, Plan, find_good_parts
-from trainer.encoder import Encoder
-from trainer.projection import KeptViews, Projection, view_features
-from trainer.train import learning_rate
-from trainer.weights import create_encoder
-from worker.contract.detectors import Moments, between_views
-from worker.contract.embeddings import Array
-from worker.contract.fitting import auroc
-from worker.contract.pictures import test_pictures
-from worker.contract.scoring import aggregate
-from worker.contract.views import turn
+from quarterturn.trainer.config import DataSettings, ProjectionSettings, TrainSettings
+from quarterturn.trainer.data import Pictures, Plan, find_good_parts
+from quarterturn.trainer.encoder import Encoder
+from quarterturn.trainer.projection import KeptViews, Projection, view_features
+from quarterturn.trainer.train import learning_rate
+from quarterturn.trainer.weights import create_encoder
+from quarterturn.worker.contract.arrays import Array
+from quarterturn.worker.contract.detectors import Moments, between_views
+from quarterturn.worker.contract.pictures import test_pictures
+from quarterturn.worker.contract.views import turn
+from quarterturn.worker.fitting.normal import auroc
+from quarterturn.worker.inspection.scoring import aggregate
 
 TAU = 0.2
 VARIANTS = {

@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import Field
 
-from engine_build.config import BuildSettings
-from trainer.config import TrainSettings
-from worker.contract.settings import Settings, load_settings
-from worker.fit import FitSettings
+from quarterturn.engine_build.config import BuildSettings
+from quarterturn.trainer.config import TrainSettings
+from quarterturn.worker.contract.settings import Settings, load_settings
+from quarterturn.worker.settings.bank import FitSettings
+from quarterturn.worker.settings.worker import Overkill
+
+
+class DemoFitSettings(FitSettings):
+    """As `configs/bank.yaml`, but with an overkill that the rendered parts have calibration pictures enough for."""
+
+    overkill: Overkill = 0.02
 
 
 class DemoSettings(Settings):
     """One section for each step; folders are filled in by the command line's `--out` and `--data`."""
 
     train: TrainSettings
-    build: BuildSettings
-    bank: FitSettings
+    build: BuildSettings = BuildSettings()
+    bank: DemoFitSettings
     raw: bool = Field(default=True, description="whether to compare with the raw backbone, of which nothing is trained")
 
 
 def settings_for(config: Path, data: Path, out: Path, overrides: Sequence[str]) -> DemoSettings:
-    """The settings file with the folders of every step below `out`, and what `overrides` lay over it.
+    """The settings file and the environment, with the folders of every step below `out`, and `overrides` over them.
+
+    The bank looks at the region that the encoder learned from, unless it has one of its own.
 
     Raises:
-        ConfigError: the file or an override does not fit.
+        ConfigError: the file, a variable or an override does not fit.
     """
     places = [
         f"train.data.path={data}",
@@ -37,4 +47,6 @@ def settings_for(config: Path, data: Path, out: Path, overrides: Sequence[str]) 
         f"bank.engine.path={out / 'engine'}",
         f"bank.out={out / 'line.bank'}",
     ]
-    return load_settings(config, DemoSettings, [*places, *overrides])
+    settings = load_settings(config, DemoSettings, [*places, *overrides], os.environ)
+    bank = settings.bank.model_copy(update={"region": settings.bank.region or settings.train.data.region})
+    return settings.model_copy(update={"bank": bank})

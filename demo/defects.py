@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from demo.parts import Map, Surface, cover, cut_away, grid
+from quarterturn.demo.parts import Map, Surface, cover, cut_away, grid
 
 Defect = Callable[[Surface, np.random.Generator], None]
 

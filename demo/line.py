@@ -6,28 +6,30 @@ import argparse
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from datetime import datetime
 from pathlib import Path
 
 import yaml
 from rich.console import Console
 from rich.progress import track
 
-from demo.config import DemoSettings, settings_for
-from demo.render import render_line
-from demo.stream import Result, camera_of, lay_out, through_folder, through_kafka
-from demo.summary import print_summary, streamed_evaluation
-from engine_build.build import build
-from trainer.train import train
-from worker.assemble import open_engine, open_store
-from worker.config import WorkerSettings
-from worker.contract.bank import Bank
-from worker.contract.pictures import TestPicture, test_pictures
-from worker.contract.settings import parse_settings
-from worker.evaluate import evaluate
-from worker.figures import Evaluation
-from worker.fit import fit_bank, split_pictures, write_bank_file
-from worker.report import write_report
+from quarterturn.demo.config import DemoSettings, settings_for
+from quarterturn.demo.render import render_line
+from quarterturn.demo.stream import Result, camera_of, lay_out, through_folder, through_kafka
+from quarterturn.demo.summary import print_summary, streamed_evaluation
+from quarterturn.engine_build.build import build
+from quarterturn.trainer.train import train
+from quarterturn.worker.contract.bank import Bank
+from quarterturn.worker.contract.pictures import TestPicture, test_pictures
+from quarterturn.worker.contract.settings import parse_settings
+from quarterturn.worker.contract.times import parse_time
+from quarterturn.worker.evaluation.evaluate import evaluate
+from quarterturn.worker.evaluation.figures import Evaluation
+from quarterturn.worker.evaluation.report import write_report
+from quarterturn.worker.fitting.bank_file import write_bank_file
+from quarterturn.worker.fitting.fit import fit_bank
+from quarterturn.worker.fitting.split import Split, require_enough, split_pictures
+from quarterturn.worker.runtime.assemble import open_engine, open_store
+from quarterturn.worker.settings.worker import WorkerSettings
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -40,6 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
         console.rule(f"1. Render parts into {data}")
         render_line(data, seed=settings.train.seed)
     pictures = test_pictures(data)
+    require_enough(_split(settings), settings.bank.overkill)  # before minutes of training
 
     console.rule("2. Train an encoder on good parts")
     train(settings.train)
@@ -68,10 +71,14 @@ def run(arguments: argparse.Namespace) -> None:
         console.print(f"{what}: {out / name}", soft_wrap=True)
 
 
+def _split(settings: DemoSettings) -> Split:
+    return split_pictures(settings.bank.data, settings.bank.calibration, settings.train.data.holdout)
+
+
 def _fit(settings: DemoSettings) -> Bank:
     fit = settings.bank
     with closing(open_engine(fit.engine)) as engine:
-        bank = fit_bank(engine, split_pictures(fit.data, None, settings.train.data.holdout), fit.scoring, fit.overkill)
+        bank = fit_bank(engine, _split(settings), fit.scoring, fit.overkill, region=fit.region)
     write_bank_file(fit.out, bank)
     return bank
 
@@ -84,13 +91,14 @@ def _worker_settings(arguments: argparse.Namespace, settings: DemoSettings, bank
     kafka = {"bootstrap_servers": arguments.kafka, "group": name, "topics": topics}
     folder = {"path": str(out / "frames"), "out": str(out / "results.jsonl")}
     redis = {"url": arguments.redis, "snapshot": str(out / "banks")}
+    region = settings.bank.region and settings.bank.region.model_dump()
     document = {
         "line": name,
         "engine": settings.bank.engine.model_dump(mode="json"),
         "bank": {"redis": redis} if arguments.redis else {"file": {"path": str(out / "banks")}},
         "transport": {"kafka": kafka} if arguments.kafka else {"folder": folder},
         "overkill": settings.bank.overkill,
-        "cameras": {camera_of(product): {"products": [product]} for product in bank.products},
+        "cameras": {camera_of(product): {"products": [product], "region": region} for product in bank.products},
         "http": {"port": 0},
     }
     (out / "worker.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
@@ -110,7 +118,7 @@ def _stream(worker: WorkerSettings, out: Path, truth: Mapping[str, TestPicture])
 
 def _frames_per_s(results: Sequence[Result]) -> float:
     """By the times at which the verdicts were made; the first batch began before the first of them."""
-    times = sorted(datetime.fromisoformat(result["creationTime"].replace("Z", "+00:00")) for result in results)
+    times = sorted(parse_time(result["creationTime"]) for result in results)
     later = sum(time > times[0] for time in times)
     return later / max((times[-1] - times[0]).total_seconds(), 1e-3)
 
@@ -121,4 +129,4 @@ def _evaluate(settings: DemoSettings, pictures: list[TestPicture]) -> Evaluation
     build(settings.build, progress=False)
     bank = _fit(settings)
     with closing(open_engine(settings.bank.engine)) as engine:
-        return evaluate(engine, bank, pictures, settings.bank.overkill)
+        return evaluate(engine, bank, pictures, settings.bank.overkill, region=settings.bank.region)

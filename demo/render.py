@@ -13,13 +13,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from demo.defects import DEFECTS
-from demo.parts import PRODUCTS, Map, Product, Surface, draw_dot, grid
-from worker.contract.errors import DataError
-
-Picture = npt.NDArray[np.uint8]
+from quarterturn.demo.defects import DEFECTS
+from quarterturn.demo.parts import PRODUCTS, Map, Product, Surface, draw_dot, grid
+from quarterturn.worker.contract.arrays import Picture
+from quarterturn.worker.contract.errors import DataError
 
 _GOOD, _TURNED = "good", "turned"
 _SUPERSAMPLING = 2

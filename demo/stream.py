@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -14,12 +15,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from worker.config import FolderSettings, KafkaSettings
-from worker.contract.errors import QuarterturnError
-from worker.contract.pictures import GOOD, TestPicture
-from worker.transport.kafka.consumer import ResultReader
-from worker.transport.kafka.producer import FramePublisher
-from worker.transport.kafka.topics import create_topics
+from quarterturn.worker.contract.errors import QuarterturnError
+from quarterturn.worker.contract.pictures import GOOD, TestPicture
+from quarterturn.worker.contract.settings import PREFIX
+from quarterturn.worker.settings.worker import FolderSettings, KafkaSettings
+from quarterturn.worker.transport.kafka.consumer import ResultReader
+from quarterturn.worker.transport.kafka.producer import FramePublisher
+from quarterturn.worker.transport.kafka.topics import create_topics
 
 WRONG_PRODUCT = "wrong_product"
 
@@ -96,9 +98,10 @@ def _publish(settings: KafkaSettings, frames: Path, cameras: Iterable[Path]) -> 
 @contextmanager
 def _worker(config: Path) -> Iterator[Callable[[], bool]]:
     """`quarterturn run` in a process of its own, told to stop at the end; gives a function that says if it lives."""
-    log = config.with_suffix(".log")
+    log, command = config.with_suffix(".log"), [sys.executable, "-m", "quarterturn", "run", "--config", str(config)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}  # the demo's own
     with log.open("wb") as output:
-        process = subprocess.Popen([sys.executable, "-m", "worker", "run", "--config", str(config)], stderr=output)
+        process = subprocess.Popen(command, stderr=output, env=environment)
     try:
         yield lambda: process.poll() is None
         if process.poll() is None:

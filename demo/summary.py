@@ -9,12 +9,12 @@ import rich.box
 from rich.console import Console
 from rich.table import Column, Table
 
-from demo.stream import WRONG_PRODUCT, Result
-from worker.contract.bank import Bank
-from worker.contract.pictures import GOOD, TestPicture
-from worker.evaluate import promises
-from worker.figures import Evaluation, Inspected, Swapped
-from worker.heatmap import decode
+from quarterturn.demo.stream import WRONG_PRODUCT, Result
+from quarterturn.worker.contract.bank import Bank
+from quarterturn.worker.contract.pictures import GOOD, TestPicture
+from quarterturn.worker.evaluation.evaluate import promises
+from quarterturn.worker.evaluation.figures import Evaluation, Inspected, Swapped
+from quarterturn.worker.inspection.heatmap import decode
 
 _KINDS = ("defect", "wrong_product", "wrong_orientation")
 

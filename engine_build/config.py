@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from worker.contract.settings import Settings
+from quarterturn.worker.contract.settings import Settings
 
 TargetName = Literal["openvino", "onnxruntime", "tensorrt"]
 
@@ -21,16 +21,18 @@ def _distinct(targets: tuple[TargetName, ...]) -> tuple[TargetName, ...]:
 class Precisions(Settings):
     """In which type each target computes; `auto` is its fastest here that passes the golden frames."""
 
-    openvino: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    onnxruntime: Literal["auto", "float32", "float16"] = "auto"
-    tensorrt: Literal["float32", "float16"] = "float16"
+    openvino: Literal["auto", "float32", "float16", "bfloat16"] = Field(default="auto", description="on a CPU")
+    onnxruntime: Literal["auto", "float32", "float16"] = Field(
+        default="auto", description="on a CPU, where auto is float32"
+    )
+    tensorrt: Literal["float32", "float16"] = Field(default="float16", description="on an NVIDIA GPU")
 
 
 class TensorRtSettings(Settings):
     """How TensorRT builds: a plan serves 1 to `max_frames` frames at once, and is the fastest at `opt_frames`."""
 
-    opt_frames: int = Field(default=8, gt=0)
-    max_frames: int = Field(default=16, gt=0, le=1024)
+    opt_frames: int = Field(default=8, gt=0, description="the batch that the plan is the fastest at")
+    max_frames: int = Field(default=16, gt=0, le=1024, description="the largest batch; larger ones are split")
     workspace_mb: int = Field(default=1024, gt=0, description="GPU memory that a layer may use for its own work")
     optimisation_level: int = Field(default=3, ge=0, le=5, description="a higher level builds longer")
 
@@ -44,11 +46,17 @@ class TensorRtSettings(Settings):
 class BuildSettings(Settings):
     """`configs/build.yaml`."""
 
-    model: Path = Path("model")
-    out: Path = Path("engine")
-    targets: Annotated[tuple[TargetName, ...], AfterValidator(_distinct)] = ("openvino",)
+    model: Path = Field(
+        default=Path("model"), description="the folder that `quarterturn train` wrote; or an engine's, to build it anew"
+    )
+    out: Path = Field(default=Path("engine"), description="the engine folder, replaced once the new one is proven")
+    targets: Annotated[tuple[TargetName, ...], AfterValidator(_distinct)] = Field(
+        default=("openvino",), description="the runtimes to build for"
+    )
     precision: Precisions = Precisions()
     tensorrt: TensorRtSettings = TensorRtSettings()
-    views: Literal[1, 2, 4, 8] | None = Field(default=None, description="None: as many as the model was trained for")
+    views: Literal[1, 2, 4, 8] | None = Field(
+        default=None, description="None: four, or as many as an engine folder has"
+    )
     golden_frames: int = Field(default=8, gt=0, le=64, description="rendered frames that every target is checked with")
     pictures: Path | None = Field(default=None, description="folder of pictures to check with, besides the rendered")

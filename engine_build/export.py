@@ -20,12 +20,12 @@ import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 
-from engine_build.source import GraphPrecision, graph_name
-from trainer.checkpoint import WEIGHTS, load_model
-from trainer.encoder import Encoder, embed_views
-from worker.contract.embeddings import FRAME, Embeddings, join
-from worker.contract.manifest import EmbeddingSpec
-from worker.contract.views import place_order, turn
+from quarterturn.engine_build.source import GraphPrecision, graph_name
+from quarterturn.trainer.checkpoint import WEIGHTS, load_model
+from quarterturn.trainer.encoder import Encoder, embed_views
+from quarterturn.worker.contract.embeddings import FRAME, Embeddings, join
+from quarterturn.worker.contract.manifest import EmbeddingSpec
+from quarterturn.worker.contract.views import place_order, turn
 
 _OPSET = 18  # the newest that every TensorRT in use reads
 _DTYPES = {"float32": torch.float32, "float16": torch.float16}

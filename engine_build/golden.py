@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 
-from worker.contract.embeddings import Array, Embeddings
-from worker.contract.framing import Picture
-from worker.contract.manifest import Precision
+from quarterturn.worker.contract.arrays import Array, Picture
+from quarterturn.worker.contract.embeddings import Embeddings
+from quarterturn.worker.contract.manifest import Precision
 
 GOLDEN = "golden.safetensors"
 NEEDED: dict[Precision, float] = {"float32": 0.9999, "float16": 0.999, "bfloat16": 0.999}
-"""The smallest parity that is let through."""
+"""The smallest parity that is let through; what bfloat16 changes in a bank's figures is in docs/engines.md."""
 
 _TINY = 1e-30  # a vector of length 0, such as the logits of a head that was never trained, can be met exactly
 

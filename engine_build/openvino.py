@@ -9,11 +9,11 @@ from __future__ import annotations
 from importlib.metadata import version
 from pathlib import Path
 
-from engine_build.source import Source
-from engine_build.target import TargetFiles
-from worker.contract.manifest import Precision
-from worker.engine.base import EngineFolder
-from worker.engine.openvino import OpenVinoEngine, native_precision
+from quarterturn.engine_build.source import Source
+from quarterturn.engine_build.target import TargetFiles
+from quarterturn.worker.contract.manifest import Precision
+from quarterturn.worker.engine.base import EngineFolder
+from quarterturn.worker.engine.openvino import OpenVinoEngine, native_precision
 
 
 def fastest() -> Precision:

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Literal, Protocol
 
-from engine_build.golden import GOLDEN, Golden
-from worker.contract.errors import DataError
-from worker.contract.manifest import (
+from quarterturn.engine_build.golden import GOLDEN, Golden
+from quarterturn.worker.contract.errors import DataError
+from quarterturn.worker.contract.manifest import (
     MANIFEST,
     EmbeddingSpec,
     EngineManifest,

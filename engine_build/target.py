@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from engine_build.source import Source
-from worker.contract.manifest import Precision
-from worker.engine.base import Engine, EngineFolder
+from quarterturn.engine_build.source import Source
+from quarterturn.worker.contract.manifest import Precision
+from quarterturn.worker.engine.base import Engine, EngineFolder
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from engine_build.config import TensorRtSettings
-from engine_build.layers import in_float32, read_layers
-from engine_build.source import Source
-from engine_build.target import TargetFiles
-from worker.contract.errors import DataError, MismatchError
-from worker.contract.manifest import Precision
-from worker.engine import cuda
-from worker.engine.base import EngineFolder
-from worker.engine.tensorrt import LOG, TensorRtEngine, describe, load_plan, trt
+from quarterturn.engine_build.config import TensorRtSettings
+from quarterturn.engine_build.layers import in_float32, read_layers
+from quarterturn.engine_build.source import Source
+from quarterturn.engine_build.target import TargetFiles
+from quarterturn.worker.contract.errors import DataError, MismatchError
+from quarterturn.worker.contract.manifest import Precision
+from quarterturn.worker.engine import cuda
+from quarterturn.worker.engine.base import EngineFolder
+from quarterturn.worker.engine.tensorrt import LOG, TensorRtEngine, describe, load_plan, trt
 
 log = logging.getLogger(__name__)
 

@@ -6,15 +6,29 @@ import contextlib
 import gc
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from quarterturn.worker.settings.worker import Topics
 from tests import bindings, services
 from tests.lines import MadeLine, make_line
-from worker.config import Topics
 
 CreateTopics = Callable[[int], Topics]
+
+SERVERS = {"kafka_bootstrap", "redis_url", "vendor_bindings", "broker", "kafka", "secured"}
+"""Fixtures that start a server, or fetch what they need."""
+SLOW = (
+    "benchmarks",
+    "end_to_end",
+    "engine_build/test_build.py",
+    "engine_build/test_export.py",
+    "engine_build/test_tensorrt.py",
+    "fuzz",
+    "trainer/test_train.py",
+)
+"""Folders and files that take longer than `make quick` has; so does all that has a time limit of its own."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -25,6 +39,25 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:unclosed <socket(?!.*raddr):ResourceWarning")
     # as it does with those of refused logins.
     config.addinivalue_line("filterwarnings", "ignore:unclosed <ssl.SSLSocket:ResourceWarning")
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a server and what is slow, so that `make quick` can leave it out."""
+    slow = [Path(__file__).parent / place for place in SLOW]
+    assert all(place.exists() for place in slow), "SLOW names what is no longer there"
+    for item in items:
+        if _needs_server(item):
+            item.add_marker("server")
+        if item.get_closest_marker("timeout") or not {item.path, *item.path.parents}.isdisjoint(slow):
+            item.add_marker("slow")
+
+
+def _needs_server(item: pytest.Item) -> bool:
+    """By its fixtures, or by the parameter of one that starts what the parameter names, such as `redis`."""
+    names = set(getattr(item, "fixturenames", ()))
+    values = item.callspec.params.values() if "request" in names and hasattr(item, "callspec") else ()
+    return bool(names & SERVERS) or any(isinstance(one, str) and one.startswith(("kafka", "redis")) for one in values)
 
 
 def pytest_sessionfinish() -> None:

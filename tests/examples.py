@@ -7,7 +7,8 @@ import base64
 import cv2
 import numpy as np
 
-from worker.events import (
+from quarterturn.worker.contract.times import now
+from quarterturn.worker.messages.events import (
     AlertKind,
     DeadLetter,
     DeadLetterData,
@@ -18,10 +19,9 @@ from worker.events import (
     ProcessingTimes,
     ResultData,
     Verdict,
-    now,
     result_id,
 )
-from worker.frames import Frame, Position
+from quarterturn.worker.messages.frames import Frame, Position
 
 HEAT_MAP = base64.b64encode(cv2.imencode(".png", np.array([[0, 64], [128, 255]], np.uint8))[1].tobytes()).decode()
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from quarterturn.worker.commands.main import main
 from tests.parts import good_part, png
-from worker.cli import main
 
 PRODUCTS = ("ring", "bracket")
 LINE = "line-1"

@@ -570,9 +570,9 @@ def installed(trt: TensorRt) -> Iterator[None]:
     """In the block `import tensorrt` gives `trt`, and CUDA is its GPU's."""
     import sys
 
-    from worker.engine import cuda
+    from quarterturn.worker.engine import cuda
 
-    ours = ("worker.engine.tensorrt", "engine_build.tensorrt")
+    ours = ("quarterturn.worker.engine.tensorrt", "quarterturn.engine_build.tensorrt")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "tensorrt", trt)
         patch.setattr(cuda, "cudart", trt.gpu)

@@ -11,17 +11,18 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from worker.contract.bank import Bank, BankManifest, ScoringSettings, needed
-from worker.contract.detectors import supported
-from worker.contract.embeddings import FRAME, LOGITS, PLACES, Array, Embeddings
-from worker.contract.fitting import NormalFit
-from worker.contract.framing import Framing, Layout, cut
-from worker.contract.manifest import Depth, EmbeddingSpec
-from worker.contract.scoring import fit_scale, read
-from worker.contract.views import place_order, turn
-from worker.engine.base import Engine, check_frames
-from worker.fit import calibrate
-from worker.frames import Frame, Position
+from quarterturn.worker.contract.arrays import Array
+from quarterturn.worker.contract.bank import Bank, BankManifest, ScoringSettings, needed
+from quarterturn.worker.contract.detectors import supported
+from quarterturn.worker.contract.embeddings import FRAME, LOGITS, PLACES, Embeddings
+from quarterturn.worker.contract.framing import Framing, Layout, cut
+from quarterturn.worker.contract.manifest import Depth, EmbeddingSpec
+from quarterturn.worker.contract.views import place_order, turn
+from quarterturn.worker.engine.base import Engine, check_frames
+from quarterturn.worker.fitting.fit import calibrate
+from quarterturn.worker.fitting.normal import NormalFit
+from quarterturn.worker.inspection.scoring import fit_scale, read
+from quarterturn.worker.messages.frames import Frame, Position
 
 SIDE = 32
 _CELL = 4  # blocks a side that describe one place

@@ -22,8 +22,8 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from quarterturn.worker.settings.worker import Topics
 from tests import services
-from worker.config import Topics
 
 PASSWORD = "correct-horse-7"  # pragma: allowlist secret
 

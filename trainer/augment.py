@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer.config import AugmentSettings
-from worker.contract.views import ROTATIONS
+from quarterturn.trainer.config import AugmentSettings
+from quarterturn.worker.contract.views import ROTATIONS
 
 _LOG_RATIO = math.log(4 / 3)  # a crop is at most 4:3 or 3:4
 _GREY = torch.tensor([0.299, 0.587, 0.114])  # BT.601 luma

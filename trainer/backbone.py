@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.fx.proxy import TraceError
 from torch.nn import functional as F
 
-from trainer.folded import fold_norms, same_maps
-from worker.contract.errors import ConfigError
+from quarterturn.trainer.folded import fold_norms, same_maps
+from quarterturn.worker.contract.errors import ConfigError
 
 Stem = Literal["own", "cifar"]
 Trained = Literal["none", "last", "all"]
@@ -105,7 +105,7 @@ class Backbone(nn.Module):
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
         """(N, 3, S, S) -> one (N, C, H, H) a layer."""
-        return tuple(resize(found, by) for found, by in zip(self._maps(pictures), self._factors, strict=True))
+        return tuple(resize_map(found, by) for found, by in zip(self._maps(pictures), self._factors, strict=True))
 
     @torch.no_grad()
     def hasten(self, side: int) -> None:
@@ -203,7 +203,7 @@ class Backbone(nn.Module):
             self.network.requires_grad_(False)
 
 
-def resize(maps: Tensor, factor: float) -> Tensor:
+def resize_map(maps: Tensor, factor: float) -> Tensor:
     """(N, C, H, W) -> (N, C, H · factor, W · factor), bilinear; the products are to be whole numbers."""
     if factor == 1:
         return maps

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from trainer.encoder import Encoder
+from quarterturn.trainer.encoder import Encoder
+from quarterturn.worker.contract.arrays import Frames
 
 _SMALLEST_SHARE = 0.01  # of the median deviation: a channel that is nearly still on good parts is not blown up
 _SMALLEST = 1e-6
-
-Frames = npt.NDArray[np.uint8]
 
 
 @torch.no_grad()

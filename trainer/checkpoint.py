@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,11 +15,11 @@ from torch import Tensor
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from trainer.backbone import without_counters
-from trainer.encoder import Architecture, Encoder
-from worker.contract.errors import ConfigError, DataError, MismatchError
-from worker.contract.framing import Framing
-from worker.contract.manifest import (
+from quarterturn.trainer.backbone import without_counters
+from quarterturn.trainer.encoder import Architecture, Encoder
+from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
+from quarterturn.worker.contract.framing import Framing
+from quarterturn.worker.contract.manifest import (
     MANIFEST,
     ModelManifest,
     RotationReport,
@@ -30,7 +28,9 @@ from worker.contract.manifest import (
     verify_files,
     write_manifest,
 )
-from worker.contract.settings import parse_settings
+from quarterturn.worker.contract.settings import parse_settings
+from quarterturn.worker.contract.swap import replacing
+from quarterturn.worker.contract.times import now
 
 WEIGHTS = "model.safetensors"
 
@@ -55,10 +55,7 @@ def save_model(
     Raises:
         DataError: `folder` holds something that is no model.
     """
-    require_replaceable(folder)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
-        new, old = Path(scratch, "new"), Path(scratch, "old")
-        new.mkdir()
+    with replacing(folder, "a model") as new:
         save_file(_contents(encoder), new / WEIGHTS)
         manifest = ModelManifest(
             framing=framing,
@@ -69,12 +66,9 @@ def save_model(
             rotations=dict(rotations),
             training=dict(training),
             files=hash_files(new, [WEIGHTS]),
-            created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            created_at=now(),
         )
         write_manifest(new, manifest)
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
     return manifest
 
 
@@ -146,22 +140,6 @@ def load_checkpoint(path: Path, learner: Learner, recipe: Mapping[str, Any]) -> 
         learner.optimiser.state[parameter][kind] = like.copy_(tensor)
     learner.scaler.load_state_dict(document["scaler"])
     return int(document["step"])
-
-
-def require_replaceable(folder: Path) -> None:
-    """Refuse to replace what is no model, and to write where nothing can be written. Makes the parent folders.
-
-    Raises:
-        DataError: `folder` is a file, holds something besides a model, or cannot be made.
-    """
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder.parent).close()
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be written ({error.strerror}); set 'out' to another folder") from error
-    holds = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if (folder.exists() and not folder.is_dir()) or not holds <= {WEIGHTS, MANIFEST}:
-        raise DataError(f"{folder}: holds something besides a model, which would be lost; set 'out' to another folder")
 
 
 def _require_same_recipe(path: Path, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

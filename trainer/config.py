@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from trainer.encoder import Architecture
-from worker.contract.errors import ConfigError
-from worker.contract.framing import Framing
-from worker.contract.preprocess import Region
-from worker.contract.settings import Settings
+from quarterturn.trainer.encoder import Architecture
+from quarterturn.worker.contract.errors import ConfigError
+from quarterturn.worker.contract.framing import Framing
+from quarterturn.worker.contract.preprocess import Region
+from quarterturn.worker.contract.settings import Settings
 
 _WITHOUT_EFFECT = ("out", "resume", "tensorboard", "checkpoint_every", "device", "data.path", "data.cache_gib")
 
@@ -21,9 +21,11 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class DataSettings(Settings):
     """Which pictures to learn from, and how they become frames of `side` x `side` pixels."""
 
-    path: Path
+    path: Path = Field(description="good pictures, one folder for each product; docs/data.md has the layouts")
     side: int = Field(default=256, ge=32, multiple_of=16, description="of a frame, in pixels")
-    fit: Literal["stretch", "letterbox", "tiles"] = "stretch"
+    fit: Literal["stretch", "letterbox", "tiles"] = Field(
+        default="stretch", description="the whole picture squashed, or with margins; or in overlapping squares"
+    )
     tiles: int = Field(default=1, ge=1, le=8, description="that span a picture's shorter side, with fit 'tiles'")
     region: Region | None = None
     holdout: float = Field(default=0.35, gt=0, lt=1, description="share that training never sees; the bank needs it")
@@ -118,19 +120,19 @@ class TrainSettings(Settings):
     projection: ProjectionSettings = ProjectionSettings()
     paste: PasteSettings = PasteSettings()
     head: HeadSettings = HeadSettings()
-    optimiser: Literal["adamw", "sgd"] = "adamw"
+    optimiser: Literal["adamw", "sgd"] = Field(default="adamw", description="sgd: with momentum")
     momentum: float = Field(default=0.9, gt=0, lt=1, description="of sgd")
-    weight_decay: float = Field(default=0.001, ge=0)
+    weight_decay: float = Field(default=0.001, ge=0, description="how hard weights are pulled towards 0")
     warmup: Share = Field(default=0.05, description="share of the steps in which the rate rises")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="of a backbone that is trained; auto: bfloat16 where the device computes in it"
     )
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    seed: int = Field(default=0, ge=0)
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: an NVIDIA GPU if there is one")
+    seed: int = Field(default=0, ge=0, description="the same seed, pictures and machine give the same weights")
     out: Path = Field(default=Path("model"), description="the model folder; checkpoints lie beside it")
-    tensorboard: Path | None = None
+    tensorboard: Path | None = Field(default=None, description="folder for curves; None: no curves")
     checkpoint_every: int = Field(default=200, gt=0, description="steps")
-    resume: bool = False
+    resume: bool = Field(default=False, description="whether to go on from the checkpoint of an interrupted run")
 
     @property
     def completed(self) -> Architecture:

@@ -13,17 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from trainer.config import DataSettings
-from worker.contract.errors import DataError
-from worker.contract.pictures import good_pictures, hold_out, split_held_out
-from worker.contract.preprocess import read_frames
-from worker.contract.views import ROTATIONS, label
-
-Frames = npt.NDArray[np.uint8]
-Indices = npt.NDArray[np.intp]
+from quarterturn.trainer.config import DataSettings
+from quarterturn.worker.contract.arrays import Frames, Indices
+from quarterturn.worker.contract.errors import DataError
+from quarterturn.worker.contract.pictures import good_pictures, hold_out, split_held_out
+from quarterturn.worker.contract.preprocess import read_frames
+from quarterturn.worker.contract.views import ROTATIONS, label
 
 _FEWEST = 2  # pictures of a product to learn from: a partner for each, and a spread
 

@@ -7,9 +7,9 @@ import math
 from pydantic import Field
 from torch import nn
 
-from trainer.backbone import listed_maps
-from worker.contract.errors import ConfigError
-from worker.contract.settings import Settings
+from quarterturn.trainer.backbone import listed_maps
+from quarterturn.worker.contract.errors import ConfigError
+from quarterturn.worker.contract.settings import Settings
 
 
 class DepthSettings(Settings):

@@ -16,14 +16,14 @@ from pydantic import Field, PositiveFloat, StringConstraints, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainer.backbone import Backbone, Stem, Trained, create_network, listed_maps, resize, suggest
-from trainer.depths import DepthSettings, default_depths, default_head_layers
-from worker.contract.embeddings import FRAME, LOGITS, PLACES, Embeddings
-from worker.contract.errors import ConfigError
-from worker.contract.framing import UNITS, Framing
-from worker.contract.manifest import Depth, EmbeddingSpec
-from worker.contract.settings import Settings
-from worker.contract.views import place_order, turn
+from quarterturn.trainer.backbone import Backbone, Stem, Trained, create_network, listed_maps, resize_map, suggest
+from quarterturn.trainer.depths import DepthSettings, default_depths, default_head_layers
+from quarterturn.worker.contract.embeddings import FRAME, LOGITS, PLACES, Embeddings
+from quarterturn.worker.contract.errors import ConfigError
+from quarterturn.worker.contract.framing import UNITS, Framing
+from quarterturn.worker.contract.manifest import Depth, EmbeddingSpec
+from quarterturn.worker.contract.settings import Settings
+from quarterturn.worker.contract.views import place_order, turn
 
 _SQUEEZED = 64  # channels between the maps and the logit
 
@@ -225,7 +225,7 @@ def _on_grid(maps: Tensor, side: int, grid: int) -> Tensor:
     """(N, C, side, side) -> (N, C, grid, grid)."""
     if side % grid == 0:
         return F.avg_pool2d(maps, side // grid) if side > grid else maps
-    return resize(maps, grid / side)
+    return resize_map(maps, grid / side)
 
 
 def _require_tiling(where: str, side: int, stride: int) -> None:
@@ -260,7 +260,7 @@ class Head(nn.Module):
     def forward(self, features: tuple[Tensor, ...]) -> Tensor:
         """The maps of all layers of the backbone -> (N, G, G)."""
         parts = zip(self.squeeze, self._maps, self._factors, strict=True)
-        total, *others = (resize(squeeze(features[number]), factor) for squeeze, number, factor in parts)
+        total, *others = (resize_map(squeeze(features[number]), factor) for squeeze, number, factor in parts)
         for part in others:
             total = total + part
         logits: Tensor = self.logit(F.relu(self.norm(total), inplace=True))

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from worker.contract.errors import QuarterturnError
+from quarterturn.worker.contract.errors import QuarterturnError
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trainer.config import PasteSettings
-from trainer.defects import Dice, add_defects, pool
+from quarterturn.trainer.anomalies import Dice, add_anomalies, pool
+from quarterturn.trainer.config import PasteSettings
 
 _KINDS = {  # a shape and a fill, and how often they come
     ("rectangle", "cut"): 1.0,
@@ -160,7 +160,7 @@ def _spoil(
     dice = Dice(generator, len(crops), crops.device)
     donated = torch.stack(_windows(donors, others, extent))
     size = (smallest, largest)
-    after = add_defects(before, donated, centres - corners, shape=shape, fill=fill, size=size, dice=dice)
+    after = add_anomalies(before, donated, centres - corners, shape=shape, fill=fill, size=size, dice=dice)
     if extent < side:
         after = torch.lerp(before, after, _fading(extent).to(crops.device))
     for view, picture in zip(views, after, strict=True):

@@ -9,12 +9,13 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from trainer.augment import augment
-from trainer.config import TrainSettings
-from trainer.data import GoodParts, Indices, Pictures, Plan, Turns, seeded
-from trainer.encoder import Encoder
-from trainer.loss import draw_partners, masked_contrastive_loss
-from worker.contract.views import ROTATIONS
+from quarterturn.trainer.augment import augment
+from quarterturn.trainer.config import TrainSettings
+from quarterturn.trainer.data import GoodParts, Pictures, Plan, Turns, seeded
+from quarterturn.trainer.encoder import Encoder
+from quarterturn.trainer.loss import draw_partners, masked_contrastive_loss
+from quarterturn.worker.contract.arrays import Indices
+from quarterturn.worker.contract.views import ROTATIONS
 
 _PAIR = 2  # views of a turned picture that attract each other
 _SMALLEST_DEVIATION = 1e-4

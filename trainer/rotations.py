@@ -10,12 +10,12 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from trainer.config import DataSettings
-from trainer.data import Frames, GoodParts, Pictures
-from worker.contract.detectors import Gaussian, Moments
-from worker.contract.embeddings import Array
-from worker.contract.manifest import RotationReport
-from worker.contract.views import ROTATIONS
+from quarterturn.trainer.config import DataSettings
+from quarterturn.trainer.data import GoodParts, Pictures
+from quarterturn.worker.contract.arrays import Array, Frames
+from quarterturn.worker.contract.detectors import Gaussian, Moments
+from quarterturn.worker.contract.manifest import RotationReport
+from quarterturn.worker.contract.views import ROTATIONS
 
 _BATCH = 16  # pictures whose features are computed at once
 _MOST = 60  # pictures of a product that Gaussians are fitted to here: enough to tell turns apart by

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import torch
@@ -18,20 +18,20 @@ from torch.amp import GradScaler
 from torch.nn import functional as F
 from torch.optim import SGD, AdamW, Optimizer
 
-from trainer.basis import fit_bases
-from trainer.checkpoint import Learner, load_checkpoint, require_replaceable, save_checkpoint, save_model
-from trainer.config import TrainSettings
-from trainer.data import Frames, GoodParts, Indices, Pictures, Plan, find_good_parts
-from trainer.encoder import Encoder
-from trainer.monitor import Monitor, stop_signals
-from trainer.pasted import HeadStage, draw_examples
-from trainer.projection import FreshViews, KeptViews, Projection, Views, choose_pictures, view_features
-from trainer.rotations import TurnFeatures, measure_rotations, turn_features
-from trainer.views import four_views_pay
-from trainer.weights import create_encoder
-from worker.contract.embeddings import Array
-from worker.contract.errors import ConfigError, QuarterturnError
-from worker.contract.views import ROTATIONS
+from quarterturn.trainer.basis import fit_bases
+from quarterturn.trainer.checkpoint import Learner, load_checkpoint, save_checkpoint, save_model
+from quarterturn.trainer.config import TrainSettings
+from quarterturn.trainer.data import GoodParts, Pictures, Plan, find_good_parts
+from quarterturn.trainer.encoder import Encoder
+from quarterturn.trainer.head import HeadStage, draw_examples
+from quarterturn.trainer.monitor import Monitor, stop_signals
+from quarterturn.trainer.projection import FreshViews, KeptViews, Projection, Views, choose_pictures, view_features
+from quarterturn.trainer.rotations import TurnFeatures, measure_rotations, turn_features
+from quarterturn.trainer.weights import create_encoder
+from quarterturn.worker.contract.arrays import Array, Frames, Indices
+from quarterturn.worker.contract.errors import ConfigError, QuarterturnError
+from quarterturn.worker.contract.swap import require_replaceable
+from quarterturn.worker.contract.views import ROTATIONS
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ _LAST_RATE = 5e-4  # of the peak: where the cosine ends in the method's publishe
 _LARGEST_GRADIENT = 2.0  # norm to which gradients are cut for AdamW
 _BASIS_PICTURES = 128  # good pictures that the bases are fitted to
 _BATCH = 16  # frames that features are computed of at once
+_VIEWS: Final = 4  # found more than one view on every set, see decision 29
 
 
 class Stage(Protocol):
@@ -69,8 +70,8 @@ def train(settings: TrainSettings, progress: bool = True) -> Path:
         MismatchError: the weights are of another network, or the checkpoint to resume from of another recipe.
         QuarterturnError: stopped by a signal (a checkpoint is left), or the loss is no number any more.
     """
-    require_replaceable(settings.out)
-    settings = settings.model_copy(update={"precision": _precision(settings)})
+    require_replaceable(settings.out, "a model")
+    settings = settings.model_copy(update={"precision": precision_of(settings)})
     parts = find_good_parts(settings.data)
     run = Run(settings, parts, progress)
     run.take("projection", settings.projection.steps, run.projection)
@@ -170,22 +171,17 @@ class Run:
             fit_bases(self.encoder, pictures.batches(_BATCH))
 
     def save(self) -> Path:
-        """Write the model, with its number of views and a report on the turns of each product; returns its folder."""
+        """Write the model, with a report on the turns of each product; returns its folder."""
         settings = self.settings
         rotations = measure_rotations(self.turns, self._embed)
         for report in rotations.values():
             log.info("%s", report.sentence)
-        views: Literal[1, 2, 4] = max(report.views for report in rotations.values())
-        if self.encoder.depths:
-            pays, sentence = four_views_pay(self.encoder, self.parts, settings.data.framing, settings.data.region)
-            log.info("%s", sentence)
-            views = 4 if pays else 1
         save_model(
             settings.out,
             self.encoder.cpu(),
             framing=settings.data.framing,
             products=self.parts.products,
-            views=views,
+            views=_VIEWS,
             holdout=settings.data.holdout,
             rotations=rotations,
             training={**self._recipe, **{f"last_loss.{name}": loss for name, loss in self._losses.items()}},
@@ -300,7 +296,7 @@ def _device(settings: TrainSettings) -> str:
     return settings.device if settings.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _precision(settings: TrainSettings) -> str:
+def precision_of(settings: TrainSettings) -> str:
     """The precision that `settings` mean: bfloat16 takes ten times as long where a CPU has to imitate it.
 
     A frozen backbone's features are computed once, so rounding would save little.

@@ -13,10 +13,10 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from trainer.backbone import create_network, without_counters
-from trainer.encoder import Architecture, Encoder
-from worker.contract.errors import ConfigError, DataError, MismatchError
-from worker.contract.manifest import sha256
+from quarterturn.trainer.backbone import create_network, without_counters
+from quarterturn.trainer.encoder import Architecture, Encoder
+from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
+from quarterturn.worker.contract.manifest import sha256
 
 _LITE = "tf_efficientnet_lite"
 PACKAGED = {

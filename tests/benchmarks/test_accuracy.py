@@ -10,10 +10,10 @@ import pytest
 
 from benchmarks import accuracy
 from benchmarks.foreign import FOREIGN
-from demo.config import DemoSettings, settings_for
+from quarterturn.demo.config import DemoSettings, settings_for
+from quarterturn.worker.contract.errors import DataError
+from quarterturn.worker.contract.pictures import test_pictures as labelled_pictures
 from tests.parts import png
-from worker.contract.errors import DataError
-from worker.contract.pictures import test_pictures as labelled_pictures
 
 SMALL = (
     "train.data.side=64",

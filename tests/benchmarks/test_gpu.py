@@ -13,7 +13,7 @@ from torch import nn
 
 from benchmarks import gpu
 from benchmarks.gpu import Peak, Speed, Work
-from engine_build.golden import parity, render_frames
+from quarterturn.engine_build.golden import parity, render_frames
 
 
 def graph_of(*arguments: str) -> Any:

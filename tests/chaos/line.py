@@ -18,19 +18,19 @@ import numpy as np
 import yaml
 from confluent_kafka import KafkaError, Message
 
+from quarterturn.worker.bankstore.redis import RedisBankStore
+from quarterturn.worker.contract.bank import Bank, read_bank
+from quarterturn.worker.contract.errors import QuarterturnError
+from quarterturn.worker.inspection.inspector import Inspector
+from quarterturn.worker.messages.events import Verdict
+from quarterturn.worker.runtime.assemble import open_engine
+from quarterturn.worker.settings.worker import EngineSettings, KafkaSettings, RedisStoreSettings, Topics
+from quarterturn.worker.transport.kafka.topics import create_topics
 from tests import services
 from tests.chaos import victim
 from tests.lines import MadeLine
 from tests.parts import frame, good_part, png, scratched_part
 from tests.worker.transport import librdkafka
-from worker.assemble import open_engine
-from worker.bankstore.redis import RedisBankStore
-from worker.config import EngineSettings, KafkaSettings, RedisStoreSettings, Topics
-from worker.contract.bank import Bank, read_bank
-from worker.contract.errors import QuarterturnError
-from worker.events import Verdict
-from worker.inspector import Inspector
-from worker.transport.kafka.topics import create_topics
 
 CAMERAS = ("top-01", "top-02", "side-01", "side-02")
 NAME = "line-1"

@@ -28,7 +28,7 @@ STEPS = {
 
 
 def main(arguments: list[str]) -> int:
-    from worker.cli import main as quarterturn
+    from quarterturn.worker.commands.main import main as quarterturn
 
     if strike := os.environ.get(VARIABLE):
         name, step, passage = strike.split(":")
@@ -38,9 +38,9 @@ def main(arguments: list[str]) -> int:
 
 def arm(step: str, passage: int, strike: Callable[[], None]) -> None:
     """Call `strike` at the given passage of `step`, counted from 1."""
-    from worker.inspector import Inspector
-    from worker.transport.kafka.producer import KafkaProducer
-    from worker.transport.kafka.transport import KafkaTransport
+    from quarterturn.worker.inspection.inspector import Inspector
+    from quarterturn.worker.transport.kafka.producer import KafkaProducer
+    from quarterturn.worker.transport.kafka.transport import KafkaTransport
 
     passed = 0
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from demo.render import render_line
-from demo.stream import WRONG_PRODUCT, lay_out
-from worker.cli import main
-from worker.contract.pictures import GOOD, list_pictures, test_pictures
+from quarterturn.demo.render import render_line
+from quarterturn.demo.stream import WRONG_PRODUCT, lay_out
+from quarterturn.worker.commands.main import main
+from quarterturn.worker.contract.pictures import GOOD, list_pictures, test_pictures
 
 SMALL = [
     "train.data.side=64",
@@ -31,10 +31,18 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("services", ["none", "kafka and redis"])
 def test_the_whole_way(
-    parts: Path, services: str, tmp_path: Path, request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]
+    parts: Path,
+    services: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
+    request.getfixturevalue("monkeypatch").setenv(
+        "QUARTERTURN_BANK__OVERKILL", "0.5"
+    )  # --set wins; the demo's worker has no such setting
     out = tmp_path / "out"
     arguments = ["demo", "--data", str(parts), "--out", str(out), *(f"--set={one}" for one in SMALL)]
     if services != "none":
@@ -53,6 +61,18 @@ def test_the_whole_way(
     if services == "none":
         events = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
         assert sum(event["kind"] != "alert" for event in events) == frames
+
+
+def test_too_few_pictures_are_said_before_training(
+    parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    overrides = [f"--set={one}" for one in (*SMALL, "bank.overkill=0.01")]
+    assert main(["demo", "--data", str(parts), "--out", str(out), *overrides]) == 1
+    told = capsys.readouterr()
+    assert "an overkill of 1.000% needs 99 calibration pictures" in told.err
+    assert "Train an encoder" not in told.out
+    assert not out.exists()
 
 
 def test_frames_are_laid_out_by_camera_with_some_wrong_products(parts: Path, tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
-from demo.parts import PRODUCTS, Product
-from demo.render import kinds_of, render_line, take
-from worker.contract import pictures
-from worker.contract.errors import DataError
-from worker.contract.preprocess import decode
+from quarterturn.demo.parts import PRODUCTS, Product
+from quarterturn.demo.render import kinds_of, render_line, take
+from quarterturn.worker.contract import pictures
+from quarterturn.worker.contract.errors import DataError
+from quarterturn.worker.contract.preprocess import decode_picture
 
 SIDE = 96
 BAD = [pytest.param(product, kind, id=f"{product.name}-{kind}") for product in PRODUCTS for kind in kinds_of(product)]
@@ -41,7 +41,7 @@ def test_the_line_reads_as_a_plant_of_two_products(tmp_path: Path) -> None:
         [(product.name, "good") for product in PRODUCTS for _ in range(2)]
         + [(product.name, kind) for product in PRODUCTS for kind in kinds_of(product)]
     )
-    assert decode(learnt["flange"][0].read_bytes()).shape == (48, 48, 3)
+    assert decode_picture(learnt["flange"][0].read_bytes()).shape == (48, 48, 3)
 
 
 def test_the_seed_decides_every_picture(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from worker.config import KafkaSettings, RedisStoreSettings, WorkerSettings
-from worker.contract.settings import load_settings
+from quarterturn.worker.contract.settings import load_settings
+from quarterturn.worker.settings.worker import KafkaSettings, RedisStoreSettings, WorkerSettings
 
 ROOT = Path(__file__).parents[2]
 FILES = {
@@ -63,7 +63,7 @@ def settings(services: dict[str, Any]) -> WorkerSettings:
 
 
 @pytest.fixture(scope="module")
-def kafka(settings: WorkerSettings) -> KafkaSettings:
+def kafka_settings(settings: WorkerSettings) -> KafkaSettings:
     assert settings.transport.kafka is not None
     return settings.transport.kafka
 
@@ -73,10 +73,10 @@ def listeners(text: str) -> dict[str, str]:
 
 
 def test_the_worker_finds_kafka_and_redis_by_their_service_names(
-    services: dict[str, Any], settings: WorkerSettings, kafka: KafkaSettings
+    services: dict[str, Any], settings: WorkerSettings, kafka_settings: KafkaSettings
 ) -> None:
     advertised = listeners(services["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"])
-    assert advertised["INSIDE"] == kafka.bootstrap_servers == "kafka:9092"
+    assert advertised["INSIDE"] == kafka_settings.bootstrap_servers == "kafka:9092"
     assert isinstance(settings.bank.redis, RedisStoreSettings)
     assert settings.bank.redis.url == "redis://redis:6379/0"
     assert set(services["worker"]["depends_on"]) == {"kafka", "redis", "topics"}
@@ -96,14 +96,16 @@ def test_the_shipped_settings_reach_the_same_services_from_the_host(services: di
     assert services["redis"]["ports"] == ["127.0.0.1:6379:6379"]
 
 
-def test_every_topic_is_created_and_takes_the_largest_frame(services: dict[str, Any], kafka: KafkaSettings) -> None:
+def test_every_topic_is_created_and_takes_the_largest_frame(
+    services: dict[str, Any], kafka_settings: KafkaSettings
+) -> None:
     (script,) = services["topics"]["command"]
     created = dict(re.findall(r"^create (\S+) (.*)$", script, flags=re.MULTILINE))
-    assert set(created) == set(kafka.topics.model_dump().values())
-    (frame_bytes,) = re.findall(r"max\.message\.bytes=(\d+)", created[kafka.topics.frames])
-    assert int(frame_bytes) >= kafka.max_frame_bytes
-    assert "compression.type=uncompressed" in created[kafka.topics.frames]
-    assert services["kafka"]["environment"]["KAFKA_MESSAGE_MAX_BYTES"] >= kafka.max_frame_bytes
+    assert set(created) == set(kafka_settings.topics.model_dump().values())
+    (frame_bytes,) = re.findall(r"max\.message\.bytes=(\d+)", created[kafka_settings.topics.frames])
+    assert int(frame_bytes) >= kafka_settings.max_frame_bytes
+    assert "compression.type=uncompressed" in created[kafka_settings.topics.frames]
+    assert services["kafka"]["environment"]["KAFKA_MESSAGE_MAX_BYTES"] >= kafka_settings.max_frame_bytes
 
 
 def test_no_port_is_open_to_the_network(services: dict[str, Any]) -> None:

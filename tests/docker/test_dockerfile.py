@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from quarterturn.worker.settings.worker import HttpSettings
 from tests.docker.dockerfile import IMAGES, ROOT, Dockerfile, installs, read, values
-from worker.config import HttpSettings
 
 EXTRAS = {"cpu": ".[openvino]", "gpu": ".[tensorrt]", "jetson": ".[tensorrt]"}
-PACKAGES = {"cpu": {"worker"}, "gpu": {"worker", "engine_build"}, "jetson": {"worker", "engine_build"}}
+WORKER = {"quarterturn", "configs", "worker"}
+PACKAGES = {"cpu": WORKER, "gpu": {*WORKER, "engine_build"}, "jetson": {*WORKER, "engine_build"}}
 
 
 @pytest.fixture(params=IMAGES)

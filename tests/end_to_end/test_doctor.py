@@ -16,7 +16,7 @@ from tests.lines import LINE, PRODUCTS, MadeLine, quarterturn
 
 def doctor(config: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
     done = subprocess.run(
-        [sys.executable, "-m", "worker", "doctor", "--config", str(config), "--json", *arguments],
+        [sys.executable, "-m", "quarterturn", "doctor", "--config", str(config), "--json", *arguments],
         capture_output=True,
         text=True,
         check=False,

@@ -8,19 +8,20 @@ import numpy as np
 import pytest
 
 from benchmarks.foreign import FOREIGN, judged_as
-from demo.render import render_line
-from engine_build.build import build
-from engine_build.config import BuildSettings
-from trainer.config import TrainSettings
-from trainer.train import train
-from worker.assemble import open_engine
-from worker.config import EngineSettings
-from worker.contract.bank import ScoringSettings
-from worker.contract.pictures import good_pictures
-from worker.contract.preprocess import read_picture
-from worker.engine.base import Engine
-from worker.fit import fit_bank, split_pictures
-from worker.judge import Judge
+from quarterturn.demo.render import render_line
+from quarterturn.engine_build.build import build
+from quarterturn.engine_build.config import BuildSettings
+from quarterturn.trainer.config import TrainSettings
+from quarterturn.trainer.train import train
+from quarterturn.worker.contract.bank import ScoringSettings
+from quarterturn.worker.contract.pictures import good_pictures
+from quarterturn.worker.contract.preprocess import read_picture
+from quarterturn.worker.engine.base import Engine
+from quarterturn.worker.fitting.fit import fit_bank
+from quarterturn.worker.fitting.split import split_pictures
+from quarterturn.worker.inspection.judge import Judge
+from quarterturn.worker.runtime.assemble import open_engine
+from quarterturn.worker.settings.worker import EngineSettings
 
 _HOLDOUT, _OVERKILL = 0.35, 0.05
 

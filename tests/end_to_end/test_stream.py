@@ -20,11 +20,11 @@ from cloudevents.core.bindings.kafka import KafkaMessage, from_binary
 from cloudevents.core.formats.json import JSONFormat
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
+from quarterturn.worker.contract.bank import read_bank
+from quarterturn.worker.settings.worker import Topics
 from tests.conftest import CreateTopics
 from tests.lines import MadeLine, quarterturn
 from tests.parts import good_part, png
-from worker.config import Topics
-from worker.contract.bank import read_bank
 
 CAMERAS = ("top-01", "top-02", "side-01")
 FRAMES_EACH = 240
@@ -76,7 +76,7 @@ def worker(config: Path, name: str) -> Iterator[subprocess.Popen[bytes]]:
     log = config.with_name(f"{name}.log")
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "worker", "run", "--config", str(config)], stdout=output, stderr=output
+            [sys.executable, "-m", "quarterturn", "run", "--config", str(config)], stdout=output, stderr=output
         )
     try:
         wait_until(lambda: "generation" in log.read_text() or process.poll() is not None, f"{name} to join the group")

@@ -10,12 +10,12 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from trainer.basis import fit_bases
-from trainer.checkpoint import load_model, save_model
-from trainer.depths import DepthSettings
-from trainer.encoder import Architecture, Encoder
-from worker.contract.embeddings import Embeddings
-from worker.contract.framing import Framing
+from quarterturn.trainer.basis import fit_bases
+from quarterturn.trainer.checkpoint import load_model, save_model
+from quarterturn.trainer.depths import DepthSettings
+from quarterturn.trainer.encoder import Architecture, Encoder
+from quarterturn.worker.contract.embeddings import Embeddings
+from quarterturn.worker.contract.framing import Framing
 
 SIDE = 64
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,10 +13,19 @@ import numpy.typing as npt
 import pytest
 import safetensors.numpy
 
-import engine_build.openvino
-from engine_build.build import build
-from engine_build.config import BuildSettings
-from engine_build.golden import parity
+import quarterturn.engine_build.build
+import quarterturn.engine_build.openvino
+from quarterturn.engine_build.build import build, seconds_of
+from quarterturn.engine_build.config import BuildSettings
+from quarterturn.engine_build.golden import parity
+from quarterturn.trainer.encoder import Architecture
+from quarterturn.worker.contract.embeddings import Embeddings, rows
+from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
+from quarterturn.worker.contract.manifest import CONTRACT, EngineManifest, read_manifest
+from quarterturn.worker.contract.settings import load_settings
+from quarterturn.worker.engine.base import EngineFolder, open_folder
+from quarterturn.worker.engine.onnxruntime import OnnxRuntimeEngine
+from quarterturn.worker.engine.openvino import OpenVinoEngine
 from tests.engine_build.models import (
     CONVOLUTIONAL,
     HALVED,
@@ -26,14 +36,6 @@ from tests.engine_build.models import (
     random_frames,
     save_random_model,
 )
-from trainer.encoder import Architecture
-from worker.contract.embeddings import Embeddings, rows
-from worker.contract.errors import ConfigError, DataError, MismatchError
-from worker.contract.manifest import CONTRACT, EngineManifest, read_manifest
-from worker.contract.settings import load_settings
-from worker.engine.base import EngineFolder, open_folder
-from worker.engine.onnxruntime import OnnxRuntimeEngine
-from worker.engine.openvino import OpenVinoEngine
 
 BOTH = ("openvino", "onnxruntime")
 
@@ -201,7 +203,7 @@ def test_a_deviating_target_is_refused_and_nothing_is_left(
     engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str
 ) -> None:
     monkeypatch.setattr(Deviating, "output", output)
-    monkeypatch.setattr(engine_build.openvino, "open_engine", Deviating)
+    monkeypatch.setattr(quarterturn.engine_build.openvino, "open_engine", Deviating)
     with pytest.raises(MismatchError) as refusal:
         build(settings(engine, tmp_path / "engine"), progress=False)
     said = re.fullmatch(
@@ -215,8 +217,8 @@ def test_a_deviating_target_is_refused_and_nothing_is_left(
     assert list(tmp_path.iterdir()) == []
 
 
-class CoarseInBfloat16(OpenVinoEngine):
-    """The real engine, which float32 serves well and bfloat16 does not."""
+class AsFloat32(OpenVinoEngine):
+    """The real engine, which computes in float32 whatever it is asked for: not every CPU has bfloat16."""
 
     def __init__(self, folder: EngineFolder) -> None:
         part = folder.manifest.targets["openvino"]
@@ -226,6 +228,10 @@ class CoarseInBfloat16(OpenVinoEngine):
         )
         super().__init__(EngineFolder(folder.path, exact, "openvino"))
 
+
+class CoarseInBfloat16(AsFloat32):
+    """Which float32 serves well and bfloat16 does not."""
+
     def embed(self, frames: npt.NDArray[np.uint8]) -> Embeddings:
         embeddings = super().embed(frames)
         if self.coarse:
@@ -233,26 +239,50 @@ class CoarseInBfloat16(OpenVinoEngine):
         return embeddings
 
 
-def test_auto_takes_the_fastest_precision_that_is_exact_enough(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("fastest", "seconds", "coarse", "chosen"),
+    [
+        ("bfloat16", {"float32": 2.0, "bfloat16": 1.0}, False, "bfloat16"),
+        ("bfloat16", {"float32": 2.0, "bfloat16": 1.0}, True, "float32"),  # too coarse
+        ("bfloat16", {"float32": 2.0, "bfloat16": 1.9}, False, "float32"),  # by chance
+        ("bfloat16", {"float32": 1.0, "bfloat16": 2.0}, False, "float32"),
+        ("float32", {"float32": 1.0}, False, "float32"),
+    ],
+)
+def test_auto_takes_another_precision_where_it_is_exact_enough_and_clearly_faster(
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    fastest: str,
+    seconds: dict[str, float],
+    coarse: bool,
+    chosen: str,
 ) -> None:
-    monkeypatch.setattr(engine_build.openvino, "fastest", lambda: "bfloat16")
-    monkeypatch.setattr(engine_build.openvino, "open_engine", CoarseInBfloat16)
-    wanted = settings(model, tmp_path / "engine", targets=["openvino"], precision={})
-    built = build(wanted)
-    assert manifest_of(built).targets["openvino"].precision == "float32"
-    bfloat16, float32 = (line for line in capsys.readouterr().err.splitlines() if line.startswith("openvino"))
-    assert re.fullmatch(r"openvino bfloat16: cosine 0\.[\d]+ found, 0\.999 needed", bfloat16)
-    assert re.fullmatch(r"openvino float32: cosine 1\.0000000 found, 0\.9999 needed", float32)
+    order = iter(seconds.values())  # float32 comes first
+    monkeypatch.setattr(quarterturn.engine_build.build, "seconds_of", lambda work: (work(), next(order))[1])
+    monkeypatch.setattr(quarterturn.engine_build.openvino, "fastest", lambda: fastest)
+    monkeypatch.setattr(quarterturn.engine_build.openvino, "open_engine", CoarseInBfloat16 if coarse else AsFloat32)
+    built = build(settings(model, tmp_path / "engine", targets=["openvino"], precision={}, golden_frames=4))
+    assert manifest_of(built).targets["openvino"].precision == chosen
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("openvino")]
+    assert len(said) == len(seconds)
+    assert said[0] == f"openvino float32: cosine 1.0000000 found, 0.9999 needed; {4 / seconds['float32']:.0f} frames/s"
+    assert all(
+        re.fullmatch(r"openvino bfloat16: cosine [01]\.\d+ found, 0\.999 needed; \d frames/s", one) for one in said[1:]
+    )
 
-    monkeypatch.setattr(engine_build.openvino, "fastest", lambda: "float32")
-    assert manifest_of(build(wanted, progress=False)).targets["openvino"].precision == "float32"
+
+def test_the_shortest_run_counts() -> None:
+    waits = iter((0.03, 0.001, 0.03))
+    assert 0.001 <= seconds_of(lambda: time.sleep(next(waits))) < 0.03
 
 
 def test_a_precision_that_was_asked_for_is_not_replaced(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_build.openvino, "open_engine", CoarseInBfloat16)
+    monkeypatch.setattr(quarterturn.engine_build.openvino, "open_engine", CoarseInBfloat16)
     wanted = settings(model, tmp_path / "engine", targets=["openvino"], precision={"openvino": "bfloat16"})
     with pytest.raises(
         MismatchError, match=r"bfloat16: cosine 0\.\d+ found, 0\.999 needed\), so no engine was written"
@@ -265,7 +295,7 @@ def test_a_failed_build_keeps_the_engine_that_is_there(
 ) -> None:
     out = shutil.copytree(engine, tmp_path / "engine")
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    monkeypatch.setattr(engine_build.openvino, "open_engine", Deviating)
+    monkeypatch.setattr(quarterturn.engine_build.openvino, "open_engine", Deviating)
     with pytest.raises(MismatchError):
         build(settings(model, out), progress=False)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
@@ -274,14 +304,17 @@ def test_a_failed_build_keeps_the_engine_that_is_there(
 
 def test_a_build_replaces_an_engine_and_nothing_else(model: Path, engine: Path, tmp_path: Path) -> None:
     out = shutil.copytree(engine, tmp_path / "engine")
-    (out / "left-over").touch()
+    (out / "notes.txt").touch()
+    with pytest.raises(DataError, match=r"engine: holds something besides an engine, which would be lost; set 'out'"):
+        build(settings(model, out, targets=["openvino"], golden_frames=2), progress=False)
+    (out / "notes.txt").unlink()
     build(settings(model, out, targets=["openvino"], golden_frames=2), progress=False)
     assert {path.name for path in out.iterdir()} == {"manifest.json", "model.float32.onnx", "golden.safetensors"}
 
     other = tmp_path / "thesis"
     other.mkdir()
     (other / "chapter.txt").touch()
-    with pytest.raises(DataError, match=r"thesis: exists and is no engine, so it will not be replaced; set 'out'"):
+    with pytest.raises(DataError, match=r"thesis: holds something besides an engine, which would be lost; set 'out'"):
         build(settings(model, other), progress=False)
 
 

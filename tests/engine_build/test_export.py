@@ -15,8 +15,14 @@ import torch
 from onnx import TensorProto, helper
 from torch import nn
 
-from engine_build.export import Exporter, FrameGraph, to_onnx
-from engine_build.source import GraphPrecision
+from quarterturn.engine_build.export import Exporter, FrameGraph, to_onnx
+from quarterturn.engine_build.source import GraphPrecision
+from quarterturn.trainer.basis import fit_bases
+from quarterturn.trainer.encoder import Architecture, Encoder
+from quarterturn.trainer.weights import create_encoder
+from quarterturn.worker.contract.embeddings import Embeddings
+from quarterturn.worker.contract.framing import Framing
+from quarterturn.worker.contract.manifest import Depth, EmbeddingSpec
 from tests.engine_build.models import (
     HALVED_TRANSFORMER,
     ODD_SIDE,
@@ -30,12 +36,6 @@ from tests.engine_build.models import (
     turned_back,
     views_of,
 )
-from trainer.basis import fit_bases
-from trainer.encoder import Architecture, Encoder
-from trainer.weights import create_encoder
-from worker.contract.embeddings import Embeddings
-from worker.contract.framing import Framing
-from worker.contract.manifest import Depth, EmbeddingSpec
 
 # What TensorRT's importer takes: the types that docs/operators.md of github.com/onnx/onnx-tensorrt lists for each
 # operator (INT64 where it is an index or a shape). Resize knows `linear` with `half_pixel`.

@@ -8,8 +8,8 @@ import numpy.typing as npt
 import pytest
 import safetensors.numpy
 
-from engine_build.golden import NEEDED, Golden, parity, render_frames
-from worker.contract.embeddings import Embeddings
+from quarterturn.engine_build.golden import NEEDED, Golden, parity, render_frames
+from quarterturn.worker.contract.embeddings import Embeddings
 
 FRAMES, VIEWS = 6, 4
 SHAPES = {"frame": (16,), "places.middle": (9, 5), "places.deep": (4, 7), "logits": (9,)}

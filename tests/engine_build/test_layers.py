@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from engine_build.layers import in_float32, read_layers
+from quarterturn.engine_build.layers import in_float32, read_layers
 
 
 def layer(name: str, inputs: list[str], outputs: list[str], **more: Any) -> dict[str, Any]:

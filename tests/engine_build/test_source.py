@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import safetensors.numpy
 
-from engine_build.build import build
-from engine_build.config import BuildSettings
-from engine_build.source import is_engine
+from quarterturn.engine_build.build import build
+from quarterturn.engine_build.config import BuildSettings
+from quarterturn.engine_build.source import is_engine
+from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
+from quarterturn.worker.contract.manifest import EngineManifest, read_manifest
 from tests.worker.engine.graphs import SHAPES, write_engine
-from worker.contract.errors import ConfigError, DataError, MismatchError
-from worker.contract.manifest import EngineManifest, read_manifest
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,9 +36,9 @@ def test_an_engine_is_built_of_an_engine_without_torch(exported: Path, tmp_path:
     )
     script = """
 import sys
-for name in ("torch", "onnx", "trainer", "onnxscript", "onnx_ir"):
+for name in ("torch", "onnx", "quarterturn.trainer", "onnxscript", "onnx_ir"):
     sys.modules[name] = None
-from worker.cli import main
+from quarterturn.worker.commands.main import main
 sys.exit(main(["build", "--target", "onnxruntime", "--config", sys.argv[1]]))
 """
     command = [sys.executable, "-c", script, str(tmp_path / "build.yaml")]
@@ -62,7 +62,11 @@ def test_an_engine_can_be_built_in_its_own_place(exported: Path, tmp_path: Path)
 
 
 def test_a_model_without_torch_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [module for module in sys.modules if module.startswith(("trainer", "engine_build.export"))]:
+    for name in [
+        module
+        for module in sys.modules
+        if module.startswith(("quarterturn.trainer", "quarterturn.engine_build.export"))
+    ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ConfigError) as fault:

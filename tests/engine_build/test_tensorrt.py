@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine_build.build import build
-from engine_build.config import BuildSettings
+from quarterturn.engine_build.build import build
+from quarterturn.engine_build.config import BuildSettings
+from quarterturn.worker.contract.errors import DataError, DeviceError, MismatchError
+from quarterturn.worker.contract.manifest import EngineManifest, read_manifest
 from tests import nvidia
 from tests.engine_build.models import SIDE, save_random_model
 from tests.nvidia import Gpu, TensorRt, installed
-from worker.contract.errors import DataError, DeviceError, MismatchError
-from worker.contract.manifest import EngineManifest, read_manifest
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,11 @@ def test_the_builder_is_given_the_settings(trt: TensorRt, exported: Path, tmp_pa
 
 
 def test_no_torch_is_needed(trt: TensorRt, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [module for module in sys.modules if module.startswith(("trainer", "engine_build.export"))]:
+    for name in [
+        module
+        for module in sys.modules
+        if module.startswith(("quarterturn.trainer", "quarterturn.engine_build.export"))
+    ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)
     assert manifest_of(built(exported, tmp_path / "engine")).model == manifest_of(exported).model
@@ -215,13 +219,13 @@ def test_no_gpu_is_one_sentence(trt: TensorRt, exported: Path, tmp_path: Path) -
 
 
 def target_telling(tell: Any) -> Any:
-    from engine_build.tensorrt import TensorRtTarget
+    from quarterturn.engine_build.tensorrt import TensorRtTarget
 
     return TensorRtTarget(BuildSettings().tensorrt, Path("none"), tell)
 
 
 def test_progress_is_told(trt: TensorRt, exported: Path, tmp_path: Path) -> None:
-    from engine_build.source import ExportedGraphs
+    from quarterturn.engine_build.source import ExportedGraphs
 
     told: list[str] = []
     target_telling(told.append).write(ExportedGraphs(exported), tmp_path, "float16")
@@ -230,7 +234,7 @@ def test_progress_is_told(trt: TensorRt, exported: Path, tmp_path: Path) -> None
 
 def test_ctrl_c_ends_the_build_and_not_the_process(trt: TensorRt, exported: Path, tmp_path: Path) -> None:
     """An exception must not fly through TensorRT's C++."""
-    from engine_build.source import ExportedGraphs
+    from quarterturn.engine_build.source import ExportedGraphs
 
     def interrupt(_: str) -> None:
         raise KeyboardInterrupt

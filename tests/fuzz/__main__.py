@@ -26,7 +26,7 @@ def fuzz(name: str, seconds: int) -> None:
     """Fuzz one target in this process, which then ends."""
     import atheris
 
-    with atheris.instrument_imports(include=["worker", "yaml", "pydantic", "safetensors"]):
+    with atheris.instrument_imports(include=["quarterturn", "yaml", "pydantic", "safetensors"]):
         target = importlib.import_module("tests.fuzz.targets").TARGETS[name]
     corpus = OUT / name
     corpus.mkdir(parents=True, exist_ok=True)

@@ -12,17 +12,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from quarterturn.worker.contract.bank import read_bank
+from quarterturn.worker.contract.errors import ConfigError, DataError, FrameError
+from quarterturn.worker.contract.framing import Framing, cut
+from quarterturn.worker.contract.manifest import EngineManifest, TargetManifest, read_manifest
+from quarterturn.worker.contract.preprocess import PIXEL_FORMATS, RawFormat, decode_picture
+from quarterturn.worker.contract.settings import load_settings
+from quarterturn.worker.inspection.judge import Judge
+from quarterturn.worker.messages.frames import Frame, FrameInfo, Position
+from quarterturn.worker.settings.worker import WorkerSettings
 from tests import hostile
 from tests.parts import NumpyEngine, bank_of
-from worker.config import WorkerSettings
-from worker.contract.bank import read_bank
-from worker.contract.errors import ConfigError, DataError, FrameError
-from worker.contract.framing import Framing, cut
-from worker.contract.manifest import EngineManifest, TargetManifest, read_manifest
-from worker.contract.preprocess import PIXEL_FORMATS, RawFormat, decode
-from worker.contract.settings import load_settings
-from worker.frames import Frame, FrameInfo, Position
-from worker.judge import Judge
 
 _NAMES = ("camera", "product", "part_id", "captured_at", "simulated", "width", "height", "pixel_format", "caf\x1a")
 _FOLDER = Path(tempfile.mkdtemp(prefix="quarterturn-fuzz-"))
@@ -41,7 +41,7 @@ class Target:
 def picture(data: bytes) -> None:
     """The decoder's front, and the cutting behind it."""
     with contextlib.suppress(FrameError):
-        decoded = decode(data)
+        decoded = decode_picture(data)
         assert decoded.ndim == 3
         assert decoded.shape[2] == 3
         assert decoded.nbytes <= _LIMIT_BYTES
@@ -55,7 +55,7 @@ def raw_pixels(data: bytes) -> None:
     if len(data) >= 5:
         width, height = int.from_bytes(data[:2], "little"), int.from_bytes(data[2:4], "little")
         with contextlib.suppress(FrameError):
-            decode(data[5:], RawFormat(width, height, PIXEL_FORMATS[data[4] % len(PIXEL_FORMATS)]))
+            decode_picture(data[5:], RawFormat(width, height, PIXEL_FORMATS[data[4] % len(PIXEL_FORMATS)]))
 
 
 def headers(data: bytes) -> None:

@@ -59,9 +59,9 @@ def test_a_target_refuses_only_as_it_should(target: Target) -> None:
 
 def test_seeds_are_accepted() -> None:
     """Else nothing behind the door would be tested."""
-    from worker.contract.bank import read_bank
-    from worker.contract.preprocess import decode
+    from quarterturn.worker.contract.bank import read_bank
+    from quarterturn.worker.contract.preprocess import decode_picture
 
     for data in TARGETS["picture"].seeds:
-        assert decode(data).shape == (7, 9, 3)
+        assert decode_picture(data).shape == (7, 9, 3)
     assert read_bank(TARGETS["bank"].seeds[0], "bank").products == ("ring",)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from quarterturn.trainer.config import TrainSettings
 from tests.parts import good_part, png
-from trainer.config import TrainSettings
 
 MakeSettings = Callable[..., TrainSettings]
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.augment import augment, draw_colours, draw_crops, recolour
-from trainer.config import AugmentSettings
+from quarterturn.trainer.augment import augment, draw_colours, draw_crops, recolour
+from quarterturn.trainer.config import AugmentSettings
 
 PLAIN = AugmentSettings(crop=(1.0, 1.0), flip=0, jitter=0, grey=0)
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainer.backbone import Backbone, Trained, Unstrided, create_network
-from worker.contract.errors import ConfigError
+from quarterturn.trainer.backbone import Backbone, Trained, Unstrided, create_network
+from quarterturn.worker.contract.errors import ConfigError
 
 
 def network_of(name: str, side: int = 64, stem: Any = "own") -> nn.Module:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.basis import fit_bases
-from trainer.encoder import Architecture, Encoder
+from quarterturn.trainer.basis import fit_bases
+from quarterturn.trainer.encoder import Architecture, Encoder
 
 SIDE, CHANNELS = 64, {"shallow": 32, "middle": 48, "deep": 112, "halved": 112}
 DEPTHS = {

@@ -13,12 +13,12 @@ import torch
 from torch.amp import GradScaler
 from torch.optim import SGD, AdamW, Optimizer
 
-from trainer.checkpoint import Learner, load_checkpoint, load_model, save_checkpoint, save_model
-from trainer.depths import DepthSettings
-from trainer.encoder import Architecture, Encoder
-from worker.contract.errors import DataError, MismatchError
-from worker.contract.framing import Framing
-from worker.contract.manifest import ModelManifest, RotationReport
+from quarterturn.trainer.checkpoint import Learner, load_checkpoint, load_model, save_checkpoint, save_model
+from quarterturn.trainer.depths import DepthSettings
+from quarterturn.trainer.encoder import Architecture, Encoder
+from quarterturn.worker.contract.errors import DataError, MismatchError
+from quarterturn.worker.contract.framing import Framing
+from quarterturn.worker.contract.manifest import ModelManifest, RotationReport
 
 SIDE = 32
 SMALL = Architecture(backbone="test_efficientnet", hidden=8, frame=4, dimensions=6)

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainer.backbone import create_network
-from trainer.depths import DepthSettings
-from trainer.encoder import Architecture, Encoder, embed_views
-from worker.contract.errors import ConfigError
-from worker.contract.framing import Framing
-from worker.contract.settings import parse_settings
+from quarterturn.trainer.backbone import create_network
+from quarterturn.trainer.depths import DepthSettings
+from quarterturn.trainer.encoder import Architecture, Encoder, embed_views
+from quarterturn.worker.contract.errors import ConfigError
+from quarterturn.worker.contract.framing import Framing
+from quarterturn.worker.contract.settings import parse_settings
 
 SIDE = 64
 CONVOLUTIONAL = Architecture(backbone="test_efficientnet", hidden=16, frame=12, dimensions=40)

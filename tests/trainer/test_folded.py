@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from quarterturn.trainer.backbone import Backbone
+from quarterturn.trainer.folded import fold_norms, same_maps
 from tests.trainer.test_backbone import network_of, pictures
-from trainer.backbone import Backbone
-from trainer.folded import fold_norms, same_maps
 
 
 def norms_of(network: nn.Module) -> int:
@@ -68,7 +68,9 @@ def test_a_copy_that_computes_something_else_is_told() -> None:
 def test_such_a_backbone_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = Backbone(network_of("resnet18"), ("layer2",), 64)
     wanted = backbone(pictures())
-    monkeypatch.setattr("trainer.backbone.fold_norms", lambda network: fold_norms(network_of("resnet18")).apply(_shift))
+    monkeypatch.setattr(
+        "quarterturn.trainer.backbone.fold_norms", lambda network: fold_norms(network_of("resnet18")).apply(_shift)
+    )
     backbone.hasten(64)
     assert all(torch.equal(found, one) for found, one in zip(backbone(pictures()), wanted, strict=True))
 

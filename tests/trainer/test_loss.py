@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.loss import draw_partners, masked_contrastive_loss, pasted_loss
+from quarterturn.trainer.loss import draw_partners, masked_contrastive_loss, pasted_loss
 
 Label = tuple[int, int]  # (product, rotation)
 

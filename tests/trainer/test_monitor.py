@@ -9,8 +9,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from trainer.monitor import Monitor, stop_signals
-from worker.contract.errors import QuarterturnError
+from quarterturn.trainer.monitor import Monitor, stop_signals
+from quarterturn.worker.contract.errors import QuarterturnError
 
 
 def test_curves_hold_the_mean_of_ten_steps_and_of_the_rest(tmp_path: Path) -> None:

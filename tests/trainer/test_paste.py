@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-import trainer.paste
-from trainer.config import PasteSettings
-from trainer.defects import FILLS, SHAPES, Dice, add_defects, pool, smooth
-from trainer.paste import activity, paste, relight, visible
+import quarterturn.trainer.paste
+from quarterturn.trainer.anomalies import FILLS, SHAPES, Dice, add_anomalies, pool, smooth
+from quarterturn.trainer.config import PasteSettings
+from quarterturn.trainer.paste import activity, paste, relight, visible
 
 Array = npt.NDArray[np.float64]
 
@@ -42,7 +42,7 @@ def touched(before: Tensor, after: Tensor) -> list[bool]:
 def one_defect(crops: Tensor, donors: Tensor, kind: tuple[str, str]) -> Tensor:
     centres = torch.full((len(crops), 2), 16.0)
     dice = Dice(seeded(), len(crops), crops.device)
-    return add_defects(crops, donors, centres, shape=kind[0], fill=kind[1], size=(4, 8), dice=dice)
+    return add_anomalies(crops, donors, centres, shape=kind[0], fill=kind[1], size=(4, 8), dice=dice)
 
 
 @pytest.mark.parametrize("side", [32, 48, 64, 72, 88, 128, 256])
@@ -237,7 +237,7 @@ def test_all_kinds_of_defect_come_up_about_as_often_as_asked_for(monkeypatch: py
         drawn[shape, fill] += 1
         return before.clone()
 
-    monkeypatch.setattr(trainer.paste, "add_defects", note)
+    monkeypatch.setattr(quarterturn.trainer.paste, "add_anomalies", note)
     paste(textured(8), PasteSettings(rounds=400), seeded())
     assert {fill for _, fill in drawn} == {*FILLS}
     assert {shape for shape, _ in drawn} == {*SHAPES}

@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-import trainer.projection
+import quarterturn.trainer.projection
+from quarterturn.trainer.config import TrainSettings
+from quarterturn.trainer.data import GoodParts, Pictures, Plan, find_good_parts
+from quarterturn.trainer.encoder import Encoder
+from quarterturn.trainer.projection import FreshViews, KeptViews, Projection, choose_pictures, view_features
+from quarterturn.worker.contract.errors import ConfigError
 from tests.trainer.conftest import SIDE, MakeSettings
-from trainer.config import TrainSettings
-from trainer.data import GoodParts, Pictures, Plan, find_good_parts
-from trainer.encoder import Encoder
-from trainer.projection import FreshViews, KeptViews, Projection, choose_pictures, view_features
-from worker.contract.errors import ConfigError
 
 PLAIN = {"augment": {"crop": [1, 1], "flip": 0, "jitter": 0, "grey": 0}}
 
@@ -236,7 +236,7 @@ def test_the_loss_is_of_the_projections_by_label_and_product(
         given.extend([*arguments, multipliers])
         return torch.tensor(3.0), torch.tensor(5.0)
 
-    monkeypatch.setattr(trainer.projection, "masked_contrastive_loss", note)
+    monkeypatch.setattr(quarterturn.trainer.projection, "masked_contrastive_loss", note)
     chosen = {"alpha": 0.1, "beta": 0.7, "tau": 0.3, "spa": 0.2}
     stage = stage_of(make_settings(**{f"projection.{name}": value for name, value in chosen.items()}))
     found = stage.losses(2)
@@ -281,7 +281,7 @@ def test_steps_are_taken_on_the_encoders_device(make_settings: MakeSettings, mon
         devices.extend(tensor.device.type for tensor in tensors)
         return torch.tensor(3.0), torch.tensor(5.0)
 
-    monkeypatch.setattr(trainer.projection, "masked_contrastive_loss", note)
+    monkeypatch.setattr(quarterturn.trainer.projection, "masked_contrastive_loss", note)
     stage = stage_of(make_settings())
     stage.encoder.to("meta")
     stage.losses(0)

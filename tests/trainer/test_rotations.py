@@ -7,14 +7,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from quarterturn.trainer.config import DataSettings
+from quarterturn.trainer.data import find_good_parts
+from quarterturn.trainer.rotations import measure_rotations, nearest_turns, report, turn_features
+from quarterturn.worker.contract.detectors import Moments
+from quarterturn.worker.contract.framing import Framing
+from quarterturn.worker.contract.pictures import split_held_out
+from quarterturn.worker.contract.preprocess import read_frames
 from tests.parts import png
-from trainer.config import DataSettings
-from trainer.data import find_good_parts
-from trainer.rotations import measure_rotations, nearest_turns, report, turn_features
-from worker.contract.detectors import Moments
-from worker.contract.framing import Framing
-from worker.contract.pictures import split_held_out
-from worker.contract.preprocess import read_frames
 
 SIDE = 32
 

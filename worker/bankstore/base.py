@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from worker.contract.bank import Bank
+from quarterturn.worker.contract.bank import Bank
 
 
 @dataclass(frozen=True, slots=True)

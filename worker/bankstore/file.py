@@ -15,11 +15,12 @@ from contextlib import contextmanager, suppress
 from operator import itemgetter
 from pathlib import Path
 
-from worker.bankstore.base import BankVersion
-from worker.bankstore.versions import find_version, outdated, timestamp
-from worker.contract.bank import Bank, read_bank
-from worker.contract.errors import DataError, UnavailableError
-from worker.contract.manifest import sha256
+from quarterturn.worker.bankstore.base import BankVersion
+from quarterturn.worker.bankstore.versions import find_version, outdated
+from quarterturn.worker.contract.bank import Bank, read_bank
+from quarterturn.worker.contract.errors import DataError, UnavailableError
+from quarterturn.worker.contract.manifest import sha256
+from quarterturn.worker.contract.times import timestamp
 
 _SUFFIX = ".safetensors"
 _LOOK_S = 0.1  # how often `wait` looks for a change made by another process

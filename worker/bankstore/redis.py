@@ -25,13 +25,14 @@ from redis.backoff import ExponentialBackoff
 from redis.client import Pipeline, PubSub
 from redis.retry import Retry
 
-from worker.bankstore.base import BankVersion
-from worker.bankstore.signature import read_key, require_signature, sign
-from worker.bankstore.versions import find_version, outdated, timestamp
-from worker.config import RedisStoreSettings
-from worker.contract.bank import Bank, read_bank
-from worker.contract.errors import ConfigError, DataError, UnavailableError
-from worker.contract.manifest import sha256
+from quarterturn.worker.bankstore.base import BankVersion
+from quarterturn.worker.bankstore.signature import read_key, require_signature, sign
+from quarterturn.worker.bankstore.versions import find_version, outdated
+from quarterturn.worker.contract.bank import Bank, read_bank
+from quarterturn.worker.contract.errors import ConfigError, DataError, UnavailableError
+from quarterturn.worker.contract.manifest import sha256
+from quarterturn.worker.contract.times import timestamp
+from quarterturn.worker.settings.worker import RedisStoreSettings
 
 _CHUNK = 16 * 2**20  # bytes; each chunk is one command and so has the whole timeout to itself
 _UPLOAD_S = 3600  # after which the chunks of a publisher that died are dropped

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hmac
 
-from worker.contract.errors import ConfigError, MismatchError
-from worker.security import Secret
+from quarterturn.worker.contract.errors import ConfigError, MismatchError
+from quarterturn.worker.settings.security import Secret
 
 _KEY_BYTES = 32  # as long as the hash: a shorter one could be guessed
 

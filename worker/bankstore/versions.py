@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timezone
 
-from worker.bankstore.base import BankStore, BankVersion
-from worker.contract.errors import DataError
+from quarterturn.worker.bankstore.base import BankStore, BankVersion
+from quarterturn.worker.contract.errors import DataError
 
 
 def require_active(store: BankStore, line: str) -> BankVersion:
@@ -42,8 +41,3 @@ def outdated(newest_first: Sequence[str], protected: Sequence[str], keep: int) -
     others = [version for version in newest_first if version not in protected]
     room = keep - (len(newest_first) - len(others))
     return others[max(0, room) :]
-
-
-def timestamp(seconds: float) -> str:
-    """Seconds since 1970 as ISO 8601 in UTC, with milliseconds."""
-    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")

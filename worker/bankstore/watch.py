@@ -7,10 +7,11 @@ import threading
 import time
 from collections.abc import Callable
 
-from worker.bankstore.base import BankStore, BankVersion
-from worker.bankstore.versions import require_active, timestamp
-from worker.contract.bank import Bank
-from worker.contract.errors import QuarterturnError, UnavailableError
+from quarterturn.worker.bankstore.base import BankStore, BankVersion
+from quarterturn.worker.bankstore.versions import require_active
+from quarterturn.worker.contract.bank import Bank
+from quarterturn.worker.contract.errors import QuarterturnError, UnavailableError
+from quarterturn.worker.contract.times import timestamp
 
 log = logging.getLogger(__name__)
 

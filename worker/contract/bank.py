@@ -17,7 +17,8 @@ import safetensors.numpy
 from pydantic import Field, ValidationInfo, field_validator
 from safetensors import SafetensorError
 
-from worker.contract.detectors import (
+from quarterturn.worker.contract.arrays import Array
+from quarterturn.worker.contract.detectors import (
     KEPT,
     LEARNED,
     NEAREST,
@@ -28,11 +29,11 @@ from worker.contract.detectors import (
     shape_of,
     supported,
 )
-from worker.contract.embeddings import FRAME, Array
-from worker.contract.errors import ConfigError, DataError, MismatchError
-from worker.contract.manifest import EmbeddingSpec, require_same_spec, sha256
-from worker.contract.settings import Settings, parse_settings
-from worker.contract.views import orientations
+from quarterturn.worker.contract.embeddings import FRAME
+from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
+from quarterturn.worker.contract.manifest import EmbeddingSpec, require_same_spec, sha256
+from quarterturn.worker.contract.settings import Settings, parse_settings
+from quarterturn.worker.contract.views import orientations
 
 _CALIBRATION = ("scores", "distances", "turn_ratios")
 _ROUNDING = 1e-6  # of the sum of the votes
@@ -114,6 +115,12 @@ class Bank:
 
     `normals[c]`: the good parts of product c. `scales` (C, K, 2): see `scoring.evidence`. `calibration[c]`: the scores
     of held-out good pictures.
+
+    Example, with a `bank`:
+        >>> bank.products, len(bank.version)
+        (('ring',), 64)
+        >>> read_bank(bank.blob, "memory").version == bank.version
+        True
     """
 
     manifest: BankManifest

@@ -12,7 +12,7 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from worker.contract.errors import DataError
+from quarterturn.worker.contract.errors import DataError
 
 
 def pictures_needed(overkill: float) -> int:

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from worker.contract.embeddings import FRAME, LOGITS, PLACES, Array, Embeddings
-from worker.contract.manifest import EmbeddingSpec
+from quarterturn.worker.contract.arrays import Array
+from quarterturn.worker.contract.embeddings import FRAME, LOGITS, PLACES, Embeddings
+from quarterturn.worker.contract.manifest import EmbeddingSpec
 
 NEAREST, POSITION, LEARNED = "nearest.", "position", "learned"
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[np.float32]
+from quarterturn.worker.contract.arrays import Array
+
 Embeddings = dict[str, Array]
 
 FRAME, PLACES, LOGITS = "frame", "places.", "logits"

@@ -15,15 +15,13 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from worker.contract.errors import FrameError
-from worker.contract.settings import Settings
+from quarterturn.worker.contract.arrays import Frames, Picture
+from quarterturn.worker.contract.errors import FrameError
+from quarterturn.worker.contract.settings import Settings
 
 UNITS = 16  # a frame's side in units
 OVERLAP = 2  # what neighbouring tiles share at least, in units: a defect on a seam lies within one of them
 MAX_TILES = 64  # of one picture: they pass through the engine together
-
-Picture = npt.NDArray[np.uint8]  # (H, W, 3) RGB
-Frames = npt.NDArray[np.uint8]  # (T, side, side, 3) RGB
 
 
 class Framing(Settings):

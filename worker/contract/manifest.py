@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, field_validator
 
-from worker.contract.embeddings import FRAME, LOGITS, PLACES
-from worker.contract.errors import ConfigError, DataError, MismatchError
-from worker.contract.framing import UNITS, Framing
-from worker.contract.settings import Settings, parse_settings
+from quarterturn.worker.contract.embeddings import FRAME, LOGITS, PLACES
+from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
+from quarterturn.worker.contract.framing import UNITS, Framing
+from quarterturn.worker.contract.settings import Settings, parse_settings
 
 CONTRACT = 4
 """Raised whenever pre-processing, views or scoring change in a way that makes old banks wrong."""

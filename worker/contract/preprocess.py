@@ -9,18 +9,16 @@ import cv2
 import numpy as np
 from pydantic import Field
 
-from worker.contract.errors import DataError, FrameError
-from worker.contract.framing import Frames, Framing, Picture, cut
-from worker.contract.picture_header import jpeg_scans, picture_size
-from worker.contract.settings import Settings
+from quarterturn.worker.contract.arrays import Frames, Picture
+from quarterturn.worker.contract.errors import DataError, FrameError
+from quarterturn.worker.contract.framing import Framing, cut
+from quarterturn.worker.contract.picture_header import jpeg_scans, picture_size
+from quarterturn.worker.contract.settings import Settings
 
 MAX_PIXELS = 100_000_000
 """Of one picture, so that few bytes cannot take all memory: 300 MB decoded."""
 
 _MAX_SCANS = 64  # of a JPEG, so that few bytes cannot take all time
-
-# What OpenCV has against a picture goes into the FrameError, not to stderr.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 # GenICam PFNC names -> (bytes a pixel, OpenCV conversion to RGB or None where the pixels are RGB already).
 # OpenCV names Bayer patterns by the first 2x2 block since 4.5.3 (BayerRGGB), as PFNC's BayerRG8 means it.
@@ -57,7 +55,7 @@ class Region(Settings):
     height: int = Field(gt=0)
 
 
-def decode(data: bytes, raw: RawFormat | None = None) -> Picture:
+def decode_picture(data: bytes, raw: RawFormat | None = None) -> Picture:
     """The picture in `data`, as (H, W, 3) uint8 RGB.
 
     Without `raw`, data is a JPEG, PNG, BMP, TIFF or WebP file, told by its content. Grey is spread to three channels,
@@ -107,7 +105,7 @@ def read_picture(path: Path, region: Region | None = None) -> Picture:
         DataError: the file cannot be read, is no picture, or is smaller than the region; the text names it.
     """
     try:
-        return crop(decode(path.read_bytes()), region)
+        return crop(decode_picture(path.read_bytes()), region)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except FrameError as error:

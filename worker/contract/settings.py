@@ -1,10 +1,13 @@
-"""Strict settings: YAML files become frozen pydantic models; each fault is one sentence that names its key."""
+"""Strict settings: YAML files become frozen pydantic models; each fault is one sentence that names its key.
+
+Over a file lie variables of the environment, over these `--set`: `docs/configuration.md` is for users.
+"""
 
 from __future__ import annotations
 
 import difflib
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,9 +15,14 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from worker.contract.errors import ConfigError
+from quarterturn.worker.contract.errors import ConfigError
 
 S = TypeVar("S", bound="Settings")
+
+PREFIX = "QUARTERTURN_"
+"""Of the variables of the environment that are settings."""
+
+_CLOSE = 0.8  # as difflib counts; a wrong letter in five makes a word no other
 
 
 class Settings(BaseModel):
@@ -23,19 +31,44 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-def load_settings(path: Path, model: type[S], overrides: Sequence[str] = ()) -> S:
+def load_settings(
+    path: Path, model: type[S], overrides: Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> S:
     """Read the YAML file at `path` into `model`.
 
     Args:
         path: the YAML file.
         model: the settings class that the file must fit.
-        overrides: `a.b=value` assignments laid over the file; values are read as YAML.
+        overrides: `a.b=value` assignments laid over file and environment; values are read as YAML.
+        environment: variables laid over the file: `QUARTERTURN_A__B` is `a.b`, its value is read as YAML. Those that do
+            not begin with a key of `model` are left alone.
 
     Raises:
-        ConfigError: the file is missing, is no YAML, or a key is unknown, missing or out of range.
+        ConfigError: the file is missing, is no YAML, a key is unknown, missing or out of range, or a variable is nearly
+            the name of a setting.
     """
+    document = _read(path)
+    laid: list[tuple[list[str], str]] = []  # the keys of what lies over the file, and the place that their faults name
+    for variable, keys, value in _variables(environment or {}, model):
+        _lay_over(document, keys, value, variable)
+        laid.append((keys, variable))
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not key or not equals:
+            raise ConfigError(f"--set {override}: write it as key=value, for example --set data.side=128")
+        keys = key.split(".")
+        _lay_over(document, keys, value, f"--set {override}")
+        laid.append((keys, str(path)))
+    return _validate(document, model, lambda keys: _origin(keys, laid, str(path)))
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         document = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{path}: there is no such file; 'quarterturn init' writes a set of settings, or name another with --config"
+        ) from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except UnicodeDecodeError as error:
@@ -50,9 +83,7 @@ def load_settings(path: Path, model: type[S], overrides: Sequence[str] = ()) -> 
     document = {} if document is None else document
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: must hold 'key: value' lines, but holds a {type(document).__name__}")
-    for override in overrides:
-        _lay_over(document, override)
-    return parse_settings(document, model, str(path))
+    return document
 
 
 def parse_settings(document: Mapping[str, Any], model: type[S], where: str) -> S:
@@ -61,33 +92,69 @@ def parse_settings(document: Mapping[str, Any], model: type[S], where: str) -> S
     Raises:
         ConfigError: one line per fault.
     """
+    return _validate(document, model, lambda _: where)
+
+
+def _validate(document: Mapping[str, Any], model: type[S], origin: Callable[[Sequence[int | str]], str]) -> S:
+    """`origin` names the place of the value at some keys."""
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise ConfigError("\n".join(_sentence(fault, model, where) for fault in error.errors())) from None
+        raise ConfigError("\n".join(_sentence(fault, model, origin) for fault in error.errors())) from None
 
 
-def _lay_over(document: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
-    if not key or not equals:
-        raise ConfigError(f"--set {override}: write it as key=value, for example --set data.side=128")
-    *parents, leaf = key.split(".")
+def _variables(environment: Mapping[str, str], model: type[BaseModel]) -> Iterator[tuple[str, list[str], str]]:
+    """Name, keys and value of each variable that is a setting of `model`; a section comes before what is in it."""
+    for variable in sorted(name for name in environment if name.startswith(PREFIX)):
+        keys = variable.removeprefix(PREFIX).lower().split("__")
+        if keys[0] in model.model_fields:
+            yield variable, keys, environment[variable]
+        elif meant := _meant(keys, model):
+            raise ConfigError(f"{variable} is no setting; did you mean '{PREFIX}{'__'.join(meant).upper()}'?")
+
+
+def _meant(keys: Sequence[str], model: type[BaseModel]) -> Sequence[str] | None:
+    """The keys that these very likely stand for: with other underscores, or with the first one spelt well."""
+    if known := {"_".join(path): path for path in _paths(model)}.get("_".join(keys)):
+        return known
+    close = difflib.get_close_matches(keys[0], model.model_fields, n=1, cutoff=_CLOSE)
+    return [*close, *keys[1:]] if close else None
+
+
+def _paths(model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
+    """The keys of every value in `model` and its sections."""
+    for name, field in model.model_fields.items():
+        inner = [path for section in _models_in(field.annotation) for path in _paths(section)]
+        yield from [(name, *path) for path in inner] or [(name,)]
+
+
+def _lay_over(document: dict[str, Any], keys: Sequence[str], text: str, where: str) -> None:
+    *parents, leaf = keys
     for parent in parents:
-        if document.get(parent) is None:  # also a section that the file leaves empty
-            document[parent] = {}
+        section = document.get(parent)
+        if section is not None and not isinstance(section, dict):
+            raise ConfigError(f"{where}: '{parent}' is a value, not a section")
+        document[parent] = dict(section or {})  # a copy: with YAML's anchors it may stand elsewhere, too
         document = document[parent]
-        if not isinstance(document, dict):
-            raise ConfigError(f"--set {override}: '{parent}' is a value, not a section")
     try:
-        document[leaf] = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {override}: the value is not valid YAML; quote it") from None
+        document[leaf] = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, RecursionError):
+        raise ConfigError(f"{where}: the value is not valid YAML; quote it") from None
 
 
-def _sentence(fault: ErrorDetails, model: type[BaseModel], where: str) -> str:
+def _origin(keys: Sequence[int | str], laid: Sequence[tuple[list[str], str]], file: str) -> str:
+    """Where the value at `keys` was written last; for a section, also what was laid into it."""
+    for path, place in reversed(laid):
+        if path == list(keys[: len(path)]):
+            return place
+    within = [place for path, place in laid if path[: len(keys)] == list(keys) and place != file]
+    return f"{file} with {', '.join(within)}" if within else file
+
+
+def _sentence(fault: ErrorDetails, model: type[BaseModel], origin: Callable[[Sequence[int | str]], str]) -> str:
     """One fault of pydantic as a sentence: place, what is wrong, what to do."""
     path = tuple(step for step in fault["loc"] if not (isinstance(step, str) and step.startswith("function-")))
-    key = ".".join(str(step) for step in path)
+    key, where = ".".join(str(step) for step in path), origin(path)
     if fault["type"] == "extra_forbidden":
         known = sorted(_field_names(model, path[:-1]))
         close = difflib.get_close_matches(str(path[-1]), known, n=1)
@@ -126,7 +193,14 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML that refuses a key written twice (PyYAML keeps the last one silently)."""
+    """YAML that refuses a key written twice (PyYAML keeps the last one silently), and each fault is a YAMLError."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError, OverflowError):  # PyYAML's, for '2026-13-45' or '!!bool maybe'
+            problem = f"{node.value!r} is no value of the type that it looks like; quote it"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from None
 
 
 def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:

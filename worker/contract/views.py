@@ -31,16 +31,6 @@ def label(product: int, rotation: int, products: int) -> int:
     return rotation * products + product
 
 
-def product_of(label: int, products: int) -> int:
-    """The product of a training label."""
-    return label % products
-
-
-def rotation_of(label: int, products: int) -> int:
-    """The rotation, in quarter turns, of a training label."""
-    return label // products
-
-
 def compose(views: int) -> npt.NDArray[np.intp]:
     """(V, V) table: turning a frame by view g and then by view v is the same as turning it by `compose(V)[v, g]`.
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from worker.contract.errors import QuarterturnError
+from quarterturn.worker.contract.errors import QuarterturnError
 
 log = logging.getLogger(__name__)
 

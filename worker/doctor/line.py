@@ -7,14 +7,14 @@ from contextlib import ExitStack, closing
 
 from rich.filesize import decimal
 
-from worker.assemble import open_engine, open_store
-from worker.bankstore.versions import require_active
-from worker.config import KafkaSettings, RedisStoreSettings, TransportSettings, WorkerSettings
-from worker.contract.errors import QuarterturnError, UnavailableError
-from worker.contract.pictures import list_pictures
-from worker.doctor.check import Check, failure
-from worker.engine.base import Engine
-from worker.inspector import Inspector
+from quarterturn.worker.bankstore.versions import require_active
+from quarterturn.worker.contract.errors import QuarterturnError, UnavailableError
+from quarterturn.worker.contract.pictures import list_pictures
+from quarterturn.worker.doctor.check import Check, failure
+from quarterturn.worker.engine.base import Engine
+from quarterturn.worker.inspection.inspector import Inspector
+from quarterturn.worker.runtime.assemble import open_engine, open_store
+from quarterturn.worker.settings.worker import KafkaSettings, RedisStoreSettings, TransportSettings, WorkerSettings
 
 _SHORT = 12  # digits of a hash that are shown
 _PATIENCE_S = 3.0  # with a Redis that does not answer; asked three times
@@ -55,7 +55,7 @@ def frames(settings: TransportSettings) -> Iterator[Check]:
 
 def _kafka(settings: KafkaSettings) -> Iterator[Check]:
     """Whether the broker answers, has the topics, and lets the largest frame through."""
-    from worker.transport.kafka.topics import look_at_topics
+    from quarterturn.worker.transport.kafka.topics import look_at_topics
 
     address, names = settings.bootstrap_servers, settings.topics.model_dump().values()
     try:
@@ -90,7 +90,7 @@ def _bank(settings: WorkerSettings, engine: Engine | None) -> Check:
 
 
 def _redis(settings: RedisStoreSettings) -> Check:
-    from worker.bankstore.redis import RedisBankStore
+    from quarterturn.worker.bankstore.redis import RedisBankStore
 
     try:
         brief = settings.model_copy(update={"timeout_s": min(settings.timeout_s, _PATIENCE_S)})

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from rich.filesize import decimal
 
-from worker.config import WorkerSettings
-from worker.doctor.check import Check
+from quarterturn.worker.doctor.check import Check
+from quarterturn.worker.settings.worker import WorkerSettings
 
 _TESTED = ((3, 10), (3, 13))
 _SCARCE = 2 * 10**9  # bytes; Kafka, Redis and images share the disk with the worker, and grow

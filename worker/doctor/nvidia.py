@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.filesize import decimal
 
-from worker.doctor.check import Check
+from quarterturn.worker.doctor.check import Check
 
 _DRIVER = "libcuda.so.1"
 _COMPUTE_MAJOR, _COMPUTE_MINOR = 75, 76  # CUdevice_attribute

@@ -10,9 +10,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from worker.contract.embeddings import Embeddings
-from worker.contract.errors import DataError, MismatchError
-from worker.contract.manifest import EmbeddingSpec, EngineManifest, read_manifest, verify_files
+from quarterturn.worker.contract.embeddings import Embeddings
+from quarterturn.worker.contract.errors import DataError, MismatchError
+from quarterturn.worker.contract.manifest import EmbeddingSpec, EngineManifest, read_manifest, verify_files
 
 Tensors = dict[str, tuple[str, tuple[int, ...]]]
 """A graph's inputs and outputs: name -> (dtype, shape); -1 is the batch."""

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from worker.contract.errors import ConfigError, DeviceError
+from quarterturn.worker.contract.errors import ConfigError, DeviceError
 
 try:
     from cuda.bindings import runtime as cudart

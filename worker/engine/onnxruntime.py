@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from worker.contract.embeddings import Embeddings
-from worker.contract.errors import ConfigError, DataError
-from worker.engine.base import EngineFolder, Tensors, check_tensors, embed_in_runs
+from quarterturn.worker.contract.embeddings import Embeddings
+from quarterturn.worker.contract.errors import ConfigError, DataError
+from quarterturn.worker.engine.base import EngineFolder, Tensors, check_tensors, embed_in_runs
 
 try:
     import onnxruntime

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from worker.contract.embeddings import Embeddings
-from worker.contract.errors import ConfigError, DataError, MismatchError
-from worker.contract.manifest import EmbeddingSpec, Precision
-from worker.engine.base import EngineFolder, Tensors, check_tensors, embed_in_runs
+from quarterturn.worker.contract.embeddings import Embeddings
+from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
+from quarterturn.worker.contract.manifest import EmbeddingSpec, Precision
+from quarterturn.worker.engine.base import EngineFolder, Tensors, check_tensors, embed_in_runs
 
 try:
     import openvino

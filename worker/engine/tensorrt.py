@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from worker.contract.embeddings import Embeddings
-from worker.contract.errors import ConfigError, DataError, DeviceError, MismatchError
-from worker.contract.manifest import EmbeddingSpec
-from worker.engine import cuda
-from worker.engine.base import EngineFolder, Tensors, check_frames, check_tensors, empty_embeddings, put
+from quarterturn.worker.contract.embeddings import Embeddings
+from quarterturn.worker.contract.errors import ConfigError, DataError, DeviceError, MismatchError
+from quarterturn.worker.contract.manifest import EmbeddingSpec
+from quarterturn.worker.engine import cuda
+from quarterturn.worker.engine.base import EngineFolder, Tensors, check_frames, check_tensors, empty_embeddings, put
 
 try:
     import tensorrt as trt

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from worker.events import Outcome
-from worker.frames import Frame
+from quarterturn.worker.messages.events import Outcome
+from quarterturn.worker.messages.frames import Frame
 
 
 class RewoundError(Exception):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from worker.events import Outcome
-from worker.frames import Position
+from quarterturn.worker.messages.events import Outcome
+from quarterturn.worker.messages.frames import Position
 
 
 def check_delivery(outcomes: Sequence[Outcome], polled: Sequence[Position]) -> None:

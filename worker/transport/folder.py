@@ -7,12 +7,12 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 
-from worker.config import FolderSettings
-from worker.contract.errors import DataError, UnavailableError
-from worker.contract.pictures import list_pictures
-from worker.events import Event, Outcome, events_of
-from worker.frames import Frame, Position
-from worker.transport.batch import check_delivery
+from quarterturn.worker.contract.errors import DataError, UnavailableError
+from quarterturn.worker.contract.pictures import list_pictures
+from quarterturn.worker.messages.events import Event, Outcome, events_of
+from quarterturn.worker.messages.frames import Frame, Position
+from quarterturn.worker.settings.worker import FolderSettings
+from quarterturn.worker.transport.batch import check_delivery
 
 log = logging.getLogger(__name__)
 

@@ -6,11 +6,11 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from enum import Enum
 
-from worker.contract.errors import UnavailableError
-from worker.events import Event, Outcome, events_of
-from worker.frames import Frame
-from worker.transport.base import RewoundError
-from worker.transport.batch import check_delivery
+from quarterturn.worker.contract.errors import UnavailableError
+from quarterturn.worker.messages.events import Event, Outcome, events_of
+from quarterturn.worker.messages.frames import Frame
+from quarterturn.worker.transport.base import RewoundError
+from quarterturn.worker.transport.batch import check_delivery
 
 
 class Fault(Enum):

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import redis
 
+from quarterturn.worker.bankstore.base import BankStore
+from quarterturn.worker.bankstore.file import FileBankStore
+from quarterturn.worker.bankstore.redis import RedisBankStore
+from quarterturn.worker.contract.bank import Bank
+from quarterturn.worker.settings.worker import RedisStoreSettings
 from tests.parts import NumpyEngine, bank_of
-from worker.bankstore.base import BankStore
-from worker.bankstore.file import FileBankStore
-from worker.bankstore.redis import RedisBankStore
-from worker.config import RedisStoreSettings
-from worker.contract.bank import Bank
 
 KEEP = 4
 OpenStore = Callable[[], BankStore]

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from worker.bankstore.file import FileBankStore
-from worker.contract.bank import Bank
-from worker.contract.errors import DataError, MismatchError, UnavailableError
+from quarterturn.worker.bankstore.file import FileBankStore
+from quarterturn.worker.contract.bank import Bank
+from quarterturn.worker.contract.errors import DataError, MismatchError, UnavailableError
 
 
 def test_a_publisher_that_died_half_way_leaves_no_trace(tmp_path: Path, banks: list[Bank]) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from worker.bankstore import redis as redis_module
-from worker.bankstore.redis import RedisBankStore
-from worker.config import RedisStoreSettings
-from worker.contract.bank import Bank
-from worker.contract.errors import ConfigError, DataError, UnavailableError
+from quarterturn.worker.bankstore import redis as redis_module
+from quarterturn.worker.bankstore.redis import RedisBankStore
+from quarterturn.worker.contract.bank import Bank
+from quarterturn.worker.contract.errors import ConfigError, DataError, UnavailableError
+from quarterturn.worker.settings.worker import RedisStoreSettings
 
 
 @pytest.fixture

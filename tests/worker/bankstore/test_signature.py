@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
-from worker.bankstore.redis import RedisBankStore
-from worker.bankstore.watch import BankWatcher
-from worker.config import RedisStoreSettings
-from worker.contract.bank import Bank
-from worker.contract.errors import ConfigError, MismatchError
-from worker.security import Secret
+from quarterturn.worker.bankstore.redis import RedisBankStore
+from quarterturn.worker.bankstore.watch import BankWatcher
+from quarterturn.worker.contract.bank import Bank
+from quarterturn.worker.contract.errors import ConfigError, MismatchError
+from quarterturn.worker.settings.security import Secret
+from quarterturn.worker.settings.worker import RedisStoreSettings
 
 KEY = "k" * 32
 Open = Callable[[str | None], RedisBankStore]

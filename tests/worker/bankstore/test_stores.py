@@ -11,10 +11,10 @@ from datetime import datetime, timedelta, timezone
 import numpy as np
 import pytest
 
+from quarterturn.worker.bankstore.base import BankStore
+from quarterturn.worker.contract.bank import Bank
+from quarterturn.worker.contract.errors import DataError, MismatchError
 from tests.worker.bankstore.conftest import KEEP, OpenStore
-from worker.bankstore.base import BankStore
-from worker.contract.bank import Bank
-from worker.contract.errors import DataError, MismatchError
 
 
 def test_a_line_without_banks(store: BankStore, line: str) -> None:

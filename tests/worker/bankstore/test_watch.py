@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 import redis
 
-from worker.bankstore.base import BankStore
-from worker.bankstore.file import FileBankStore
-from worker.bankstore.redis import RedisBankStore
-from worker.bankstore.watch import BankWatcher
-from worker.config import RedisStoreSettings
-from worker.contract.bank import Bank
-from worker.contract.errors import DataError, MismatchError, UnavailableError
+from quarterturn.worker.bankstore.base import BankStore
+from quarterturn.worker.bankstore.file import FileBankStore
+from quarterturn.worker.bankstore.redis import RedisBankStore
+from quarterturn.worker.bankstore.watch import BankWatcher
+from quarterturn.worker.contract.bank import Bank
+from quarterturn.worker.contract.errors import DataError, MismatchError, UnavailableError
+from quarterturn.worker.settings.worker import RedisStoreSettings
 
 LINE = "line-1"
 

@@ -14,7 +14,8 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.contract.bank import (
+from quarterturn.worker.contract.arrays import Array
+from quarterturn.worker.contract.bank import (
     Bank,
     BankManifest,
     Calibration,
@@ -23,12 +24,11 @@ from worker.contract.bank import (
     read_bank,
     require_same_engine,
 )
-from worker.contract.detectors import Coreset, Gaussian, Normal
-from worker.contract.embeddings import Array
-from worker.contract.errors import DataError, MismatchError
-from worker.contract.fitting import NormalFit
-from worker.contract.framing import WHOLE, Framing
-from worker.contract.manifest import Depth, EmbeddingSpec, sha256
+from quarterturn.worker.contract.detectors import Coreset, Gaussian, Normal
+from quarterturn.worker.contract.errors import DataError, MismatchError
+from quarterturn.worker.contract.framing import WHOLE, Framing
+from quarterturn.worker.contract.manifest import Depth, EmbeddingSpec, sha256
+from quarterturn.worker.fitting.normal import NormalFit
 
 EVERY = ("frame", "nearest.middle", "nearest.deep", "position", "learned")
 FEW = ("position", "nearest.deep")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.contract.calibration import conformal_p_value, conformal_threshold, pictures_needed, promise
-from worker.contract.errors import DataError
+from quarterturn.worker.contract.calibration import conformal_p_value, conformal_threshold, pictures_needed, promise
+from quarterturn.worker.contract.errors import DataError
 
 RATES = [0.5, 0.25, 0.1, 0.05, 0.01, 0.005, 0.003, 0.001, 0.07, 1e-4]
 rates = st.sampled_from(RATES)

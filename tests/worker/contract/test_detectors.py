@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.covariance import OAS
 
-from worker.contract.detectors import (
+from quarterturn.worker.contract.detectors import (
     Coreset,
     Gaussian,
     Moments,
@@ -24,9 +24,9 @@ from worker.contract.detectors import (
     shape_of,
     supported,
 )
-from worker.contract.embeddings import Embeddings
-from worker.contract.framing import Framing
-from worker.contract.manifest import Depth, EmbeddingSpec
+from quarterturn.worker.contract.embeddings import Embeddings
+from quarterturn.worker.contract.framing import Framing
+from quarterturn.worker.contract.manifest import Depth, EmbeddingSpec
 
 Doubles = npt.NDArray[np.float64]
 VIEWS = 2

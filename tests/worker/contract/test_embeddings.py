@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from worker.contract.embeddings import Embeddings, join, rows
+from quarterturn.worker.contract.embeddings import Embeddings, join, rows
 
 
 def embeddings_of(count: int, first: int = 0) -> Embeddings:

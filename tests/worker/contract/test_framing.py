@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from worker.contract.errors import ConfigError, FrameError
-from worker.contract.framing import MAX_TILES, OVERLAP, UNITS, Framing, Layout, cut, resize
-from worker.contract.settings import parse_settings
+from quarterturn.worker.contract.errors import ConfigError, FrameError
+from quarterturn.worker.contract.framing import MAX_TILES, OVERLAP, UNITS, Framing, Layout, cut, resize
+from quarterturn.worker.contract.settings import parse_settings
 
 Floats = npt.NDArray[np.float32]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from worker.contract.errors import DataError, MismatchError
-from worker.contract.framing import Framing
-from worker.contract.manifest import (
+from quarterturn.worker.contract.errors import DataError, MismatchError
+from quarterturn.worker.contract.framing import Framing
+from quarterturn.worker.contract.manifest import (
     CONTRACT,
     Depth,
     EmbeddingSpec,

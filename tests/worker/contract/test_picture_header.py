@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from worker.contract.picture_header import jpeg_scans, picture_size
+from quarterturn.worker.contract.picture_header import jpeg_scans, picture_size
 
 VARIANTS: dict[str, tuple[str, str, dict[str, object]]] = {
     "JPEG": ("JPEG", "RGB", {}),

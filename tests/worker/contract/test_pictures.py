@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.contract.errors import DataError
-from worker.contract.pictures import TestPicture as Labelled
-from worker.contract.pictures import good_pictures, hold_out, list_pictures, mask_path, split_held_out
-from worker.contract.pictures import test_pictures as labelled_pictures
+from quarterturn.worker.contract.errors import DataError
+from quarterturn.worker.contract.pictures import TestPicture as Labelled
+from quarterturn.worker.contract.pictures import good_pictures, hold_out, list_pictures, mask_path, split_held_out
+from quarterturn.worker.contract.pictures import test_pictures as labelled_pictures
 
 
 def touch(root: Path, *names: str) -> Path:

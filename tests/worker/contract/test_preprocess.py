@@ -11,9 +11,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from worker.contract.errors import DataError, FrameError
-from worker.contract.framing import Framing, cut
-from worker.contract.preprocess import PIXEL_FORMATS, RawFormat, Region, crop, decode, read_frames, read_picture
+from quarterturn.worker.contract.errors import DataError, FrameError
+from quarterturn.worker.contract.framing import Framing, cut
+from quarterturn.worker.contract.preprocess import (
+    PIXEL_FORMATS,
+    RawFormat,
+    Region,
+    crop,
+    decode_picture,
+    read_frames,
+    read_picture,
+)
 
 Picture = npt.NDArray[np.uint8]
 
@@ -36,7 +44,7 @@ def gradient(height: int = 24, width: int = 32) -> Picture:
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_every_format_gives_the_same_picture(suffix: str) -> None:
-    picture = decode(encoded(suffix, gradient()))
+    picture = decode_picture(encoded(suffix, gradient()))
     assert (picture.shape, picture.dtype) == ((24, 32, 3), np.uint8)
     np.testing.assert_allclose(picture.astype(int), gradient().astype(int), atol=8 if suffix == ".jpg" else 0)
 
@@ -44,7 +52,7 @@ def test_every_format_gives_the_same_picture(suffix: str) -> None:
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_grey_is_spread_to_three_channels(suffix: str) -> None:
     grey = gradient()[..., 0]
-    picture = decode(encoded(suffix, grey))
+    picture = decode_picture(encoded(suffix, grey))
     np.testing.assert_allclose(picture.astype(int), np.repeat(grey[..., None], 3, -1).astype(int), atol=8)
     assert np.ptp(picture, axis=-1).max() == 0
 
@@ -52,14 +60,16 @@ def test_grey_is_spread_to_three_channels(suffix: str) -> None:
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
 def test_alpha_is_dropped(suffix: str) -> None:
     alpha = np.full((24, 32, 1), 77, np.uint8)
-    np.testing.assert_array_equal(decode(encoded(suffix, np.dstack([gradient(), alpha]))), gradient())
+    np.testing.assert_array_equal(decode_picture(encoded(suffix, np.dstack([gradient(), alpha]))), gradient())
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_sixteen_bits_are_cut_to_eight(suffix: str) -> None:
     deep = np.random.default_rng(0).integers(0, 65536, (9, 7, 3)).astype(np.uint16)
-    np.testing.assert_allclose(decode(encoded(suffix, deep)).astype(int), deep >> 8, atol=1)
-    np.testing.assert_allclose(decode(encoded(suffix, deep[..., 0]))[..., 1].astype(int), deep[..., 0] >> 8, atol=1)
+    np.testing.assert_allclose(decode_picture(encoded(suffix, deep)).astype(int), deep >> 8, atol=1)
+    np.testing.assert_allclose(
+        decode_picture(encoded(suffix, deep[..., 0]))[..., 1].astype(int), deep[..., 0] >> 8, atol=1
+    )
 
 
 def with_exif(jpeg: bytes, orientation: int, thumbnail: bytes = b"") -> bytes:
@@ -71,8 +81,8 @@ def with_exif(jpeg: bytes, orientation: int, thumbnail: bytes = b"") -> bytes:
 
 @pytest.mark.parametrize(("orientation", "quarter_turns"), [(1, 0), (8, 1), (3, 2), (6, 3)])
 def test_exif_orientation_is_applied(orientation: int, quarter_turns: int) -> None:
-    picture = decode(with_exif(encoded(".jpg", gradient()), orientation))
-    upright = np.rot90(decode(encoded(".jpg", gradient())), quarter_turns)
+    picture = decode_picture(with_exif(encoded(".jpg", gradient()), orientation))
+    upright = np.rot90(decode_picture(encoded(".jpg", gradient())), quarter_turns)
     np.testing.assert_array_equal(picture, upright)
 
 
@@ -81,7 +91,7 @@ def test_a_file_cut_off_anywhere_is_refused(suffix: str) -> None:
     data = encoded(suffix, gradient())
     for length in range(len(data)):
         with pytest.raises(FrameError) as caught:
-            decode(data[:length])
+            decode_picture(data[:length])
         assert caught.value.reason in ("empty", "truncated", "undecodable")
 
 
@@ -89,11 +99,11 @@ def test_a_jpeg_with_a_preview_that_is_cut_off_is_refused() -> None:
     """The preview is a whole JPEG inside: its end must not pass for the end of the picture."""
     preview = encoded(".jpg", gradient(8, 8))
     data = with_exif(encoded(".jpg", gradient()), 1, preview)
-    assert decode(data).shape == (24, 32, 3)
+    assert decode_picture(data).shape == (24, 32, 3)
     start_of_scan = data.rindex(b"\xff\xda")
     for length in range(len(data)):
         with pytest.raises(FrameError) as caught:
-            decode(data[:length])
+            decode_picture(data[:length])
         assert length <= start_of_scan + 1 or caught.value.reason == "truncated"
 
 
@@ -103,18 +113,20 @@ def test_a_cut_off_picture_is_called_so() -> None:
         with pytest.raises(
             FrameError, match=r"the picture ends early after .* bytes; check the camera's transfer"
         ) as caught:
-            decode(data[: len(data) // 2])
+            decode_picture(data[: len(data) // 2])
         assert caught.value.reason == "truncated"
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_bytes_behind_the_end_are_no_fault(suffix: str) -> None:
-    np.testing.assert_array_equal(decode(encoded(suffix, gradient()) + b"\0" * 16), decode(encoded(suffix, gradient())))
+    np.testing.assert_array_equal(
+        decode_picture(encoded(suffix, gradient()) + b"\0" * 16), decode_picture(encoded(suffix, gradient()))
+    )
 
 
 def decode_or_reason(data: bytes, raw: RawFormat | None = None) -> Picture | str:
     try:
-        return decode(data, raw)
+        return decode_picture(data, raw)
     except FrameError as error:
         return error.reason
 
@@ -135,13 +147,13 @@ def test_a_damaged_file_is_a_picture_or_a_frame_error(suffix: str, place: int, c
 @example(b"GIF89a")
 def test_what_is_no_picture_is_refused(data: bytes) -> None:
     with pytest.raises(FrameError) as caught:
-        decode(data)
+        decode_picture(data)
     assert caught.value.reason in ("truncated", "undecodable")
 
 
 def test_no_bytes_at_all() -> None:
     with pytest.raises(FrameError, match="has no bytes; check the camera's encoder") as caught:
-        decode(b"")
+        decode_picture(b"")
     assert caught.value.reason == "empty"
 
 
@@ -165,13 +177,13 @@ FOUR = np.array([[RED, GREEN], [BLUE, GREY]], np.uint8)
     ],
 )
 def test_raw_pixels(pixel_format: str, data: bytes, expected: Picture) -> None:
-    picture = decode(data, RawFormat(2, 2, pixel_format))
+    picture = decode_picture(data, RawFormat(2, 2, pixel_format))
     np.testing.assert_array_equal(picture, expected)
     assert picture.dtype == np.uint8
 
 
 def test_raw_pixels_need_not_be_square() -> None:
-    np.testing.assert_array_equal(decode(gradient().tobytes(), RawFormat(32, 24, "RGB8")), gradient())
+    np.testing.assert_array_equal(decode_picture(gradient().tobytes(), RawFormat(32, 24, "RGB8")), gradient())
 
 
 @pytest.mark.parametrize(
@@ -183,17 +195,17 @@ def test_bayer_patterns_begin_as_their_name_says(pixel_format: str, mosaic: str)
     for index, filter_colour in enumerate(mosaic):
         y, x = divmod(index, 2)
         sensor[y::2, x::2] = colours[y::2, x::2, "RGB".index(filter_colour)]
-    picture = decode(sensor.tobytes(), RawFormat(16, 16, pixel_format))
+    picture = decode_picture(sensor.tobytes(), RawFormat(16, 16, pixel_format))
     np.testing.assert_allclose(picture[2:-2, 2:-2].astype(int), colours[2:-2, 2:-2].astype(int), atol=6)
 
 
 def test_raw_pixels_that_do_not_fit_their_headers() -> None:
     for size, wanted in (((2, 3), 6), ((0, 4), 0), ((-2, -2), 4)):
         with pytest.raises(FrameError, match=f"takes {wanted} bytes, but the frame has 4") as caught:
-            decode(bytes(4), RawFormat(*size, "Mono8"))
+            decode_picture(bytes(4), RawFormat(*size, "Mono8"))
         assert caught.value.reason == "size_mismatch"
     with pytest.raises(FrameError, match="pixel_format 'YUV422_8' is not one of Mono8, Mono16, RGB8") as caught:
-        decode(bytes(4), RawFormat(2, 2, "YUV422_8"))
+        decode_picture(bytes(4), RawFormat(2, 2, "YUV422_8"))
     assert caught.value.reason == "bad_pixel_format"
 
 

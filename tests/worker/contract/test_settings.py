@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import Field
 
-from worker.contract.errors import ConfigError
-from worker.contract.settings import Settings, load_settings, parse_settings
+from quarterturn.worker.contract.errors import ConfigError
+from quarterturn.worker.contract.settings import Settings, load_settings, parse_settings
 
 
 class Lens(Settings):
@@ -27,9 +31,9 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "station.yaml"
 
 
-def load(path: Path, text: str, *overrides: str) -> Station:
+def load(path: Path, text: str, *overrides: str, **environment: str) -> Station:
     path.write_text(text, encoding="utf-8")
-    return load_settings(path, Station, overrides)
+    return load_settings(path, Station, overrides, environment)
 
 
 def test_a_whole_file(path: Path) -> None:
@@ -107,6 +111,11 @@ def test_every_fault_has_its_line(path: Path) -> None:
         ("name: " + "[" * 5000, " is nested too deeply to be a configuration; correct it"),
         ("name: \0", " is not valid YAML: unacceptable character"),
         ("name: !!python/object/apply:os.system [ls]", " line 1 is not valid YAML: could not determine a constructor"),
+        ("pair:\n- 2026-13-45", " line 2 is not valid YAML: '2026-13-45' is no value of the type that it looks like"),
+        ("name: 0x_", " line 1 is not valid YAML: '0x_' is no value of the type that it looks like; quote it"),
+        ("name: !!bool maybe", " line 1 is not valid YAML: 'maybe' is no value of the type that it looks like"),
+        ("name: !!timestamp now", " line 1 is not valid YAML: 'now' is no value of the type that it looks like"),
+        ("name: " + "1:" * 200 + "1.5", " line 1 is not valid YAML: '1:1:"),
     ],
 )
 def test_what_is_no_yaml_is_refused_with_its_line(path: Path, text: str, fault: str) -> None:
@@ -123,7 +132,7 @@ def test_a_merged_key_may_be_overridden(path: Path) -> None:
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigError, match=r"absent\.yaml: cannot be read \(No such file or directory\); check the path"
+        ConfigError, match=r"absent\.yaml: there is no such file; 'quarterturn init' writes a set of settings, or name"
     ):
         load_settings(tmp_path / "absent.yaml", Station)
     (tmp_path / "latin.yaml").write_bytes("name: Prüfstand".encode("latin-1"))
@@ -156,6 +165,8 @@ def test_overrides_are_laid_over_the_file(path: Path) -> None:
         ("=5", "--set =5: write it as key=value, for example"),
         ("name.first=x", "--set name.first=x: 'name' is a value, not a section"),
         ("pair=[5, 6", "--set pair=[5, 6: the value is not valid YAML; quote it"),
+        ("pair=2026-13-45", "--set pair=2026-13-45: the value is not valid YAML; quote it"),
+        ("lens={maker: a, maker: b}", "--set lens={maker: a, maker: b}: the value is not valid YAML; quote it"),
         ("lens.makre=x", "lens.makre is unknown; did you mean 'maker'?"),
         ("lens..maker=x", "lens. is unknown; known here: focal_mm, maker"),
     ],
@@ -164,6 +175,150 @@ def test_a_wrong_override_is_one_sentence(path: Path, override: str, fault: str)
     with pytest.raises(ConfigError) as caught:
         load(path, "name: s1", override)
     assert fault in str(caught.value)
+
+
+def test_what_is_laid_into_a_section_stays_out_of_its_alias(path: Path) -> None:
+    station = load(
+        path, "name: s1\nlens: &it {focal_mm: 8}\nby_camera: {top: *it}", "lens.maker=a", "by_camera.low.maker=b"
+    )
+    assert (station.lens, station.by_camera["top"]) == (Lens(focal_mm=8, maker="a"), Lens(focal_mm=8))
+
+
+def test_variables_lie_over_the_file_and_under_overrides(path: Path) -> None:
+    station = load(
+        path,
+        "name: s1\nlens: {focal_mm: 8, maker: a}\nby_camera:\n",
+        "pair=[7, 8]",
+        QUARTERTURN_NAME="s2",
+        QUARTERTURN_LENS__FOCAL_MM="16",
+        QUARTERTURN_BY_CAMERA__TOP__MAKER="x=y",  # into a section that the file leaves empty
+        QUARTERTURN_PAIR="[5, 6]",
+        QUARTERTURN_LENSES="[{maker: z}]",
+    )
+    assert station == Station(
+        name="s2",
+        lens=Lens(focal_mm=16.0, maker="a"),
+        lenses=[Lens(maker="z")],
+        by_camera={"top": Lens(maker="x=y")},
+        pair=(7, 8),
+    )
+    assert load(path, "name: s1\nlens: {focal_mm: 8}", QUARTERTURN_LENS="").lens is None
+
+
+def test_a_sections_variable_lies_under_those_of_its_keys(path: Path) -> None:
+    station = load(path, "name: s1", QUARTERTURN_LENS__MAKER="b", QUARTERTURN_LENS="{focal_mm: 8, maker: a}")
+    assert station.lens == Lens(focal_mm=8, maker="b")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "QUARTERTURN_",
+        "QUARTERTURN_STRIKE",
+        "QUARTERTURN_PORT_9600_TCP",  # Kubernetes makes such for its services
+        "QUARTERTURN_LENS_SERVICE_HOST",
+        "QUARTERTURN_HEAD__STEPS",  # another command's
+        "QUARTERTURN_NAMELESS",
+        "QUARTERTURNNAME",
+        "NAME",
+        "quarterturn_name",
+    ],
+)
+def test_other_variables_are_left_alone(path: Path, name: str) -> None:
+    assert load(path, "name: s1", **{name: "[no YAML"}) == Station(name="s1")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "fault"),
+    [
+        ("NAM", "s2", " is no setting; did you mean 'QUARTERTURN_NAME'?"),
+        ("LEN__MAKER", "a", " is no setting; did you mean 'QUARTERTURN_LENS__MAKER'?"),
+        ("LENS_FOCAL_MM", "8", " is no setting; did you mean 'QUARTERTURN_LENS__FOCAL_MM'?"),
+        ("LENS_FOCAL__MM", "8", " is no setting; did you mean 'QUARTERTURN_LENS__FOCAL_MM'?"),
+        ("LENS__MAKRE", "a", ": lens.makre is unknown; did you mean 'maker'?"),
+        ("LENS", "{makre: a}", ": lens.makre is unknown; did you mean 'maker'?"),
+        ("LENS__FOCAL_MM", "0", ": lens.focal_mm = 0: input should be greater than 0"),
+        ("LENS__FOCAL_MM", "", ": lens.focal_mm = None: input should be a valid number"),
+        ("LENS", "25", ": lens = 25: input should be a valid dictionary"),
+        ("NAME__FIRST", "x", ": 'name' is a value, not a section"),
+        ("PAIR", "[5, 6", ": the value is not valid YAML; quote it"),
+        ("PAIR", "2026-13-45", ": the value is not valid YAML; quote it"),
+        ("LENSES", "[" * 5000, ": the value is not valid YAML; quote it"),
+        ("PAIR", "[5]", ": pair.1 is missing; add it"),
+    ],
+)
+def test_a_wrong_variable_is_one_sentence_that_names_it(path: Path, variable: str, value: str, fault: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(path, "name: s1", **{f"QUARTERTURN_{variable}": value})
+    assert str(caught.value).startswith(f"QUARTERTURN_{variable}{fault}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_fault_is_that_of_what_was_written_last(path: Path) -> None:
+    def place(*overrides: str, **environment: str) -> str:
+        with pytest.raises(ConfigError) as caught:
+            load(path, "name: s1\nlens: {focal_mm: -1}", *overrides, **environment)
+        return str(caught.value).partition(": ")[0]
+
+    variables = {"QUARTERTURN_LENS": "{focal_mm: -2}", "QUARTERTURN_LENS__FOCAL_MM": "-3"}
+    assert place() == str(path)
+    assert place(QUARTERTURN_LENS="{focal_mm: -2}") == "QUARTERTURN_LENS"
+    assert place(QUARTERTURN_LENS__FOCAL_MM="-3") == "QUARTERTURN_LENS__FOCAL_MM"
+    assert place(**variables) == "QUARTERTURN_LENS__FOCAL_MM"
+    assert place("lens.focal_mm=-4", **variables) == str(path)
+    assert place("lens={focal_mm: -4}", **variables) == str(path)
+
+
+def test_a_fault_of_a_section_names_the_variables_in_it(path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(path, "name: s1", "lens.size.depth=3", QUARTERTURN_LENS__SIZE__X="1", QUARTERTURN_LENS__SIZE__Y="2")
+    variables = "QUARTERTURN_LENS__SIZE__X, QUARTERTURN_LENS__SIZE__Y"
+    assert str(caught.value) == f"{path} with {variables}: lens.size is unknown; known here: focal_mm, maker"
+
+
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "name": st.text(),
+    "lens": st.none() | st.fixed_dictionaries({"maker": st.text()}),
+    "lens.focal_mm": st.floats(min_value=1e-300, max_value=1e300) | st.integers(1, 10**9),
+    "lens.maker": st.text(),
+    "lenses": st.lists(st.fixed_dictionaries({"focal_mm": st.floats(min_value=1, max_value=99)}), max_size=3),
+    "by_camera": st.dictionaries(st.text(), st.fixed_dictionaries({"maker": st.text()}), max_size=3),
+    "by_camera.top.maker": st.text(),
+    "pair": st.tuples(st.integers(), st.integers()).map(list),
+}
+
+
+@pytest.fixture(scope="module")
+def station(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "station.yaml"
+    path.write_text("name: s1\n", encoding="utf-8")
+    return path
+
+
+@given(chosen=st.sampled_from(sorted(VALUES)).flatmap(lambda key: st.tuples(st.just(key), VALUES[key])))
+def test_a_variable_sets_what_the_same_lines_in_the_file_set(station: Path, chosen: tuple[str, Any]) -> None:
+    key, value = chosen
+    document: Any = value
+    for step in reversed(key.split(".")):
+        document = {step: document}
+    variable = "QUARTERTURN_" + key.upper().replace(".", "__")
+    found = load_settings(station, Station, environment={variable: yaml.safe_dump(value, allow_unicode=False)})
+    assert found == Station.model_validate({"name": "s1", **document})
+
+
+@given(
+    variable=st.sampled_from(["NAME", "LENS", "LENS__FOCAL_MM", "PAIR", "BY_CAMERA__A"]) | st.text(max_size=30),
+    value=st.text() | st.from_regex(r"!!\w+ \S+|[0-9:.xob_-]+|[-+.&*!%{\[]+", fullmatch=True),
+)
+def test_whatever_is_in_a_variable_ends_in_settings_or_in_sentences_that_name_it(
+    station: Path, variable: str, value: str
+) -> None:
+    said = name = f"QUARTERTURN_{variable}"
+    try:
+        load_settings(station, Station, environment={name: value})
+    except ConfigError as error:
+        said = str(error)
+    assert name in said
 
 
 def test_a_document_from_elsewhere_names_its_place() -> None:

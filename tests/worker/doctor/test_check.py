@@ -6,8 +6,8 @@ import threading
 import time
 from collections.abc import Iterator
 
-from worker.contract.errors import DataError, UnavailableError
-from worker.doctor.check import Check, failure, gather, masked
+from quarterturn.worker.contract.errors import DataError, UnavailableError
+from quarterturn.worker.doctor.check import Check, failure, gather, masked
 
 
 def test_an_error_is_split_into_what_is_wrong_and_what_to_do() -> None:
@@ -77,7 +77,7 @@ def test_no_password_is_shown() -> None:
 def test_the_process_ends_though_a_group_hangs() -> None:
     script = """
 import time
-from worker.doctor.check import gather
+from quarterturn.worker.doctor.check import gather
 print(gather({"GPU": lambda: time.sleep(600)}, limit_s=0.1)[0].status)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)

@@ -14,15 +14,15 @@ import pytest
 import redis
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
+from quarterturn.worker.bankstore.file import FileBankStore
+from quarterturn.worker.bankstore.redis import RedisBankStore
+from quarterturn.worker.contract.bank import Bank
+from quarterturn.worker.contract.errors import DataError
+from quarterturn.worker.doctor import line
+from quarterturn.worker.doctor.check import Check
+from quarterturn.worker.settings.worker import KafkaSettings, RedisStoreSettings, TransportSettings, WorkerSettings
 from tests.conftest import CreateTopics
 from tests.parts import NumpyEngine, bank_of, good_part, png
-from worker.bankstore.file import FileBankStore
-from worker.bankstore.redis import RedisBankStore
-from worker.config import KafkaSettings, RedisStoreSettings, TransportSettings, WorkerSettings
-from worker.contract.bank import Bank
-from worker.contract.errors import DataError
-from worker.doctor import line
-from worker.doctor.check import Check
 
 MakeSettings = Callable[..., WorkerSettings]
 
@@ -237,7 +237,7 @@ def test_a_frames_topic_that_takes_too_little(kafka_bootstrap: str, create_topic
 
 
 def test_a_kafka_that_is_not_there(silent: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.transport.kafka.connection.ANSWER_S", 0.5)
+    monkeypatch.setattr("quarterturn.worker.transport.kafka.connection.ANSWER_S", 0.5)
     started = time.monotonic()
     for address in ("127.0.0.1:1", silent):
         found = look_at_kafka(bootstrap_servers=address)

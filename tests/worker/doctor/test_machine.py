@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from worker.config import WorkerSettings
-from worker.doctor import machine
+from quarterturn.worker.doctor import machine
+from quarterturn.worker.settings.worker import WorkerSettings
 
 REDIS_AND_KAFKA: dict[str, Any] = {"bank": {"redis": {"snapshot": "state/banks"}}, "transport": {"kafka": {}}}
 

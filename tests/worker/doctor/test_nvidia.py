@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from worker.doctor import nvidia
-from worker.doctor.check import Check
+from quarterturn.worker.doctor import nvidia
+from quarterturn.worker.doctor.check import Check
 
 ORIN = "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: Wed Jan 8 2025\n"
 PERMISSION = {800: b"CUDA_ERROR_NOT_PERMITTED", 100: b"CUDA_ERROR_NO_DEVICE"}

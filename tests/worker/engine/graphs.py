@@ -14,11 +14,11 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from engine_build.golden import Golden
-from engine_build.source import GraphPrecision, graph_name
-from worker.contract.embeddings import FRAME, Embeddings
-from worker.contract.framing import Framing
-from worker.contract.manifest import (
+from quarterturn.engine_build.golden import Golden
+from quarterturn.engine_build.source import GraphPrecision, graph_name
+from quarterturn.worker.contract.embeddings import FRAME, Embeddings
+from quarterturn.worker.contract.framing import Framing
+from quarterturn.worker.contract.manifest import (
     Depth,
     EmbeddingSpec,
     EngineManifest,

@@ -16,13 +16,13 @@ import numpy.typing as npt
 import openvino
 import pytest
 
+from quarterturn.worker.contract.embeddings import Embeddings, join
+from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
+from quarterturn.worker.contract.manifest import Depth, sha256
+from quarterturn.worker.engine.base import Engine, EngineFolder, open_folder
+from quarterturn.worker.engine.onnxruntime import OnnxRuntimeEngine
+from quarterturn.worker.engine.openvino import OpenVinoEngine, native_precision
 from tests.worker.engine.graphs import SHAPES, SIDE, SPEC, graph, oracle, random_frames, write_engine
-from worker.contract.embeddings import Embeddings, join
-from worker.contract.errors import ConfigError, DataError, MismatchError
-from worker.contract.manifest import Depth, sha256
-from worker.engine.base import Engine, EngineFolder, open_folder
-from worker.engine.onnxruntime import OnnxRuntimeEngine
-from worker.engine.openvino import OpenVinoEngine, native_precision
 
 OPEN: dict[str, Callable[..., Engine]] = {"openvino": OpenVinoEngine, "onnxruntime": OnnxRuntimeEngine}
 TOLERANCE = {"float32": 1e-5, "float16": 5e-3}
@@ -224,10 +224,10 @@ def test_a_graph_that_cannot_be_loaded_is_one_sentence(folder: EngineFolder, tmp
 
 @pytest.mark.parametrize(("target", "extra"), [("openvino", "openvino"), ("onnxruntime", "onnx")])
 def test_a_missing_package_is_one_sentence(target: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, f"worker.engine.{target}")
+    monkeypatch.delitem(sys.modules, f"quarterturn.worker.engine.{target}")
     monkeypatch.setitem(sys.modules, target, None)
     with pytest.raises(ConfigError) as fault:
-        importlib.import_module(f"worker.engine.{target}")
+        importlib.import_module(f"quarterturn.worker.engine.{target}")
     assert str(fault.value) == f"target '{target}' needs a package; run: pip install 'quarterturn[{extra}]'"
 
 

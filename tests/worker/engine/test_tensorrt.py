@@ -19,21 +19,21 @@ import numpy as np
 import pytest
 from cuda.bindings import runtime as cudart
 
-from engine_build.build import build
-from engine_build.config import BuildSettings
+from quarterturn.engine_build.build import build
+from quarterturn.engine_build.config import BuildSettings
+from quarterturn.worker.contract.embeddings import Embeddings
+from quarterturn.worker.contract.errors import ConfigError, DataError, DeviceError, MismatchError
+from quarterturn.worker.contract.manifest import sha256
+from quarterturn.worker.engine.base import open_folder
+from quarterturn.worker.inspection.inspector import Inspector
+from quarterturn.worker.runtime.assemble import open_engine
+from quarterturn.worker.runtime.health import Health
+from quarterturn.worker.runtime.service import Service
+from quarterturn.worker.settings.worker import BatchSettings, EngineSettings
+from quarterturn.worker.transport.memory import MemoryTransport
 from tests.nvidia import Gpu, TensorRt, installed
 from tests.parts import bank_of, frame, good_part, png
 from tests.worker.engine.graphs import SHAPES, SIDE, SPEC, oracle, random_frames, write_engine
-from worker.assemble import open_engine
-from worker.config import BatchSettings, EngineSettings
-from worker.contract.embeddings import Embeddings
-from worker.contract.errors import ConfigError, DataError, DeviceError, MismatchError
-from worker.contract.manifest import sha256
-from worker.engine.base import open_folder
-from worker.health import Health
-from worker.inspector import Inspector
-from worker.service import Service
-from worker.transport.memory import MemoryTransport
 
 MOST = 4
 OUTPUTS = len(SHAPES)
@@ -367,20 +367,20 @@ def test_a_manifest_of_another_graph_is_refused(discrete: TensorRt, built: Path,
 def test_missing_packages_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(ConfigError) as fault:
-        importlib.import_module("worker.engine.tensorrt")
+        importlib.import_module("quarterturn.worker.engine.tensorrt")
     assert str(fault.value) == (
         "target 'tensorrt' needs NVIDIA's package 'tensorrt' (import of tensorrt halted; None in sys.modules); "
         "it comes with JetPack or from NVIDIA's index, see docs/engines.md"
     )
-    monkeypatch.delitem(sys.modules, "worker.engine.cuda")
+    monkeypatch.delitem(sys.modules, "quarterturn.worker.engine.cuda")
     monkeypatch.setitem(sys.modules, "cuda.bindings", None)
     with pytest.raises(ConfigError) as fault:
-        importlib.import_module("worker.engine.cuda")
+        importlib.import_module("quarterturn.worker.engine.cuda")
     assert str(fault.value) == "target 'tensorrt' needs a package; run: pip install 'quarterturn[tensorrt]'"
 
 
 def test_what_tensorrt_says_is_logged(discrete: TensorRt, caplog: pytest.LogCaptureFixture) -> None:
-    from worker.engine.tensorrt import LOG
+    from quarterturn.worker.engine.tensorrt import LOG
 
     caplog.set_level(logging.DEBUG)
     for severity in discrete.ILogger.Severity:

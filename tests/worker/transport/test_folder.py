@@ -13,10 +13,10 @@ import pytest
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 
+from quarterturn.worker.contract.errors import DataError, UnavailableError
+from quarterturn.worker.settings.worker import FolderSettings
+from quarterturn.worker.transport.folder import FolderTransport
 from tests import examples
-from worker.config import FolderSettings
-from worker.contract.errors import DataError, UnavailableError
-from worker.transport.folder import FolderTransport
 
 PICTURES = {"a/1.png": b"defect", "a/2.jpg": b"good", "b/1.png": b"broken", "b/2.png": b"defect"}
 

@@ -19,17 +19,17 @@ from cloudevents.core.formats.json import JSONFormat
 from confluent_kafka.admin import AdminClient
 from kafka.admin import KafkaAdminClient, MemberToRemove
 
+from quarterturn.worker.contract.errors import ConfigError, UnavailableError
+from quarterturn.worker.messages.frames import Frame
+from quarterturn.worker.settings.worker import KafkaSettings, Topics
+from quarterturn.worker.transport.base import RewoundError
+from quarterturn.worker.transport.kafka import connection
+from quarterturn.worker.transport.kafka.consumer import ResultReader
+from quarterturn.worker.transport.kafka.producer import FramePublisher
+from quarterturn.worker.transport.kafka.topics import create_topics
+from quarterturn.worker.transport.kafka.transport import KafkaTransport
 from tests import examples, services
 from tests.worker.transport import librdkafka
-from worker.config import KafkaSettings, Topics
-from worker.contract.errors import ConfigError, UnavailableError
-from worker.frames import Frame
-from worker.transport.base import RewoundError
-from worker.transport.kafka import connection
-from worker.transport.kafka.consumer import ResultReader
-from worker.transport.kafka.producer import FramePublisher
-from worker.transport.kafka.topics import create_topics
-from worker.transport.kafka.transport import KafkaTransport
 
 CreateTopics = Callable[[int], Topics]
 
@@ -205,7 +205,7 @@ def test_slow_workers_settle_without_detours(
     settings = settings_for(kafka_bootstrap, topics)
     for partition in range(3):
         librdkafka.produce(kafka_bootstrap, topics.frames, [b"good"] * 400, partition)
-    with caplog.at_level(logging.INFO, logger="worker.transport.kafka"):
+    with caplog.at_level(logging.INFO, logger="quarterturn.worker.transport.kafka"):
         workers = [Worker(settings, pause_s=0.2) for _ in range(3)]
         wait_until(lambda: all(worker.delivered > 40 for worker in workers), "sharing the partitions")
     for worker in workers:
@@ -219,7 +219,7 @@ def test_the_group_gives_up_a_member_that_hangs(
     kafka_bootstrap: str, create_topics: CreateTopics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It beats on, so its session never ends; by kafka-python's default the others would wait for five minutes."""
-    monkeypatch.setattr("worker.transport.kafka.consumer._AWAY_S", 3.0)
+    monkeypatch.setattr("quarterturn.worker.transport.kafka.consumer._AWAY_S", 3.0)
     topics = create_topics(1)
     settings = settings_for(kafka_bootstrap, topics, session_timeout_s=3)
     with closing(KafkaTransport(settings)) as hanging:
@@ -261,7 +261,7 @@ def test_a_group_without_positions_starts_where_it_should(
     settings = settings_for(kafka_bootstrap, topics, start=start)
     librdkafka.produce(kafka_bootstrap, topics.frames, [b"old", b"old"])
     with closing(KafkaTransport(settings)) as transport:
-        wait_until(lambda: transport.poll(10, 0.1) == [] and transport._member is not None, "joining the group")
+        wait_until(lambda: transport.poll(10, 0.1) == [] and transport.joined, "joining the group")
     librdkafka.produce(kafka_bootstrap, topics.frames, [b"new"])  # nobody is there, but the group has begun
     with closing(KafkaTransport(settings)) as transport:
         assert [frame.position.offset for frame in poll(transport)] == expected
@@ -375,9 +375,9 @@ def test_a_killed_worker_leaves_no_trace_of_its_transaction(broker: services.Bro
     script = f"""
         import os, signal, time
         from tests import examples
-        from worker.config import KafkaSettings
-        from worker.transport.kafka import connection, producer
-        from worker.transport.kafka.transport import KafkaTransport
+        from quarterturn.worker.settings.worker import KafkaSettings
+        from quarterturn.worker.transport.kafka import connection, producer
+        from quarterturn.worker.transport.kafka.transport import KafkaTransport
 
         connection.ANSWER_S = 3.0
         transport = KafkaTransport(KafkaSettings.model_validate_json({settings.model_dump_json()!r}))
@@ -421,12 +421,12 @@ def test_every_frame_exactly_once_across_an_outage(broker: services.Broker, monk
 
 
 def test_gives_up_when_the_broker_stays_silent(broker: services.Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.transport.kafka.transport._PROBE_S", 0.5)
+    monkeypatch.setattr("quarterturn.worker.transport.kafka.transport._PROBE_S", 0.5)
     topics = Topics(frames="gone-f", verdicts="gone-v", alerts="gone-a", dead_letters="gone-d")
     settings = settings_for(broker.bootstrap, topics, give_up_after_s=1)
     create_topics(settings, 1)
     with closing(KafkaTransport(settings)) as transport:
-        wait_until(lambda: transport.poll(1, 0.1) == [] and transport._member is not None, "joining the group")
+        wait_until(lambda: transport.poll(1, 0.1) == [] and transport.joined, "joining the group")
         broker.freeze()
         began = time.monotonic()
         try:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from quarterturn.worker.contract.errors import UnavailableError
+from quarterturn.worker.transport.base import RewoundError
+from quarterturn.worker.transport.memory import Fault, MemoryTransport
 from tests import examples
-from worker.contract.errors import UnavailableError
-from worker.transport.base import RewoundError
-from worker.transport.memory import Fault, MemoryTransport
 
 FRAMES = [examples.frame(offset) for offset in range(4)]
 

@@ -12,14 +12,14 @@ from typing import Any, Protocol
 
 import pytest
 
+from quarterturn.worker.messages.frames import Frame
+from quarterturn.worker.settings.worker import FolderSettings, KafkaSettings, Topics
+from quarterturn.worker.transport.base import Transport
+from quarterturn.worker.transport.folder import FolderTransport
+from quarterturn.worker.transport.kafka.transport import KafkaTransport
+from quarterturn.worker.transport.memory import MemoryTransport
 from tests import examples
 from tests.worker.transport import librdkafka
-from worker.config import FolderSettings, KafkaSettings, Topics
-from worker.frames import Frame
-from worker.transport.base import Transport
-from worker.transport.folder import FolderTransport
-from worker.transport.kafka.transport import KafkaTransport
-from worker.transport.memory import MemoryTransport
 
 PICTURES = [b"good 0", b"broken 1", b"defect 2", b"good 3", b"defect 4", b"late 5", b"good 6"]
 

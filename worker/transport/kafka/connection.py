@@ -18,9 +18,9 @@ from kafka.errors import (
 )
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
-from worker.config import KafkaSettings
-from worker.contract.errors import UnavailableError
-from worker.security import Secret
+from quarterturn.worker.contract.errors import UnavailableError
+from quarterturn.worker.settings.security import Secret
+from quarterturn.worker.settings.worker import KafkaSettings
 
 logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it reports each reconnect as an error; the transport does once
 

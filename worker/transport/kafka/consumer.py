@@ -15,14 +15,14 @@ from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import KafkaError
 from kafka.structs import MemberState
 
-from worker.config import KafkaSettings
-from worker.contract.errors import UnavailableError
-from worker.events import Outcome
-from worker.frames import Frame
-from worker.transport.kafka import connection
-from worker.transport.kafka.connection import common, ms, reaching, text
-from worker.transport.kafka.records import behind, frame_of
-from worker.transport.kafka.topics import need_topics
+from quarterturn.worker.contract.errors import UnavailableError
+from quarterturn.worker.messages.events import Outcome
+from quarterturn.worker.messages.frames import Frame
+from quarterturn.worker.settings.worker import KafkaSettings
+from quarterturn.worker.transport.kafka import connection
+from quarterturn.worker.transport.kafka.connection import common, ms, reaching, text
+from quarterturn.worker.transport.kafka.records import behind, frame_of
+from quarterturn.worker.transport.kafka.topics import need_topics
 
 log = logging.getLogger(__name__)
 

@@ -15,14 +15,14 @@ from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.producer.future import FutureRecordMetadata
 from kafka.structs import ConsumerGroupMetadata
 
-from worker.config import KafkaSettings
-from worker.contract.errors import UnavailableError
-from worker.events import Outcome, events_of
-from worker.transport.kafka import connection
-from worker.transport.kafka.connection import common, ms, reaching, text
-from worker.transport.kafka.consumer import Member
-from worker.transport.kafka.records import behind
-from worker.transport.kafka.topics import need_topics
+from quarterturn.worker.contract.errors import UnavailableError
+from quarterturn.worker.messages.events import Outcome, events_of
+from quarterturn.worker.settings.worker import KafkaSettings
+from quarterturn.worker.transport.kafka import connection
+from quarterturn.worker.transport.kafka.connection import common, ms, reaching, text
+from quarterturn.worker.transport.kafka.consumer import Member
+from quarterturn.worker.transport.kafka.records import behind
+from quarterturn.worker.transport.kafka.topics import need_topics
 
 _WINDOW = 32  # frames of a camera on their way
 

@@ -9,8 +9,8 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.record.default_records import DefaultRecord, DefaultRecordBatch
 from kafka.record.util import decode_varint
 
-from worker.events import Outcome
-from worker.frames import UNREADABLE, Frame, Position
+from quarterturn.worker.messages.events import Outcome
+from quarterturn.worker.messages.frames import UNREADABLE, Frame, Position
 
 
 def frame_of(record: ConsumerRecord) -> Frame:

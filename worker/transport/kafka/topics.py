@@ -11,9 +11,9 @@ from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource
 from kafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError
 
-from worker.config import KafkaSettings
-from worker.contract.errors import ConfigError
-from worker.transport.kafka.connection import reach, reaching
+from quarterturn.worker.contract.errors import ConfigError
+from quarterturn.worker.settings.worker import KafkaSettings
+from quarterturn.worker.transport.kafka.connection import reach, reaching
 
 
 def create_topics(settings: KafkaSettings, partitions: int) -> None:

@@ -16,15 +16,15 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from worker.config import KafkaSettings
-from worker.contract.errors import UnavailableError
-from worker.events import Outcome
-from worker.frames import Frame, Position
-from worker.transport.base import RewoundError
-from worker.transport.batch import check_delivery
-from worker.transport.kafka.connection import LASTING_ERRORS, BrokerError, StaleMemberError, text
-from worker.transport.kafka.consumer import GroupConsumer, Member
-from worker.transport.kafka.producer import Outbox
+from quarterturn.worker.contract.errors import UnavailableError
+from quarterturn.worker.messages.events import Outcome
+from quarterturn.worker.messages.frames import Frame, Position
+from quarterturn.worker.settings.worker import KafkaSettings
+from quarterturn.worker.transport.base import RewoundError
+from quarterturn.worker.transport.batch import check_delivery
+from quarterturn.worker.transport.kafka.connection import LASTING_ERRORS, BrokerError, StaleMemberError, text
+from quarterturn.worker.transport.kafka.consumer import GroupConsumer, Member
+from quarterturn.worker.transport.kafka.producer import Outbox
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +61,11 @@ class KafkaTransport:
         self._last_answer_s = time.monotonic()
         self._trouble_since_s: float | None = None
         self._closed = False
+
+    @property
+    def joined(self) -> bool:
+        """Whether it has become a member of the group, with partitions or idle."""
+        return self._member is not None
 
     def poll(self, max_frames: int, timeout_s: float) -> list[Frame]:
         """See Transport; the first polls return nothing while the consumer group forms."""

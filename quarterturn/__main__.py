@@ -1,0 +1,1 @@
+../worker/commands/__main__.py

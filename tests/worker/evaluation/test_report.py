@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from quarterturn.worker.contract.errors import DataError
+from quarterturn.worker.contract.preprocess import Region
+from quarterturn.worker.evaluation.figures import Evaluation, Inspected, Localisation, Swapped, Unreadable
+from quarterturn.worker.evaluation.probe.findings import Finding, Strength
+from quarterturn.worker.evaluation.report import histogram, render, roc_points, write_report
+from tests.parts import good_part, png
+
+_VOID = {"meta", "img", "br", "line", "rect", "path"}
+
+
+class Page(HTMLParser):
+    """What stands in a page; fails on tags that are not closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.texts: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+        if tag not in _VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in _VOID:
+            assert self.open.pop() == tag, self.getpos()
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] != ["style"]:
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.texts))
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
+    """40 good parts, of which three are rejected, and 20 bad ones, of which fourteen are overlooked."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    inspected = []
+    for defect, count, low, high in (("good", 40, 0.3, 1.05), ("<scratch>", 20, 0.5, 1.2)):
+        for number, score in enumerate(np.linspace(low, high, count)):
+            path = folder / f"{defect[:2]}{number}.png"
+            path.write_bytes(png(np.kron(good_part(rng), np.ones((40, 30, 1), np.uint8))))
+            inspected.append(Inspected(path, "ring", defect, score * 7, 7.0, "defect" if score > 1 else None, "ring"))
+    return Evaluation("e" * 64, "numpy", "b" * 64, 0.01, {"ring": "at most 1% of good parts"}, inspected, [], None)
+
+
+def test_the_page_says_what_was_measured(evaluation: Evaluation) -> None:
+    page = Page(render(evaluation))
+    for text in (
+        "40 good and 20 bad parts",
+        "3 of 40 good parts rejected; asked for 1% on average",
+        "14 of 20 bad parts passed",
+        "The worst 12 of 14.",
+        "e" * 64,
+        "b" * 64,
+        "ring: at most 1% of good parts",
+    ):
+        assert text in page.text, text
+    assert evaluation.total.auroc is not None
+    assert f"{evaluation.total.auroc:.3f}" in page.text
+
+
+def test_the_worst_mistakes_come_first_with_their_picture(evaluation: Evaluation) -> None:
+    page = Page(render(evaluation))
+    factors = [float(found) for found in re.findall(r"([\d.]+) × threshold", page.text)]
+    overlooked, rejected, found = factors[:12], factors[12:15], factors[15:]
+    assert overlooked == sorted(overlooked)
+    assert overlooked[0] == 0.5
+    assert rejected == sorted(rejected, reverse=True)
+    assert rejected[0] == 1.05
+    assert found == sorted(found, reverse=True)
+    assert (len(found), found[0]) == (6, 1.2)
+    assert "None: " not in page.text
+    for image in page.all("img"):
+        assert pixels_of(image).shape == (320, 240, 3)  # 640x480, halved
+        assert (image["height"], image["width"]) == ("320", "240")
+        assert image["alt"] in ("ring, labelled <scratch>", "ring, labelled good")
+
+
+def pixels_of(image: dict[str, str | None]) -> np.ndarray:
+    source = str(image["src"]).removeprefix("data:image/jpeg;base64,")
+    bgr = cv2.imdecode(np.frombuffer(base64.b64decode(source), np.uint8), cv2.IMREAD_COLOR)
+    return bgr[..., ::-1].astype(int)
+
+
+def test_pictures_stand_beside_themselves_under_their_heat_map(evaluation: Evaluation) -> None:
+    heat = np.zeros((4, 3), np.float32)
+    heat[1, 2] = 4
+    page = Page(render(replace(evaluation, inspected=[replace(one, heat=heat) for one in evaluation.inspected])))
+    plain, heated = page.all("img")[::2], page.all("img")[1::2]
+    assert len(plain) == len(heated) == 12 + 3 + 6
+    assert {image["alt"] for image in heated} == {"the same under its heat map"}
+    for before, after in zip(plain, heated, strict=True):
+        change = pixels_of(after) - pixels_of(before)
+        assert change.shape == (320, 240, 3)
+        assert change[100:140, 180:220].mean(axis=(0, 1))[1:].max() < -30  # where it is hot: less green and blue
+        assert abs(change[200:]).mean() < 1
+        assert abs(change[:, :100]).mean() < 1
+    assert "beside each picture" in page.text.lower()
+    assert "beside each picture" not in Page(render(evaluation)).text.lower()
+
+
+def test_only_the_region_that_was_looked_at_is_shown(evaluation: Evaluation) -> None:
+    found = [replace(one, heat=np.zeros((2, 2), np.float32)) for one in evaluation.inspected]
+    page = Page(render(replace(evaluation, inspected=found, region=Region(x=0, y=0, width=120, height=60))))
+    assert {(image["width"], image["height"]) for image in page.all("img")} == {("120", "60")}
+
+
+def test_where_the_defects_are_is_told(evaluation: Evaluation) -> None:
+    found = [replace(one, heat=np.zeros((2, 2), np.float32)) for one in evaluation.inspected]
+    told = Page(
+        render(replace(evaluation, inspected=found, localisation=Localisation(20, 40, 0.9123, None, 0.75)))
+    ).text
+    assert "Peak in mask 75.0% of 20 bad pictures with masks" in told
+    assert "Pixel AUROC 0.912" in told
+    assert "AUPRO – share of a defect that is covered, over up to 30% false positives" in told
+
+
+def test_names_cannot_break_the_page(evaluation: Evaluation) -> None:
+    text = render(evaluation)
+    assert "<scratch>" not in text
+    assert "&lt;scratch&gt;" in text
+
+
+def test_the_page_needs_nothing_but_itself(evaluation: Evaluation) -> None:
+    page = Page(render(evaluation))
+    assert not page.all("script") + page.all("link")
+    assert all(str(image["src"]).startswith("data:") for image in page.all("img"))
+    assert not re.search(r"url\(|@import|https?://", render(evaluation))
+
+
+def test_the_page_is_accessible(evaluation: Evaluation) -> None:
+    page = Page(render(evaluation))
+    assert page.all("html") == [{"lang": "en"}]
+    assert {name for name, _ in page.tags} >= {"main", "h1", "h2", "table", "th"}
+    assert all(svg["role"] == "img" and svg["aria-label"] for svg in page.all("svg"))
+    identifiers = {attributes.get("id") for _, attributes in page.tags}
+    assert all(section["aria-labelledby"] in identifiers for section in page.all("section"))
+    assert len(page.all("meta")) == 2  # characters and the phone's width
+
+
+def test_the_histogram_counts_every_part(evaluation: Evaluation) -> None:
+    found = histogram(evaluation)
+    assert found is not None
+    assert max(bar.good for bar in found.bars) == max(bar.bad for bar in found.bars) == 1
+    low, high = 0.3, 0.3 + (1 - 0.3) / found.threshold  # 1 stands at `threshold` of the width
+    good = [one.ratio for one in evaluation.inspected if one.is_good]
+    counts = np.histogram(good, np.linspace(low, high, len(found.bars) + 1))[0]
+    np.testing.assert_allclose([bar.good for bar in found.bars], counts / counts.max(), atol=1e-9)
+    for place, label in found.ticks:
+        assert low + place * (high - low) == pytest.approx(float(label))
+
+
+def test_one_far_score_does_not_squeeze_the_others(evaluation: Evaluation) -> None:
+    far = replace(evaluation.inspected[-1], score=1e6)
+    found = histogram(replace(evaluation, inspected=[*evaluation.inspected[:-1], far]))
+    assert found is not None
+    assert found.threshold > 0.5
+    assert found.bars[-1].bad > 0
+
+
+def test_the_curve_runs_from_corner_to_corner(evaluation: Evaluation) -> None:
+    points = roc_points(evaluation)
+    assert (points[0], points[-1]) == ((0.0, 0.0), (1.0, 1.0))
+    assert points == sorted(points)
+
+
+@pytest.mark.parametrize("kept", ["good", "bad", "none"])
+def test_one_kind_of_part_or_none_is_reported_too(evaluation: Evaluation, kept: str) -> None:
+    some = [one for one in evaluation.inspected if kept != "none" and one.is_good == (kept == "good")]
+    page = Page(render(replace(evaluation, inspected=some)))
+    assert ("There were no bad parts." in page.text) == (kept != "bad")
+    assert ("There were no good parts." in page.text) == (kept != "good")
+    assert len(page.all("svg")) == (kept != "none")  # no curve without both
+
+
+def test_unreadable_pictures_and_wrong_products_are_told(evaluation: Evaluation) -> None:
+    more = replace(evaluation, unreadable=[Unreadable(Path("a.png"), "is cut off")], swapped=Swapped(8, 0.75, 0.5))
+    page = Page(render(more))
+    assert "a.png : is cut off" in page.text
+    assert "Of 8 good parts that were declared as another product, 75.0% raised an alert, and 50.0%" in page.text
+
+
+def test_findings_of_the_probe_are_told(evaluation: Evaluation) -> None:
+    findings = [Finding(Strength.STRONG, "<brightness> alone separates"), Finding(Strength.NONE, "no near-duplicate")]
+    page = Page(render(evaluation, findings))
+    assert "<brightness> alone separates no near-duplicate" in page.text
+    assert [item.get("class") for item in page.all("li")][:2] == ["serious", None]
+    assert "What these figures can say" not in Page(render(evaluation)).text
+
+
+def test_no_mistake_is_said_so(evaluation: Evaluation) -> None:
+    right = [one for one in evaluation.inspected if one.is_good == (one.alert is None)]
+    page = Page(render(replace(evaluation, inspected=right)))
+    assert "None: every bad part was rejected." in page.text
+    assert "None: every good part passed." in page.text
+
+
+def test_faults_are_one_sentence(evaluation: Evaluation, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"report\.html: cannot be written .*choose another --out"):
+        write_report(evaluation, tmp_path / "file" / "report.html")
+    gone = replace(evaluation.inspected[-3], path=tmp_path / "gone.png", alert=None)
+    with pytest.raises(DataError, match=r"gone\.png: cannot be read any more"):
+        render(replace(evaluation, inspected=[gone]))

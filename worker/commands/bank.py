@@ -1,0 +1,191 @@
+"""`quarterturn bank`: fit, push, list, show and roll back feature banks."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import Progress
+from rich.table import Column, Table
+
+from quarterturn.worker.bankstore.base import BankVersion
+from quarterturn.worker.bankstore.versions import find_version, require_active
+from quarterturn.worker.contract.bank import Bank, require_same_engine
+from quarterturn.worker.contract.errors import DataError
+from quarterturn.worker.contract.manifest import EngineManifest, read_manifest
+from quarterturn.worker.engine.base import open_folder
+from quarterturn.worker.evaluation.evaluate import promises
+from quarterturn.worker.fitting.bank_file import read_bank_file, write_bank_file
+from quarterturn.worker.fitting.fit import fit_bank
+from quarterturn.worker.fitting.split import split_pictures
+from quarterturn.worker.inspection.judge import Judge
+from quarterturn.worker.runtime.assemble import open_engine, open_store
+from quarterturn.worker.settings.bank import FitSettings
+from quarterturn.worker.settings.options import add_config, read_config
+from quarterturn.worker.settings.worker import WorkerSettings
+
+_SHORT = 12  # digits of a version that are shown
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the sub-commands; each sets `run` to its function."""
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    command = commands.add_parser("fit", help="fit a bank from good pictures, through the engine that will serve")
+    add_config(command, "configs/bank.yaml")
+    command.set_defaults(run=fit)
+
+    command = commands.add_parser("push", help="store a bank and make it the line's active one")
+    command.add_argument("file", type=Path, metavar="FILE", help="what 'quarterturn bank fit' wrote")
+    add_config(command, "configs/worker.yaml")
+    command.set_defaults(run=push)
+
+    command = commands.add_parser("list", help="the line's banks, the newest first")
+    add_config(command, "configs/worker.yaml")
+    command.set_defaults(run=list_versions)
+
+    command = commands.add_parser("show", help="what is in a bank")
+    command.add_argument("version", nargs="?", metavar="VERSION", help="its first digits; default: the active one")
+    add_config(command, "configs/worker.yaml")
+    command.set_defaults(run=show)
+
+    command = commands.add_parser("rollback", help="make an older bank the active one")
+    command.add_argument("version", nargs="?", metavar="VERSION", help="its first digits; default: the one before")
+    add_config(command, "configs/worker.yaml")
+    command.set_defaults(run=rollback)
+
+
+def fit(arguments: argparse.Namespace) -> None:
+    """`quarterturn bank fit`: good pictures -> embeddings, Gaussians and calibration -> one file."""
+    settings = read_config(arguments, FitSettings)
+    holdout = read_manifest(settings.engine.path, EngineManifest, "quarterturn build").holdout
+    split = split_pictures(settings.data, settings.calibration, holdout)
+    with closing(open_engine(settings.engine)) as engine, Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("good pictures", total=split.total(settings.scoring))
+        bank = fit_bank(
+            engine,
+            split,
+            settings.scoring,
+            settings.overkill,
+            region=settings.region,
+            on_progress=lambda count: progress.advance(task, count),
+        )
+    write_bank_file(settings.out, bank)
+    _print_bank(bank, settings.overkill, {})
+    _say(
+        f"wrote {settings.out} ({decimal(settings.out.stat().st_size)}), bank {bank.version[:_SHORT]}; "
+        f"take it into service with: quarterturn bank push {settings.out}"
+    )
+
+
+def push(arguments: argparse.Namespace) -> None:
+    """`quarterturn bank push`: refuse what the line's worker would refuse, else make it the active bank."""
+    settings = read_config(arguments, WorkerSettings)
+    bank = read_bank_file(arguments.file)
+    _refuse_unfit(bank, settings)
+    with closing(open_store(settings.bank)) as store:
+        pushed = store.publish(settings.line, bank)
+    _say(f"line {settings.line}: bank {pushed.version[:_SHORT]} is active ({decimal(pushed.size)})")
+
+
+def list_versions(arguments: argparse.Namespace) -> None:
+    """`quarterturn bank list`: a table of the line's banks."""
+    settings = read_config(arguments, WorkerSettings)
+    with closing(open_store(settings.bank)) as store:
+        versions = store.versions(settings.line)
+    table = Table("version", "pushed at", Column("size", justify="right"), "", box=SIMPLE_HEAD, pad_edge=False)
+    for version in versions:
+        active = "active" if version.active else ""
+        table.add_row(version.version[:_SHORT], version.pushed_at, decimal(version.size), active)
+    _say(table if versions else f"line {settings.line} has no bank; push one with 'quarterturn bank push'")
+
+
+def show(arguments: argparse.Namespace) -> None:
+    """`quarterturn bank show`: products, pictures, thresholds and promises of one bank."""
+    settings = read_config(arguments, WorkerSettings)
+    with closing(open_store(settings.bank)) as store:
+        if arguments.version is None:
+            version = require_active(store, settings.line).version
+        else:
+            known = [kept.version for kept in store.versions(settings.line)]
+            version = find_version(known, arguments.version, settings.line)
+        bank = store.load(settings.line, version)
+    _print_bank(bank, settings.overkill, settings.thresholds)
+
+
+def rollback(arguments: argparse.Namespace) -> None:
+    """`quarterturn bank rollback`: make an older bank the active one again."""
+    settings = read_config(arguments, WorkerSettings)
+    with closing(open_store(settings.bank)) as store:
+        before = require_active(store, settings.line)
+        store.activate(settings.line, arguments.version or _older(store.versions(settings.line), before).version)
+        after = require_active(store, settings.line)
+    _say(
+        f"line {settings.line}: bank {after.version[:_SHORT]} (pushed at {after.pushed_at}) is active, "
+        f"no longer {before.version[:_SHORT]}"
+    )
+
+
+def _older(newest_first: Sequence[BankVersion], active: BankVersion) -> BankVersion:
+    """The version pushed before the active one."""
+    older = newest_first[newest_first.index(active) + 1 :]
+    if not older:
+        raise DataError(
+            f"line '{active.line}' has no bank older than the active one; name one that 'quarterturn bank list' shows"
+        )
+    return older[0]
+
+
+def _refuse_unfit(bank: Bank, settings: WorkerSettings) -> None:
+    """Refuse a bank that the line's worker would refuse; the engine is asked only where its folder is at hand.
+
+    Raises:
+        MismatchError: the bank was made by another engine.
+        DataError: it has too few calibration scores for the configured overkill.
+        ConfigError: it lacks a product that the settings name.
+    """
+    Judge.of(bank, settings.overkill, settings.thresholds)
+    try:
+        folder = open_folder(settings.engine.path, settings.engine.target)
+    except DataError as error:
+        _say(f"not checked whether the bank fits the engine, the workers will: {error}")
+        return
+    require_same_engine(bank, folder.manifest.spec, folder.hash, folder.target)
+
+
+def _print_bank(bank: Bank, overkill: float, fixed: Mapping[str, float]) -> None:
+    """What a bank holds, and what its thresholds promise."""
+    judge = Judge.of(bank, overkill, fixed)
+    manifest = bank.manifest
+    _say(
+        f"bank {bank.version[:_SHORT]}, made {manifest.created_at} by engine {manifest.engine[:_SHORT]} "
+        f"({manifest.target}); {' + '.join(manifest.detectors)} over {manifest.spec.views} views"
+    )
+    if manifest.found:
+        ordered = sorted(manifest.found.items(), key=lambda item: -item[1])
+        told = ", ".join(f"{name} {value:.3f} (vote {manifest.votes[name]:.0%})" for name, value in ordered)
+        _say(f"anomalies pasted into good pictures found (AUROC): {told}")
+    numbers = (Column(name, justify="right") for name in ("calibration", "threshold"))
+    table = Table("product", *numbers, "turned", box=SIMPLE_HEAD, pad_edge=False)
+    for product, calibration, threshold, limit in zip(
+        bank.products, bank.calibration, judge.thresholds, judge.turn_limits, strict=True
+    ):
+        table.add_row(
+            product,
+            str(len(calibration.scores)),
+            f"{threshold:.4g}{' (fixed)' if product in fixed else ''}",
+            "looks the same" if limit is None else "is told apart",
+        )
+    _say(table)
+    for product, sentence in promises(bank, overkill, fixed).items():
+        _say(f"{product}: {sentence}")
+
+
+def _say(what: str | Table) -> None:
+    """Print as it is: no markup in names, no line broken where the output is no terminal."""
+    Console(markup=False, highlight=False).print(what, soft_wrap=isinstance(what, str))

@@ -1,0 +1,121 @@
+"""`quarterturn camera`: publishes a folder of pictures or a video as frames, at a given rate."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import mimetypes
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from quarterturn.worker.contract.errors import ConfigError, DataError
+from quarterturn.worker.contract.pictures import list_pictures
+from quarterturn.worker.contract.times import now
+from quarterturn.worker.settings.options import add_config, read_config
+from quarterturn.worker.settings.worker import WorkerSettings
+
+_JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """One picture to publish: its file's bytes, their content type, and its name as a part."""
+
+    part_id: str
+    content_type: str
+    data: bytes
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `quarterturn camera`."""
+    add_config(parser, "configs/worker.yaml")
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="a folder of pictures, or a video file")
+    parser.add_argument("--camera", metavar="NAME", help="default: the source's name")
+    parser.add_argument("--product", metavar="NAME", help="what the frames show; default: the worker's settings say")
+    parser.add_argument("--rate", type=float, default=10.0, metavar="F", help="frames/s; 0: as fast as possible (10)")
+    parser.add_argument("--count", type=int, metavar="N", help="stop after N frames; default: at the source's end")
+    parser.add_argument("--loop", action="store_true", help="begin again at the source's end")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Publish the source to the frames topic of the settings' Kafka."""
+    from quarterturn.worker.transport.kafka.producer import (
+        FramePublisher,  # takes a while, and only this command needs it
+    )
+
+    kafka = read_config(arguments, WorkerSettings).transport.kafka
+    if kafka is None:
+        raise ConfigError(f"{arguments.config}: transport.kafka is missing; a camera publishes to Kafka")
+    for option in ("rate", "count"):
+        if (getattr(arguments, option) or 0) < 0:
+            raise ConfigError(f"--{option} {getattr(arguments, option):g}: must be 0 or more")
+    source: Path = arguments.source
+    camera = arguments.camera or source.resolve().stem
+    rounds = itertools.count() if arguments.loop else range(1)
+    shots = itertools.islice((shot for _ in rounds for shot in _shots(source)), arguments.count)
+    columns = (TextColumn(f"{camera}:"), MofNCompleteColumn(), TextColumn("frames"), TimeElapsedColumn())
+    with (
+        closing(FramePublisher(kafka)) as publisher,
+        Progress(*columns, console=Console(stderr=True)) as progress,
+    ):
+        task = progress.add_task("publishing", total=arguments.count)
+        for shot in _paced(shots, arguments.rate):
+            publisher.publish(camera.encode(), _headers(shot, camera, arguments.product), shot.data)
+            progress.advance(task)
+        publisher.flush()
+
+
+def _headers(shot: Shot, camera: str, product: str | None) -> dict[str, str]:
+    headers = {
+        "camera": camera,
+        "part_id": shot.part_id,
+        "captured_at": now(),
+        "content-type": shot.content_type,
+        "simulated": "true",
+    }
+    return headers | ({"product": product} if product else {})
+
+
+def _shots(source: Path) -> Iterator[Shot]:
+    if source.is_file():
+        yield from _video(source)
+        return
+    for path in list_pictures(source):
+        content_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror}); correct its permissions") from error
+        yield Shot(path.relative_to(source).as_posix(), content_type, data)
+
+
+def _video(source: Path) -> Iterator[Shot]:
+    video = cv2.VideoCapture(str(source))
+    try:
+        for number in itertools.count():
+            found, picture = video.read()
+            if not found:
+                if number == 0:
+                    raise DataError(f"{source}: is no video that OpenCV can read; convert it to H.264 in MP4")
+                return
+            jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
+            yield Shot(f"{source.stem}-{number:06}", "image/jpeg", jpeg.tobytes())
+    finally:
+        video.release()
+
+
+def _paced(shots: Iterator[Shot], rate: float) -> Iterator[Shot]:
+    """`rate` shots a second, counted from the first so that delays do not add up; 0: without a pause."""
+    start_s = time.monotonic()
+    for number, shot in enumerate(shots):
+        if rate:
+            time.sleep(max(0.0, start_s + number / rate - time.monotonic()))
+        yield shot

@@ -1,0 +1,87 @@
+"""`quarterturn evaluate`: score a labelled folder and write a report."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from contextlib import closing
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from quarterturn.worker.bankstore.versions import require_active
+from quarterturn.worker.contract.bank import Bank
+from quarterturn.worker.contract.errors import ConfigError
+from quarterturn.worker.contract.pictures import test_pictures
+from quarterturn.worker.contract.preprocess import Region
+from quarterturn.worker.evaluation.evaluate import evaluate
+from quarterturn.worker.evaluation.probe.probe import probe, probe_json
+from quarterturn.worker.evaluation.report import write_report
+from quarterturn.worker.evaluation.summary import sentences, table, to_json
+from quarterturn.worker.fitting.bank_file import read_bank_file
+from quarterturn.worker.runtime.assemble import open_engine, open_store
+from quarterturn.worker.settings.options import add_config, read_config
+from quarterturn.worker.settings.worker import WorkerSettings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options, and set `run` to its function."""
+    add_config(parser, "configs/worker.yaml")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="labelled pictures, see docs/data.md")
+    parser.add_argument("--bank", type=Path, metavar="FILE", help="a bank's file; default: the line's active bank")
+    parser.add_argument("--camera", metavar="NAME", help="the camera whose region applies; default: the whole picture")
+    parser.add_argument(
+        "--no-probe",
+        action="store_false",
+        dest="probe",
+        help="do not ask whether something trivial separates good from bad, as 'quarterturn probe' does",
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write an HTML report")
+    parser.add_argument("--json", action="store_true", help="print the figures and every verdict as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """`quarterturn evaluate`: print the figures, and write the report where `--out` names one."""
+    settings = read_config(arguments, WorkerSettings)
+    pictures = test_pictures(arguments.data)
+    bank = read_bank_file(arguments.bank) if arguments.bank else _active_bank(settings)
+    with closing(open_engine(settings.engine)) as engine, Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("inspecting", total=None)
+        evaluation = evaluate(
+            engine,
+            bank,
+            pictures,
+            settings.overkill,
+            data=arguments.data,
+            thresholds=settings.thresholds,
+            region=_region(settings, arguments.camera),
+            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    probed = probe(arguments.data) if arguments.probe else None
+    findings = probed.findings if probed else []
+    if arguments.out:
+        write_report(evaluation, arguments.out, findings)
+    if arguments.json:
+        document = {**to_json(evaluation), "probe": probe_json(probed) if probed else None}
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        return
+    console = Console(markup=False, highlight=False)
+    console.print(table(evaluation))
+    for sentence in [*sentences(evaluation), *(f"probe: {finding.sentence}" for finding in findings)]:
+        console.print(sentence, soft_wrap=True)
+
+
+def _active_bank(settings: WorkerSettings) -> Bank:
+    with closing(open_store(settings.bank)) as store:
+        return store.load(settings.line, require_active(store, settings.line).version)
+
+
+def _region(settings: WorkerSettings, camera: str | None) -> Region | None:
+    if camera is None:
+        return None
+    if camera not in settings.cameras:
+        raise ConfigError(f"--camera {camera}: is not listed under cameras ({', '.join(settings.cameras) or 'empty'})")
+    return settings.cameras[camera].region

@@ -1,0 +1,63 @@
+"""Artifacts on disk appear whole or not at all: made aside, then put in the place of what was there."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from quarterturn.worker.contract.errors import DataError
+from quarterturn.worker.contract.manifest import MANIFEST
+
+
+def require_replaceable(out: Path, what: str) -> None:
+    """Refuse to replace what is no artifact of ours, and to write where nothing can be written. Makes the parents.
+
+    Args:
+        out: a folder that is to be written; it may be there.
+        what: what may lie there, "a model" or "an engine".
+
+    Raises:
+        DataError: `out` is a file, holds something that its manifest does not list, or cannot be made.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out.parent).close()
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written ({error.strerror}); set 'out' to another folder") from error
+    holds = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if (out.exists() and not out.is_dir()) or not holds <= {MANIFEST, *_listed(out)}:
+        raise DataError(f"{out}: holds something besides {what}, which would be lost; set 'out' to another folder")
+
+
+@contextmanager
+def replacing(out: Path, what: str) -> Iterator[Path]:
+    """A new folder that takes the place of `out` when the block has ended well; else `out` is as it was.
+
+    Raises:
+        DataError: `out` cannot be written, or is not to be replaced, see `require_replaceable`.
+    """
+    require_replaceable(out, what)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
+        new, old = Path(scratch, "new"), Path(scratch, "old")
+        new.mkdir()
+        yield new
+        if out.exists():
+            out.rename(old)
+        try:
+            new.rename(out)
+        except OSError as error:
+            if old.exists():
+                old.rename(out)
+            raise DataError(f"{out}: cannot be replaced ({error.strerror}); set 'out' to another folder") from error
+
+
+def _listed(folder: Path) -> Iterable[str]:
+    """The files that the folder's manifest lists, none where it has no manifest or a damaged one."""
+    try:
+        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ()
+    return files if isinstance(files, dict) else ()

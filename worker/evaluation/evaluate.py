@@ -1,0 +1,147 @@
+"""Offline scoring: a labelled folder through the same inspector that serves the line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from quarterturn.worker.contract.bank import Bank
+from quarterturn.worker.contract.calibration import promise
+from quarterturn.worker.contract.errors import DataError
+from quarterturn.worker.contract.pictures import GOOD, TestPicture
+from quarterturn.worker.contract.preprocess import Region
+from quarterturn.worker.engine.base import Engine
+from quarterturn.worker.evaluation.figures import Evaluation, Inspected, Swapped, Unreadable
+from quarterturn.worker.evaluation.masks import localise
+from quarterturn.worker.inspection.inspector import Inspector
+from quarterturn.worker.messages.events import DeadLetter, Outcome, Verdict
+from quarterturn.worker.messages.frames import Frame, Position
+from quarterturn.worker.settings.worker import CameraSettings
+
+OnProgress = Callable[[int, int], object]
+
+_BATCH = 16
+_CAMERA = "evaluation"
+
+
+def evaluate(
+    engine: Engine,
+    bank: Bank,
+    pictures: Sequence[TestPicture],
+    overkill: float,
+    *,
+    data: Path | None = None,
+    thresholds: Mapping[str, float] | None = None,
+    region: Region | None = None,
+    on_progress: OnProgress | None = None,
+) -> Evaluation:
+    """Inspect labelled pictures as a line would.
+
+    Each picture is declared as its product, where the bank holds that. With a bank of several products the good parts
+    are then inspected once more, each declared as another one.
+
+    Args:
+        engine: the engine that made the bank.
+        bank: the bank to judge by.
+        pictures: the labelled pictures.
+        overkill: the share of good parts that may be rejected; sets the thresholds.
+        data: the folder that the pictures are from; the heat maps are compared with the masks it holds.
+        thresholds: fixed thresholds by product, instead of the calibrated ones.
+        region: the part of each picture to look at.
+        on_progress: called with how many frames are done and how many there are in all.
+
+    Example, with an `engine`, a `bank` and labelled pictures in the folder `ring`:
+        >>> evaluation = evaluate(engine, bank, test_pictures(Path("ring")), overkill=0.05)
+        >>> evaluation.by_defect["ring", "scratch"].escape
+        0.0
+
+    Raises:
+        DataError: a picture's file or mask cannot be read, or the bank cannot promise `overkill`.
+        MismatchError: the bank was made by another engine.
+    """
+    honest = [(one.path, one.product if one.product in bank.products else None) for one in pictures]
+    swapped = _swapped(pictures, bank.products)
+    inspector = Inspector(engine, _CAMERA, overkill, {_CAMERA: CameraSettings(region=region)}, thresholds)
+    with closing(inspector):
+        inspector.use(bank)
+        outcomes = _inspect(inspector, honest + swapped, on_progress)
+    judged = list(zip(pictures, outcomes, strict=False))  # the honest ones
+    verdicts = [(picture, outcome) for picture, outcome in judged if isinstance(outcome, Verdict)]
+    return Evaluation(
+        engine=engine.hash,
+        target=engine.target,
+        bank=bank.version,
+        overkill=overkill,
+        promises=promises(bank, overkill, thresholds or {}),
+        inspected=[_inspected(picture, verdict) for picture, verdict in verdicts],
+        unreadable=[
+            Unreadable(picture.path, outcome.data.message)
+            for picture, outcome in judged
+            if isinstance(outcome, DeadLetter)
+        ],
+        swapped=_swapped_figures(outcomes[len(pictures) :]),
+        localisation=localise(data, [(one, v.heat) for one, v in verdicts], region) if data else None,
+        region=region,
+    )
+
+
+def promises(bank: Bank, overkill: float, fixed: Mapping[str, float]) -> dict[str, str]:
+    """The guarantee behind each calibrated threshold, in words; products with a `fixed` one have none."""
+    return {
+        product: promise(len(calibration.scores), overkill)
+        for product, calibration in zip(bank.products, bank.calibration, strict=True)
+        if product not in fixed
+    }
+
+
+def _swapped(pictures: Sequence[TestPicture], products: Sequence[str]) -> list[tuple[Path, str | None]]:
+    """The good parts, each with another product than its own; all others take their turn."""
+    pairs: list[tuple[Path, str | None]] = []
+    for index, picture in enumerate(pictures):
+        others = [product for product in products if product != picture.product]
+        if picture.defect == GOOD and picture.product in products and others:
+            pairs.append((picture.path, others[index % len(others)]))
+    return pairs
+
+
+def _inspect(
+    inspector: Inspector, declared: Sequence[tuple[Path, str | None]], on_progress: OnProgress | None
+) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    for start in range(0, len(declared), _BATCH):
+        batch = enumerate(declared[start : start + _BATCH], start)
+        outcomes += inspector.inspect([_frame(path, product, index) for index, (path, product) in batch])
+        if on_progress:
+            on_progress(len(outcomes), len(declared))
+    return outcomes
+
+
+def _frame(path: Path, product: str | None, index: int) -> Frame:
+    headers = {"camera": _CAMERA.encode(), **({"product": product.encode()} if product else {})}
+    try:
+        return Frame(Position(_CAMERA, 0, index), None, headers, path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+
+
+def _inspected(picture: TestPicture, verdict: Verdict) -> Inspected:
+    data = verdict.data
+    return Inspected(
+        path=picture.path,
+        product=picture.product,
+        defect=picture.defect,
+        score=data.score,
+        threshold=data.threshold,
+        alert=data.alert,
+        nearest=data.predicted_product,
+        heat=verdict.heat if verdict.heat.size > 1 else None,
+    )
+
+
+def _swapped_figures(outcomes: Sequence[Outcome]) -> Swapped | None:
+    alerts = [outcome.data.alert for outcome in outcomes if isinstance(outcome, Verdict)]
+    if not alerts:
+        return None
+    alerted = sum(alert is not None for alert in alerts)
+    return Swapped(len(alerts), alerted / len(alerts), alerts.count("wrong_product") / len(alerts))

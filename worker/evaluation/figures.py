@@ -1,0 +1,223 @@
+"""Figures of merit of a detector, from its verdicts on labelled pictures.
+
+Everywhere: `good` are the scores of good parts, `bad` those of defective ones, both (n,) float64; a higher score is
+worse. A figure that needs a kind of part of which there is none is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from quarterturn.worker.contract.arrays import Array
+from quarterturn.worker.contract.pictures import GOOD
+from quarterturn.worker.contract.preprocess import Region
+from quarterturn.worker.fitting.normal import auroc
+from quarterturn.worker.messages.events import AlertKind
+
+Scores = npt.NDArray[np.float64]
+
+OVERKILLS = (0.01, 0.05)  # at which the recall is stated
+_TINY = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """The verdict on one labelled picture.
+
+    `defect` is "good" for a good part, `nearest` the product it looks like. `heat` (h, w) float32 says in thresholds
+    where it deviates; None where no detector sees places.
+    """
+
+    path: Path
+    product: str
+    defect: str
+    score: float
+    threshold: float
+    alert: AlertKind | None
+    nearest: str
+    heat: Array | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the part is labelled good."""
+        return self.defect == GOOD
+
+    @property
+    def ratio(self) -> float:
+        """The score in thresholds: comparable between products, an alert beyond 1."""
+        return self.score / max(self.threshold, _TINY)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a set of verdicts is worth.
+
+    `overkill` and `escape` count the alerts at the thresholds in service: the share of good parts rejected, and of bad
+    parts passed. The others look at the ranking alone; `recall_at` belongs to `OVERKILLS`, by thresholds chosen on
+    these very pictures, and so promises nothing.
+    """
+
+    good: int
+    bad: int
+    auroc: float | None
+    average_precision: float | None
+    overkill: float | None
+    escape: float | None
+    recall_at: Mapping[float, float | None]
+
+    @classmethod
+    def of(cls, inspected: Sequence[Inspected]) -> Figures:
+        """The figures of these verdicts; scores of several products are compared in thresholds."""
+        good, bad = split_ratios(inspected)
+        rejected = sum(one.alert is not None for one in inspected if one.is_good)
+        passed = sum(one.alert is None for one in inspected if not one.is_good)
+        return cls(
+            good=len(good),
+            bad=len(bad),
+            auroc=auroc(good, bad) if len(good) and len(bad) else None,
+            average_precision=average_precision(good, bad),
+            overkill=share(rejected, len(good)),
+            escape=share(passed, len(bad)),
+            recall_at={overkill: recall_at(good, bad, overkill) for overkill in OVERKILLS},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Localisation:
+    """How well the heat maps find the defects themselves; the figures are those of `worker.evaluation.localisation`.
+
+    `masks` counts the bad pictures that have a mask, `good` the good ones, which count with an empty mask.
+    `peak_in_mask` is a share of the `masks`.
+    """
+
+    masks: int
+    good: int
+    pixel_auroc: float | None
+    aupro: float | None
+    peak_in_mask: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Swapped:
+    """Good parts that were declared as another product of the bank: how many, and which share of them was found out.
+
+    `alerted` counts alerts of any kind, `named` those that say wrong_product.
+    """
+
+    parts: int
+    alerted: float
+    named: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A picture that could not be inspected, and why; on a line it would be a dead letter."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The verdicts on a labelled folder, by one engine (its hash) and one bank (its version).
+
+    `promises` holds the calibration's guarantee for each product in words. `swapped` is None for a bank of one product,
+    `localisation` where there are no masks or no heat maps. `region` is the part of each picture that was looked at,
+    and that its heat map covers; None for the whole.
+    """
+
+    engine: str
+    target: str
+    bank: str
+    overkill: float
+    promises: Mapping[str, str]
+    inspected: Sequence[Inspected]
+    unreadable: Sequence[Unreadable]
+    swapped: Swapped | None
+    localisation: Localisation | None = None
+    region: Region | None = None
+
+    @property
+    def total(self) -> Figures:
+        """The figures of all pictures together."""
+        return Figures.of(self.inspected)
+
+    @property
+    def by_product(self) -> dict[str, Figures]:
+        """The figures of each product."""
+        products = sorted({one.product for one in self.inspected})
+        return {product: Figures.of([one for one in self.inspected if one.product == product]) for product in products}
+
+    @property
+    def by_defect(self) -> dict[tuple[str, str], Figures]:
+        """The figures of each (product, defect type), against the product's good parts, or all where it has none."""
+        kinds = sorted({(one.product, one.defect) for one in self.inspected if not one.is_good})
+        return {(product, defect): self._against_good(product, defect) for product, defect in kinds}
+
+    def _against_good(self, product: str, defect: str) -> Figures:
+        good = [one for one in self.inspected if one.is_good]
+        bad = [one for one in self.inspected if (one.product, one.defect) == (product, defect)]
+        return Figures.of(([one for one in good if one.product == product] or good) + bad)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A receiver operating characteristic: at threshold t, `overkill` of the good and `recall` of the bad score >= t.
+
+    All three are (m,), from the highest threshold (nothing is rejected) to the lowest (everything is).
+    """
+
+    thresholds: Scores
+    overkill: Scores
+    recall: Scores
+
+
+def split_ratios(inspected: Sequence[Inspected]) -> tuple[Scores, Scores]:
+    """The scores in thresholds, of the good parts and of the bad ones."""
+    good = np.array([one.ratio for one in inspected if one.is_good], np.float64)
+    bad = np.array([one.ratio for one in inspected if not one.is_good], np.float64)
+    return good, bad
+
+
+def average_precision(good: Scores, bad: Scores) -> float | None:
+    """The area under precision over recall, as a sum of steps: Σ (Rₙ − Rₙ₋₁) Pₙ over falling thresholds."""
+    if not len(good) or not len(bad):
+        return None
+    curve = roc(good, bad)
+    caught, false = curve.recall[1:] * len(bad), curve.overkill[1:] * len(good)
+    return float(np.sum(np.diff(curve.recall) * caught / (caught + false)))
+
+
+def recall_at(good: Scores, bad: Scores, overkill: float) -> float | None:
+    """The largest share of bad parts found by a threshold that rejects at most `overkill` of these good parts."""
+    if not len(good) or not len(bad):
+        return None
+    curve = roc(good, bad)
+    return float(curve.recall[curve.overkill <= overkill].max())
+
+
+def roc(good: Scores, bad: Scores) -> Curve:
+    """The curve through every threshold at which something changes; needs good and bad parts."""
+    thresholds = np.concatenate([[np.inf], np.unique(np.concatenate([good, bad]))[::-1]])
+    return Curve(thresholds, _share_from(good, thresholds), _share_from(bad, thresholds))
+
+
+def share(count: int, total: int) -> float | None:
+    """`count` of `total`; None of none."""
+    return count / total if total else None
+
+
+def _share_from(scores: Scores, thresholds: Scores) -> Scores:
+    """The share of `scores` at or above each threshold."""
+    below = np.searchsorted(np.sort(scores), thresholds, side="left")
+    return np.asarray((len(scores) - below) / len(scores), np.float64)
+
+
+def percent(share: float | None) -> str:
+    """A share as it is printed everywhere: 12.3%, or a dash where there is none."""
+    return "–" if share is None else f"{share:.1%}"

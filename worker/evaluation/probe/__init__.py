@@ -1,0 +1,1 @@
+"""Whether something trivial tells a set's good pictures from its bad ones."""

@@ -1,0 +1,258 @@
+"""From frames to outcomes, without I/O: the same object serves the worker, offline evaluation and replay."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypedDict
+
+import numpy as np
+
+from quarterturn.worker.contract.arrays import Array, Frames
+from quarterturn.worker.contract.bank import Bank, require_same_engine
+from quarterturn.worker.contract.errors import ConfigError, FrameError
+from quarterturn.worker.contract.framing import Layout, cut
+from quarterturn.worker.contract.preprocess import crop, decode_picture
+from quarterturn.worker.contract.times import now
+from quarterturn.worker.engine.base import Engine
+from quarterturn.worker.inspection import heatmap
+from quarterturn.worker.inspection.judge import Judge, Judgement
+from quarterturn.worker.inspection.scorer import Scored, Scorer
+from quarterturn.worker.messages.events import (
+    DeadLetter,
+    DeadLetterData,
+    FramePosition,
+    Late,
+    LateData,
+    Outcome,
+    ProcessingTimes,
+    ResultData,
+    Verdict,
+    result_id,
+)
+from quarterturn.worker.messages.frames import MAX_HEADER_BYTES, Frame, FrameInfo
+from quarterturn.worker.settings.worker import CameraSettings
+
+_NO_CAMERA = CameraSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A decoded frame: its (T, S, S, 3) tiles and their layout; `products` are those that it may show (None: any)."""
+
+    info: FrameInfo
+    tiles: Frames
+    layout: Layout
+    products: Sequence[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Polled frames after decoding; a frame that is not to be inspected has its outcome already."""
+
+    frames: Sequence[Frame]
+    looks: Sequence[Look | Late | DeadLetter]
+    started_s: float
+    decode_ms: float
+
+
+class Inspector:
+    """Decodes, embeds and judges frames by the bank in service.
+
+    `prepare` and `score` are the two halves of `inspect`; a service runs them for different batches at once.
+
+    Example, with an `engine`, a `bank` and a `Frame` with the header `camera`:
+        >>> inspector = Inspector(engine, "line-1", overkill=0.05)
+        >>> inspector.use(bank)
+        >>> (outcome,) = inspector.inspect([frame])
+        >>> outcome.data.predicted_product, outcome.data.alert
+        ('ring', None)
+        >>> inspector.close()
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        line: str,
+        overkill: float,
+        cameras: Mapping[str, CameraSettings] | None = None,
+        thresholds: Mapping[str, float] | None = None,
+    ) -> None:
+        self._engine = engine
+        self._line = line
+        self._overkill = overkill
+        self._cameras = cameras or {}
+        self._thresholds = thresholds or {}
+        self._in_service: tuple[Scorer, Judge] | None = None
+        self._decoders = ThreadPoolExecutor(max_workers=2, thread_name_prefix="decode")
+
+    def use(self, bank: Bank) -> None:
+        """Take `bank` into service, from the next batch on. May be called from any thread.
+
+        Raises:
+            MismatchError: the bank was made by another engine, or its embeddings mean something else.
+            ConfigError: a configured product is not in the bank.
+            DataError: it holds too few calibration scores for the overkill asked.
+        """
+        require_same_engine(bank, self._engine.spec, self._engine.hash, self._engine.target)
+        for camera, settings in self._cameras.items():
+            unknown = sorted(set(settings.products or ()) - set(bank.products))
+            if unknown:
+                held = f"bank {bank.version[:12]} ({', '.join(bank.products)})"
+                raise ConfigError(f"cameras.{camera}.products: '{unknown[0]}' is not in {held}")
+        self._in_service = Scorer(bank), Judge.of(bank, self._overkill, self._thresholds)
+
+    def inspect(self, frames: Sequence[Frame]) -> list[Outcome]:
+        """One outcome for each frame, in order."""
+        return self.score(self.prepare(frames))
+
+    def prepare(self, frames: Sequence[Frame]) -> Batch:
+        """Read headers, decode, crop and resize."""
+        started_s = time.perf_counter()
+        looks = list(self._decoders.map(self._look, frames))
+        return Batch(frames, looks, started_s, _ms_since(started_s))
+
+    def score(self, batch: Batch) -> list[Outcome]:
+        """Embed, score and judge a prepared batch.
+
+        Raises:
+            ConfigError: no bank is in service yet.
+        """
+        if self._in_service is None:
+            raise ConfigError("no bank is in service; push one with 'quarterturn bank push'")
+        scorer, judge = self._in_service  # taken once for the whole batch: no verdict mixes two banks
+        outcomes: dict[int, Outcome] = {}
+        looks: dict[int, Look] = {}
+        products: list[tuple[int, ...]] = []
+        for n, look in enumerate(batch.looks):
+            if not isinstance(look, Look):
+                outcomes[n] = look
+                continue
+            try:
+                products.append(scorer.admissible(look.products))
+                looks[n] = look
+            except FrameError as error:
+                outcomes[n] = self._dead_letter(batch.frames[n], look.info, error)
+        started_s = time.perf_counter()
+        embeddings = self._engine.embed(_joined([look.tiles for look in looks.values()], self._engine.spec.side))
+        embed_ms = _ms_since(started_s)
+        started_s = time.perf_counter()
+        scored = scorer.score(embeddings, [look.layout for look in looks.values()], products)
+        decided = [_decide(scorer, judge, one) for one in scored]
+        times = ProcessingTimes(
+            decode_ms=round(batch.decode_ms, 3),
+            embed_ms=round(embed_ms, 3),
+            score_ms=round(_ms_since(started_s), 3),
+            total_ms=round(_ms_since(batch.started_s), 3),
+        )
+        for (n, look), (judgement, heat) in zip(looks.items(), decided, strict=True):
+            outcomes[n] = self._verdict(
+                batch.frames[n], look.info, judgement, heat, bank=scorer.bank.version, times=times
+            )
+        return [outcomes[n] for n in range(len(batch.frames))]
+
+    def close(self) -> None:
+        """Stop the decoding threads; the engine belongs to its owner."""
+        self._decoders.shutdown()
+
+    def _look(self, frame: Frame) -> Look | Late | DeadLetter:
+        info = None
+        try:
+            info = frame.info()
+            camera = self._cameras.get(info.camera, _NO_CAMERA)
+            if camera.max_age_ms is not None and (age_ms := info.age_ms()) > camera.max_age_ms:
+                return self._late(frame, info, age_ms, camera.max_age_ms)
+            picture = crop(decode_picture(frame.data, info.raw), camera.region)
+            tiles, layout = cut(picture, self._engine.spec.framing)
+        except FrameError as error:
+            return self._dead_letter(frame, info, error)
+        return Look(info, tiles, layout, (info.product,) if info.product else camera.products)
+
+    def _verdict(
+        self, frame: Frame, info: FrameInfo, judgement: Judgement, heat: Array, *, bank: str, times: ProcessingTimes
+    ) -> Verdict:
+        data = ResultData(
+            **self._identity(frame, info),
+            **_said(info),
+            internal_recipe_id=self._engine.hash,
+            internal_configuration_id=bank,
+            alert=judgement.alert,
+            score=judgement.score,
+            threshold=judgement.threshold,
+            p_value=judgement.p_value,
+            predicted_product=judgement.nearest,
+            view_distances=list(judgement.view_distances),
+            heat_map=heatmap.encode(heat) if heat.size > 1 else None,
+            processing_times=times,
+        )
+        return Verdict(frame.position, frame.key, data, heat)
+
+    def _late(self, frame: Frame, info: FrameInfo, age_ms: float, max_age_ms: float) -> Late:
+        data = LateData(**self._identity(frame, info), **_said(info), age_ms=round(age_ms, 3), max_age_ms=max_age_ms)
+        return Late(frame.position, frame.key, data)
+
+    def _dead_letter(self, frame: Frame, info: FrameInfo | None, error: FrameError) -> DeadLetter:
+        identity, size = self._identity(frame, info), len(frame.data)
+        if info is None:
+            data = DeadLetterData(**identity, reason=error.reason, message=str(error), size=size)
+        else:
+            data = DeadLetterData(**identity, **_said(info), reason=error.reason, message=str(error), size=size)
+        key = frame.key if frame.key and len(frame.key) <= MAX_HEADER_BYTES else None  # else the letter itself is dead
+        return DeadLetter(frame.position, key, data)
+
+    def _identity(self, frame: Frame, info: FrameInfo | None) -> _Identity:
+        place, identity = frame.position, result_id(frame.position)
+        captured_at = info.captured_at if info else None
+        return {
+            "result_id": identity,
+            "meas_id": identity,
+            "job_id": self._line,
+            "creation_time": now(),
+            "frame": FramePosition(
+                topic=place.topic, partition=place.partition, offset=place.offset, captured_at=captured_at
+            ),
+        }
+
+
+class _Identity(TypedDict):
+    """What every outcome says of its frame, whether its headers can be read or not."""
+
+    result_id: str
+    meas_id: str
+    job_id: str
+    creation_time: str
+    frame: FramePosition
+
+
+class _Said(TypedDict):
+    """What the frame's headers say."""
+
+    camera: str
+    product_id: str | None
+    part_id: str | None
+    is_simulated: bool
+
+
+def _said(info: FrameInfo) -> _Said:
+    return {
+        "camera": info.camera,
+        "product_id": info.product,
+        "part_id": info.part_id,
+        "is_simulated": info.simulated,
+    }
+
+
+def _decide(scorer: Scorer, judge: Judge, scored: Scored) -> tuple[Judgement, Array]:
+    """What is decided of a frame, and its heat map against the threshold of the product that it was judged as."""
+    judgement = judge.judge(scored)
+    return judgement, scorer.heat_map(scored, judgement.product, judgement.threshold)
+
+
+def _joined(tiles: Sequence[Frames], side: int) -> Frames:
+    return np.concatenate(tiles) if tiles else np.empty((0, side, side, 3), np.uint8)
+
+
+def _ms_since(start_s: float) -> float:
+    return (time.perf_counter() - start_s) * 1000

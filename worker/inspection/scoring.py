@@ -1,0 +1,162 @@
+"""The arithmetic of scores: distances, aggregated over views and places, weighed as evidence, combined.
+
+Shapes: B frames, N tiles of all frames, C products, K detectors, V views, R orientations, P places.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from quarterturn.worker.contract.arrays import Array
+from quarterturn.worker.contract.bank import ScoringSettings
+from quarterturn.worker.contract.detectors import Gaussian, Normal, between_views, distances
+from quarterturn.worker.contract.embeddings import FRAME, Embeddings
+from quarterturn.worker.contract.framing import Layout
+from quarterturn.worker.contract.views import compose
+
+_TINY = np.float32(1e-12)  # a distance of exactly 0 stays finite in the harmonic mean
+_LOG_9 = np.float32(np.log(9))  # the 90% quantile of the standard logistic distribution
+_LOG_999 = np.float32(np.log(999))  # and minus its 0.1% quantile
+_LOG_10 = np.float32(np.log(10))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the detectors say of one frame against every product, before it is weighed.
+
+    `raw` (C, K): the frame's distance by each detector. `maps[k]` (C, h, w): the distance at each place, in the
+    unturned frame.
+    """
+
+    raw: Array
+    maps: tuple[Array, ...]
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """How a frame looks as a whole, by its embedding, beside the good parts of each product.
+
+    `views` (C, V): the distance of each view to the good parts in that view. `distance` (C,): their aggregate.
+    `orientations` (C, R): the aggregate if the part lay turned by each of the first R views; None where that is not to
+    be told: several tiles, or a frame that would be laid out otherwise when turned.
+    """
+
+    views: Array
+    distance: Array
+    orientations: Array | None
+
+
+def read(
+    embeddings: Embeddings,
+    layouts: Sequence[Layout],
+    normals: Sequence[Normal],
+    scoring: ScoringSettings,
+    detectors: Sequence[str],
+) -> list[Reading]:
+    """The embeddings of the N tiles of B frames, in order -> one reading for each frame."""
+    by_place = [  # K times (N, C, P)
+        np.stack([aggregate(distances(detector, embeddings, normal), axis=1) for normal in normals], axis=1)
+        for detector in detectors
+    ]
+    readings = []
+    for layout, tiles in zip(layouts, spans(layouts), strict=True):
+        maps = tuple(layout.stitch(values[tiles]) for values in by_place)
+        readings.append(Reading(np.stack([over_places(one, scoring.worst) for one in maps], axis=-1), maps))
+    return readings
+
+
+def appearances(embeddings: Embeddings, layouts: Sequence[Layout], normals: Sequence[Normal]) -> list[Appearance]:
+    """The embeddings of the N tiles of B frames, in order -> how each frame looks as a whole."""
+    gaussians = [model for normal in normals if isinstance(model := normal[FRAME], Gaussian)]
+    all_between = np.stack([between_views(embeddings[FRAME], gaussian) for gaussian in gaussians], axis=1)
+    found = []
+    for layout, tiles in zip(layouts, spans(layouts), strict=True):
+        between = all_between[tiles]  # (T, C, V, R)
+        own = np.diagonal(between, axis1=-2, axis2=-1)  # (T, C, V)
+        views = own.max(axis=0)  # the tile that is least like a good one
+        distance = aggregate(own, axis=-1).max(axis=0)
+        turnable = len(between) == 1 and layout.height == layout.width
+        orientations = _by_orientation(between[0]) if turnable else None
+        found.append(Appearance(views, distance, orientations))
+    return found
+
+
+def spans(layouts: Sequence[Layout]) -> list[slice]:
+    """Where the tiles of each frame lie among those of all."""
+    ends = itertools.accumulate((len(layout.corners) for layout in layouts), initial=0)
+    return [slice(first, end) for first, end in itertools.pairwise(ends)]
+
+
+def aggregate(values: Array, axis: int) -> Array:
+    """The harmonic mean V / Σ 1/d of the distances of all views, which is the paper's weighted average of them.
+
+    Weights w ∝ 1/d over the views: Σ w d = V / Σ 1/d (arXiv 2105.08793, section 4.3).
+    """
+    inverse: Array = 1 / np.maximum(values, _TINY)
+    return np.asarray(values.shape[axis] / inverse.sum(axis=axis), np.float32)
+
+
+def over_places(maps: Array, worst: float) -> Array:
+    """(..., h, w) distances -> (...): the mean of the worst share of the places, of one at least."""
+    flat = maps.reshape(*maps.shape[:-2], -1)
+    count = max(1, round(worst * flat.shape[-1]))
+    return np.asarray(np.partition(flat, -count, axis=-1)[..., -count:].mean(axis=-1), np.float32)
+
+
+def fit_scale(raw: Array) -> Array:
+    """(n, K) distances of good frames -> (K, 2): the median and spread of a logistic distribution for each detector.
+
+    The spread is such that the distribution's 90% quantile is that of the distances.
+    """
+    median, high = np.quantile(raw.astype(np.float64), (0.5, 0.9), axis=0)
+    spread = np.maximum((high - median) / _LOG_9, 1e-6 * np.maximum(1, np.abs(median)))
+    return np.stack([median, spread], axis=-1).astype(np.float32)
+
+
+def evidence(values: Array, scale: Array) -> Array:
+    """How rare a distance is among good frames: −log₁₀ of the share of good frames beyond it.
+
+    Under the logistic distribution of `scale` (..., 2) that share is 1 / (1 + exp((x − median) / spread)): near 0 for
+    most good frames, 2 for one in a hundred, and rising evenly beyond what was ever seen. It only puts detectors on
+    one scale; what is promised comes from calibration.
+    """
+    standard = (values - scale[..., 0]) / scale[..., 1]
+    return np.asarray(np.logaddexp(np.float32(0), standard) / _LOG_10, np.float32)
+
+
+def emptiness(values: Array, scale: Array) -> Array:
+    """How much rarer than one in a thousand a distance is among good frames because it is so small: log₁₀, from 0.
+
+    A frame that shows nothing, black or blank, has less of everything than any good part.
+    """
+    below = (scale[..., 0] - values) / scale[..., 1]
+    return np.asarray(np.logaddexp(np.float32(0), below - _LOG_999) / _LOG_10, np.float32)
+
+
+def combine(raw: Array, scale: Array, votes: Sequence[float]) -> Array:
+    """(..., K) distances, (..., K, 2) scales, the detectors' shares -> (...) scores: their weighted mean evidence.
+
+    A weighted form of Fisher's combination of p-values (Fisher 1925, section 21.1; Good 1955), in units of log₁₀. To it
+    comes the emptiness that the detector says to which the frame shows least.
+    """
+    found = evidence(raw, scale) @ np.asarray(votes, np.float32)
+    return np.asarray(found + emptiness(raw, scale).max(axis=-1), np.float32)
+
+
+def turn_ratio(orientations: Array) -> float:
+    """(R,) distances by orientation -> that as the part lies, by the best other one: beyond 1 it looks turned."""
+    return float(orientations[0] / np.maximum(orientations[1:].min(), _TINY))
+
+
+def _by_orientation(between: Array) -> Array:
+    """(C, V, R) distances of each view to the good parts in each orientation -> (C, R).
+
+    If the part lies turned by g, its view v looks like view v∘g of a part that lies right.
+    """
+    views, orientations = between.shape[1:]
+    seen = compose(orientations)[:views]  # [v, g] = v∘g
+    return aggregate(between[:, np.arange(views)[:, np.newaxis], seen], axis=1)

@@ -1,0 +1,1 @@
+"""A frame as a camera publishes it, and the events that it becomes."""

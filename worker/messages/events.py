@@ -1,0 +1,194 @@
+"""What comes of a frame: verdicts, alerts, late frames and dead letters, as CloudEvents in Kafka's binary mode.
+
+The data of a result uses the OPC 40100-1 names (resultId, measId, partId, ...). JSON Schemas of the data
+are published in docs/schemas/ and made by `json_schemas`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import quote
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from quarterturn.worker.messages.frames import Position
+
+AlertKind = Literal["defect", "wrong_product", "wrong_orientation"]
+
+
+class _Data(BaseModel):
+    """Base of the published JSON: camelCase names, nothing unknown."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+
+class FramePosition(_Data):
+    """The frame's place in the stream and the camera's time; enough to replay it."""
+
+    topic: str
+    partition: int = Field(ge=0)
+    offset: int = Field(ge=0)
+    captured_at: str | None = None
+
+
+class ProcessingTimes(_Data):
+    """Milliseconds spent on the frame's batch, and on the frame from the poll to the verdict."""
+
+    decode_ms: float = Field(ge=0)
+    embed_ms: float = Field(ge=0)
+    score_ms: float = Field(ge=0)
+    total_ms: float = Field(ge=0)
+
+
+class _Outcome(_Data):
+    """What verdicts, late frames and dead letters say alike."""
+
+    result_id: str
+    is_simulated: bool = False
+    meas_id: str
+    part_id: str | None = None
+    job_id: str = Field(description="the line")
+    creation_time: str
+    product_id: str | None = Field(default=None, description="the product that was declared for the frame")
+    camera: str
+    frame: FramePosition
+
+
+class ResultData(_Outcome):
+    """The data of a verdict and of an alert.
+
+    `alert` is null for a part within its threshold. `score` is the evidence against the declared product, `productId`,
+    or else against the one of those that the camera may show that fits best: −log₁₀ of the share of good parts beyond
+    it; `pValue` is that share as counted among the bank's calibration pictures. `viewDistances` are the distances of
+    the whole frame's embedding from that product, one for each view. `predictedProduct` is that product, too, unless
+    `alert` is `wrong_product`: then it is the one that the whole frame looks like.
+    """
+
+    is_partial: Literal[False] = False
+    result_state: Literal["completed"] = "completed"
+    internal_recipe_id: str = Field(description="the hash of the engine")
+    internal_configuration_id: str = Field(description="the version of the bank")
+    alert: AlertKind | None = None
+    score: float = Field(ge=0)
+    threshold: float = Field(ge=0)
+    p_value: float = Field(gt=0, le=1, description="of a good part's scoring as high, from calibration")
+    predicted_product: str
+    view_distances: list[float]
+    heat_map: str | None = Field(
+        default=None,
+        description="where: a greyscale PNG in base64, 64 grey levels to a threshold; null if no detector sees places",
+    )
+    processing_times: ProcessingTimes
+
+
+class LateData(_Outcome):
+    """The data of a late frame: it came too old to be inspected in time, so nobody looked at it."""
+
+    age_ms: float = Field(ge=0, description="from the frame's capture to the start of its inspection")
+    max_age_ms: float = Field(gt=0, description="what the camera's settings allow")
+
+
+class DeadLetterData(_Outcome):
+    """The data of a dead letter: why a frame could not be inspected, and where its bytes are.
+
+    What only the headers say is null where they could not be read.
+    """
+
+    camera: str | None = None  # type: ignore[assignment]  # the headers may not say
+    reason: str = Field(description="a stable code such as 'undecodable'")
+    message: str
+    size: int = Field(ge=0, description="bytes of the frame")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The result for one frame; it is also an alert where `data.alert` says so.
+
+    `heat` (h, w) float32 is the map behind `data.heat_map` before it was rounded; it is not published.
+    """
+
+    position: Position
+    key: bytes | None
+    data: ResultData
+    heat: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((1, 1), np.float32), compare=False)
+
+    @property
+    def is_alert(self) -> bool:
+        """Whether the score is beyond the threshold."""
+        return self.data.alert is not None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A frame that could not be inspected."""
+
+    position: Position
+    key: bytes | None
+    data: DeadLetterData
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """A frame that was too old to be inspected."""
+
+    position: Position
+    key: bytes | None
+    data: LateData
+
+
+Outcome = Verdict | Late | DeadLetter
+EventKind = Literal["verdict", "alert", "late", "dead_letter"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A CloudEvent, ready for a topic: `headers` are Kafka's binary mode, `value` is the JSON of its data."""
+
+    kind: EventKind
+    key: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+    value: bytes
+
+
+def events_of(outcome: Outcome) -> list[Event]:
+    """The CloudEvents that publish one outcome: a verdict (and an alert beside it), a late frame, or a dead letter."""
+    if isinstance(outcome, DeadLetter):
+        return [_event("dead_letter", outcome)]
+    if isinstance(outcome, Late):
+        return [_event("late", outcome)]
+    return [_event("verdict", outcome), *([_event("alert", outcome)] if outcome.is_alert else [])]
+
+
+def result_id(position: Position) -> str:
+    """The same frame always gets the same id, so that consumers can tell a repetition."""
+    return f"{position.topic}:{position.partition}:{position.offset}"
+
+
+def json_schemas() -> dict[str, dict[str, Any]]:
+    """The JSON Schemas of the published data, by file name."""
+    models: dict[str, type[_Data]] = {"result": ResultData, "late": LateData, "dead-letter": DeadLetterData}
+    return {
+        f"{name}.schema.json": {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            **model.model_json_schema(by_alias=True, mode="serialization"),
+        }
+        for name, model in models.items()
+    }
+
+
+def _event(kind: EventKind, outcome: Outcome) -> Event:
+    data = outcome.data
+    headers = {
+        "ce_specversion": "1.0",
+        "ce_id": f"{kind}:{data.result_id}",
+        "ce_source": f"/quarterturn/{quote(data.job_id)}/{quote(data.camera or 'unknown', safe='')}",
+        "ce_type": f"quarterturn.{kind}.v1",
+        "ce_time": data.creation_time,
+        "content-type": "application/json",
+    }
+    encoded = tuple((name, value.encode("utf-8")) for name, value in headers.items())
+    return Event(kind, outcome.key, encoded, data.model_dump_json(by_alias=True).encode("utf-8"))

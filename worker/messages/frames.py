@@ -1,0 +1,138 @@
+"""A frame as it came: its bytes, its place in the stream, and what its headers say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from quarterturn.worker.contract.errors import FrameError
+from quarterturn.worker.contract.preprocess import RawFormat
+from quarterturn.worker.contract.times import parse_time
+
+UNREADABLE = "\x1a"
+"""Stands in a header's name for what was not UTF-8 there (U+001A, SUBSTITUTE)."""
+
+MAX_HEADER_BYTES = 1024
+"""Of the record's key and of each header that is read: they come back in results, logs and metrics."""
+
+_CORRECT_IT = "correct the camera's publisher"
+_RAW_HEADERS = ("width", "height", "pixel_format")
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a frame stands in its stream."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}[{self.partition}]@{self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class FrameInfo:
+    """What a frame's headers say. `captured_at` is ISO 8601 as the camera wrote it."""
+
+    camera: str
+    product: str | None
+    part_id: str | None
+    captured_at: str | None
+    simulated: bool
+    raw: RawFormat | None
+
+    def age_ms(self) -> float:
+        """How long ago the frame was captured; a time without a zone is UTC, one in the future is now.
+
+        Raises:
+            FrameError: `bad_header`: nobody says when.
+        """
+        if self.captured_at is None:
+            raise FrameError("bad_header", "header 'captured_at' is missing, and the camera has a max_age_ms; send it")
+        return max(0.0, (datetime.now(timezone.utc) - parse_time(self.captured_at)).total_seconds() * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture as it came, with its place in the stream; nothing is decoded yet."""
+
+    position: Position
+    key: bytes | None
+    headers: Mapping[str, bytes]
+    data: bytes
+
+    def info(self) -> FrameInfo:
+        """Read the headers: camera (or the record's key), product, part_id, captured_at, simulated; raw pixels' shape.
+
+        Raises:
+            FrameError: `bad_header`; the text names the header.
+        """
+        for name in self.headers:
+            if UNREADABLE in name:
+                raise FrameError("bad_header", f"the header name {name[:40]!r} is not UTF-8; {_CORRECT_IT}")
+        return FrameInfo(
+            camera=self._camera(),
+            product=_printable("product", self._text("product") or "") or None,
+            part_id=self._text("part_id"),
+            captured_at=self._timestamp("captured_at"),
+            simulated=self._text("simulated") == "true",
+            raw=self._raw_format(),
+        )
+
+    def _camera(self) -> str:
+        if self.key and len(self.key) > MAX_HEADER_BYTES:
+            raise _too_long("the record's key", self.key)
+        camera = self._text("camera") or (self._decode("the record's key", self.key) if self.key else None)
+        if not camera:
+            raise FrameError("bad_header", "neither a header 'camera' nor a record key names the camera; set one")
+        return _printable("camera", camera)
+
+    def _text(self, name: str) -> str | None:
+        value = self.headers.get(name)
+        return self._decode(f"header '{name}'", value) if value else None
+
+    @staticmethod
+    def _decode(what: str, value: bytes) -> str:
+        if len(value) > MAX_HEADER_BYTES:
+            raise _too_long(what, value)
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            raise FrameError("bad_header", f"{what} is not UTF-8 text; {_CORRECT_IT}") from None
+
+    def _timestamp(self, name: str) -> str | None:
+        text = self._text(name)
+        if text is None:
+            return None
+        try:
+            parse_time(text)
+        except ValueError:
+            raise FrameError("bad_header", f"header '{name}' is {text[:40]!r}, which is no ISO 8601 time") from None
+        return text
+
+    def _raw_format(self) -> RawFormat | None:
+        values = {name: self._text(name) for name in _RAW_HEADERS}
+        if not any(values.values()):
+            return None
+        missing = [name for name, value in values.items() if value is None]
+        if missing:
+            raise FrameError(
+                "bad_header", f"raw pixels need the headers width, height and pixel_format; {missing[0]} is missing"
+            )
+        try:
+            return RawFormat(int(values["width"] or ""), int(values["height"] or ""), values["pixel_format"] or "")
+        except ValueError:
+            raise FrameError("bad_header", "the headers width and height must be whole numbers") from None
+
+
+def _printable(what: str, name: str) -> str:
+    """Names stand in logs and metrics, where a line break would pass for another line."""
+    if not name.isprintable():
+        raise FrameError("bad_header", f"the {what}'s name {name[:40]!r} cannot be printed; {_CORRECT_IT}")
+    return name
+
+
+def _too_long(what: str, value: bytes) -> FrameError:
+    return FrameError("bad_header", f"{what} has {len(value)} bytes, more than {MAX_HEADER_BYTES}; {_CORRECT_IT}")

@@ -1,0 +1,1 @@
+"""The running worker: put together, kept going, watched."""

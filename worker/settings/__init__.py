@@ -1,0 +1,1 @@
+"""The worker's settings, and the secrets and certificates that they name."""

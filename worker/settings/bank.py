@@ -1,0 +1,26 @@
+"""Settings of `quarterturn bank fit`: `configs/bank.yaml`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from quarterturn.worker.contract.bank import ScoringSettings
+from quarterturn.worker.contract.preprocess import Region
+from quarterturn.worker.contract.settings import Settings
+from quarterturn.worker.settings.worker import EngineSettings, Overkill
+
+
+class FitSettings(Settings):
+    """`configs/bank.yaml`."""
+
+    data: Path = Field(description="good pictures: the folder that the encoder was trained on, or new products")
+    engine: EngineSettings
+    calibration: Path | None = Field(
+        default=None, description="folder of further good pictures; None: those that training held out of `data`"
+    )
+    overkill: Overkill = 0.01
+    scoring: ScoringSettings = ScoringSettings()
+    region: Region | None = None
+    out: Path = Field(default=Path("bank.safetensors"), description="the bank's file")

@@ -1,0 +1,182 @@
+"""The worker's settings: `configs/worker.yaml` as frozen models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from quarterturn.worker.contract.preprocess import Region
+from quarterturn.worker.contract.settings import Settings
+from quarterturn.worker.settings.security import SaslSettings, Secret, TlsSettings
+
+Overkill = Annotated[
+    float,
+    Field(
+        gt=0,
+        lt=1,
+        description="share of good parts that may be rejected at most; "
+        "0.01 needs 99 calibration pictures of each product, 0.005 needs 199",
+    ),
+]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Delivery = Literal["exactly_once", "at_least_once"]
+
+
+class EngineSettings(Settings):
+    """Which engine folder, and which of its targets."""
+
+    path: Path = Field(description="the folder that `quarterturn build` wrote")
+    target: Literal["openvino", "onnxruntime", "tensorrt"] = Field(
+        default="openvino", description="its runtime; a bank serves the target that it was fitted through"
+    )
+    threads: int | None = Field(default=None, gt=0, description="CPU threads of the engine; None: all cores")
+
+
+class FileStoreSettings(Settings):
+    """Banks in a local folder: the embedded default."""
+
+    path: Path = Field(description="one folder below it for each line")
+
+
+class RedisStoreSettings(Settings):
+    """Banks in Redis, with a local copy of the last good one."""
+
+    url: str = Field(default="redis://localhost:6379/0", repr=False, description="rediss:// for TLS")
+    username: str | None = Field(default=None, min_length=1, description="of Redis's access list")
+    password: Secret | None = None
+    tls: TlsSettings | None = None
+    signing_key: Secret | None = Field(
+        default=None, description="pushed versions are signed with it, and only such are taken into service"
+    )
+    timeout_s: float = Field(default=10.0, gt=0, description="how long Redis may take to answer")
+    keep: int = Field(default=10, gt=1, description="versions kept for a rollback")
+    snapshot: Path | None = Field(default=Path("state/banks"), description="local copy of the last good bank")
+
+    @model_validator(mode="after")
+    def _tls_has_its_scheme(self) -> RedisStoreSettings:
+        if self.tls is not None and not self.url.startswith("rediss://"):
+            raise ValueError("'tls' needs a url that begins with rediss://")
+        return self
+
+
+class BankSettings(Settings):
+    """Where the bank comes from; exactly one of `file` and `redis`."""
+
+    file: FileStoreSettings | None = None
+    redis: RedisStoreSettings | None = None
+    poll_s: float = Field(default=1.0, gt=0, description="how often to look for a new version without a hint")
+
+    @model_validator(mode="after")
+    def _one(self) -> BankSettings:
+        if (self.file is None) == (self.redis is None):
+            raise ValueError("set exactly one of 'file' and 'redis'")
+        return self
+
+
+class Topics(Settings):
+    """Names of the Kafka topics."""
+
+    frames: Name = Field(default="frames", description="pictures, from the cameras")
+    verdicts: Name = Field(default="verdicts", description="a result for each frame")
+    alerts: Name = Field(default="alerts", description="verdicts beyond their threshold")
+    dead_letters: Name = Field(default="dead-letters", description="frames that could not be inspected, and why")
+
+
+class KafkaSettings(Settings):
+    """Frames from Kafka, outcomes to Kafka."""
+
+    bootstrap_servers: str = Field(default="localhost:9092", description="HOST:PORT, several with commas between them")
+    tls: TlsSettings | None = None
+    sasl: SaslSettings | None = None
+    group: Name = Field(
+        default="quarterturn", description="its workers share the partitions; another line needs another"
+    )
+    delivery: Delivery = Field(default="exactly_once", description="at_least_once is for brokers without transactions")
+    topics: Topics = Topics()
+    start: Literal["earliest", "latest"] = Field(
+        default="earliest", description="where a group without positions begins"
+    )
+    max_frame_bytes: int = Field(
+        default=32 * 2**20, gt=0, description="of one frame; the topic's max.message.bytes must allow it too"
+    )
+    session_timeout_s: float = Field(
+        default=30.0, gt=0, description="a worker that is silent for so long loses its partitions to others"
+    )
+    give_up_after_s: float = Field(default=300.0, gt=0, description="how long a broker may be gone")
+
+    @model_validator(mode="after")
+    def _sasl_is_under_tls(self) -> KafkaSettings:
+        if self.sasl is not None and self.tls is None:
+            raise ValueError("'sasl' needs 'tls': without it whoever is on the way reads along; write tls: {ca: PATH}")
+        return self
+
+
+class FolderSettings(Settings):
+    """Pictures from a folder, outcomes as JSON lines: the embedded default, no server."""
+
+    path: Path = Field(description="a sub-folder for each camera, or pictures of one camera directly")
+    out: Path = Field(description="the file; started again, it goes on behind its last result")
+    camera: Name | None = Field(default=None, description="None: the sub-folder's name, one camera each")
+
+
+class TransportSettings(Settings):
+    """Where frames come from and outcomes go; exactly one of `kafka` and `folder`."""
+
+    kafka: KafkaSettings | None = None
+    folder: FolderSettings | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> TransportSettings:
+        if (self.kafka is None) == (self.folder is None):
+            raise ValueError("set exactly one of 'kafka' and 'folder'")
+        return self
+
+
+class CameraSettings(Settings):
+    """What is known of one camera: its products (one, or several to choose from) and the region to look at."""
+
+    products: tuple[str, ...] | None = Field(
+        default=None, min_length=1, description="None: the frame's header, else all products of the bank"
+    )
+    region: Region | None = None
+    max_age_ms: float | None = Field(
+        default=None,
+        gt=0,
+        description="an older frame is not inspected but reported as late; None: no frame is too old",
+    )
+
+
+class BatchSettings(Settings):
+    """Micro-batches are made of whatever is waiting."""
+
+    max_frames: int = Field(default=32, gt=0, description="most frames of a batch; nothing waits for it to fill")
+    poll_timeout_s: float = Field(default=0.5, gt=0, description="how long to wait for a frame before looking round")
+
+
+class HttpSettings(Settings):
+    """Metrics and health: `/metrics`, `/healthz`, `/readyz`, all read-only."""
+
+    host: str = Field(default="127.0.0.1", description="address to listen on; 0.0.0.0: all of this machine's")
+    port: int = Field(default=9600, ge=0, le=65535, description="0 takes any free one")
+    stalled_after_s: float = Field(default=120.0, gt=0, description="without progress for so long `/healthz` is red")
+
+
+class WorkerSettings(Settings):
+    """`configs/worker.yaml`."""
+
+    line: Name = Field(description="names the line's banks in their store")
+    engine: EngineSettings
+    bank: BankSettings
+    transport: TransportSettings
+    overkill: Overkill = 0.01
+    thresholds: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict, description="fixed thresholds by product, instead of the calibrated ones"
+    )
+    cameras: dict[str, CameraSettings] = Field(
+        default_factory=dict, description="by camera name; a camera not listed has no region and any product"
+    )
+    batch: BatchSettings = BatchSettings()
+    http: HttpSettings | None = HttpSettings()
+    drain_s: float = Field(default=20.0, gt=0, description="how long SIGTERM may take")
