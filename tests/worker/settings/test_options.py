@@ -10,7 +10,7 @@ from quarterturn.worker.settings.options import add_config, read_config
 from quarterturn.worker.settings.worker import WorkerSettings
 
 CONFIG = Path(__file__).parents[3] / "configs/worker.yaml"
-SECRET = "hunter2"
+SECRET = "hunter2"  # pragma: allowlist secret
 
 
 def settings(*options: str) -> WorkerSettings:
