@@ -26,7 +26,9 @@ SLOW = (
     "engine_build/test_export.py",
     "engine_build/test_tensorrt.py",
     "fuzz",
+    "trainer/test_encoder.py",
     "trainer/test_train.py",
+    "worker/inspection/test_inspector.py",
 )
 """Folders and files that take longer than `make quick` has; so does all that has a time limit of its own."""
 
