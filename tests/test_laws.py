@@ -84,9 +84,16 @@ def room_of(module: str) -> str:
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
-def test_everything_of_ours_is_imported_as_quarterturn(path: Path) -> None:
-    bare = {name for name in imports(path, lazy=True) if name.split(".")[0] in {*ROOMS, "benchmarks", "tests"}}
-    assert not bare
+def test_the_rooms_do_not_know_tests_and_benchmarks(path: Path) -> None:
+    assert not {name for name in imports(path, lazy=True) if name.split(".")[0] in {"benchmarks", "tests"}}
+
+
+@pytest.mark.parametrize("folder", [*ROOMS, "quarterturn", "tests", "benchmarks", "examples", "docs"])
+def test_everything_of_ours_is_imported_as_quarterturn(folder: str) -> None:
+    """From the checkout's root the bare names of the rooms could be imported, too."""
+    for path in (ROOT / folder).rglob("*.py"):
+        bare = {name.split(".")[0] for name in imports(path, lazy=True)} & {*ROOMS, "configs"}
+        assert not bare, f"{path} imports {bare}"
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if module_of(path) not in PORCH], ids=str)

@@ -4,7 +4,7 @@ A patch from another picture follows CutPaste (Li et al., arXiv 2104.04015), sca
 (Zavrtanik et al., arXiv 2108.07610).
 
 Crops and donors are (N, C, S, S) float32, S at least 32; their levels, and so all strengths here, are in standard
-deviations of the picture. Sizes are in pixels.
+deviations of the picture. Sizes are in pixels. Ranges without a source are ours, set by looking at what comes out.
 """
 
 from __future__ import annotations
