@@ -74,7 +74,7 @@ class Program:
     def stop(self) -> list[str]:
         """Send Ctrl-C, expect a good end; returns the lines that nobody asked for."""
         self._process.send_signal(signal.SIGINT)
-        assert self._process.wait(timeout=90) == 0
+        assert self._process.wait(timeout=30) == 0
         self._reader.join()
         return [self._lines.get() for _ in range(self._lines.qsize() - 1)]
 
@@ -87,7 +87,13 @@ class Program:
 
 @contextmanager
 def program(command: Sequence[str]) -> Iterator[Program]:
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
+    # As on a terminal, also where the tests run in the background, whose programs ignore Ctrl-C from birth.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process:
         try:
             yield Program(process)
         finally:
