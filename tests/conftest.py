@@ -26,6 +26,7 @@ SLOW = (
     "engine_build/test_export.py",
     "engine_build/test_tensorrt.py",
     "fuzz",
+    "test_package.py",
     "trainer/test_encoder.py",
     "trainer/test_train.py",
     "worker/inspection/test_inspector.py",
