@@ -8,7 +8,6 @@ A folder is one product in one of the `layouts.LAYOUTS`, or holds several such f
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +34,7 @@ from quarterturn.worker.contract.picture_files import (
     list_pictures,
     pictures_in,
 )
-from quarterturn.worker.contract.splits import hold_out, split_held_out
+from quarterturn.worker.contract.splits import composed, hold_out, split_held_out
 
 __all__ = [
     "GOOD",
@@ -61,21 +60,27 @@ class TestPicture:
     defect: str
 
 
-def good_pictures(root: Path) -> dict[str, list[Path]]:
+def good_pictures(root: Path, *, needed: bool = True) -> dict[str, list[Path]]:
     """The good pictures to learn from, by product (sorted).
 
+    Where none are `needed`, products with test pictures alone are left out instead of refused.
+
     Raises:
-        DataError: the folder is missing, empty, or laid out so that bad pictures or masks might be learned from.
+        DataError: the folder is missing, empty, or laid out so that bad pictures or masks might be learned from, or a
+            product has a name that a frame's header cannot carry.
     """
+    found = _good_pictures(root)
+    for product, pictures in found.items():
+        _require_nameable(product, root)
+        if needed and not pictures:
+            raise DataError(f"{root}: of '{product}' holds test pictures alone, and none to learn from; add train/good")
+    return {product: pictures for product, pictures in found.items() if pictures}
+
+
+def _good_pictures(root: Path) -> dict[str, list[Path]]:
     products = _products(root)
     if products:
-        found = {name: layout.good(folder) for name, (folder, layout) in products.items()}
-        for name, pictures in found.items():
-            if not pictures:
-                raise DataError(
-                    f"{products[name][0]}: holds test pictures alone, and nothing to learn from; add train/good"
-                )
-        return found
+        return {name: layout.good(folder) for name, (folder, layout) in products.items()}
     # Below train/ only, where there is one: beside it lie the test pictures, and those must never count as good.
     folder = train_in(root) or root
     children = folders_in(folder)
@@ -164,6 +169,16 @@ def _products(root: Path) -> dict[str, tuple[Path, Layout]]:
     return found
 
 
+def _require_nameable(product: str, root: Path) -> None:
+    """Refuse a product that no frame on the line could name: people would type, and logs show, another one."""
+    if not product.isprintable() or not product or product != " ".join(product.split()):
+        shown = product.encode(errors="backslashreplace").decode()
+        raise DataError(
+            f"{root}: the product {shown!r} has a name with spaces or characters that cannot be seen; "
+            "rename its folder to letters, digits and single spaces"
+        )
+
+
 def _name(folder: Path) -> str:
     """The product's name: the folder's, in Unicode's composed form, as keyboards and other systems write it."""
-    return unicodedata.normalize("NFC", folder.resolve().name)
+    return composed(folder.resolve().name)

@@ -227,8 +227,11 @@ WANTED = r".*lay the pictures out as train/good, .*docs/data\.md"
         ("train/good/0.png train/1.png", r"train/1\.png: lies beside folders of training pictures"),
         ("train/nut/0.png train/1.png", r"train/1\.png: lies beside folders of products, so nobody knows"),
         ("nut/0.png 1.png", r"1\.png: lies beside folders of products"),
-        ("test/good/0.png test/dent/1.png", "set: holds test pictures alone, and nothing to learn from; add train"),
-        ("nut/test/good/0.png bolt/train/good/0.png", "nut: holds test pictures alone"),
+        (
+            "test/good/0.png test/dent/1.png",
+            r"set: of 'set' holds test pictures alone, and none to learn from; add train",
+        ),
+        ("nut/test/good/0.png bolt/train/good/0.png", "set: of 'nut' holds test pictures alone"),
         ("nut/train/good/0.png bolt/0.png", "bolt: lies beside nut/, but is not laid out like it; give it train/good"),
         ("0.png 0_mask.png", r"0_mask\.png: is named as a mask, and lies among good pictures" + WANTED),
         ("nut/0.jpg nut/0_label.bmp", r"0_label\.bmp: is named as a mask" + WANTED),
