@@ -8,7 +8,7 @@ A folder is one product in one of the `layouts.LAYOUTS`, or holds several such f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +74,7 @@ def good_pictures(root: Path, *, needed: bool = True) -> dict[str, list[Path]]:
         _require_nameable(product, root)
         if needed and not pictures:
             raise DataError(f"{root}: of '{product}' holds test pictures alone, and none to learn from; add train/good")
-    return {product: pictures for product, pictures in found.items() if pictures}
+    return {product: pictures for product, pictures in sorted(found.items()) if pictures}
 
 
 def _good_pictures(root: Path) -> dict[str, list[Path]]:
@@ -90,7 +90,7 @@ def _good_pictures(root: Path) -> dict[str, list[Path]]:
     for child in children:
         require_good_name(child)
     require_no_pictures(folder, "folders of products")
-    return {_name(child): learned_in(child) for child in children}
+    return {name: learned_in(child) for name, child in _by_name(children).items()}
 
 
 def test_pictures(root: Path) -> list[TestPicture]:
@@ -156,9 +156,9 @@ def _products(root: Path) -> dict[str, tuple[Path, Layout]]:
         return {_name(root): (root, layout)}
     if train_in(root) is not None:
         return {}
-    layouts = {child: layout_of(child) for child in folders_in(root)}
-    found = {_name(child): (child, layout) for child, layout in layouts.items() if layout is not None}
-    for child, layout in layouts.items() if found else ():
+    layouts = {name: (child, layout_of(child)) for name, child in _by_name(folders_in(root)).items()}
+    found = {name: (child, layout) for name, (child, layout) in layouts.items() if layout is not None}
+    for child, layout in layouts.values() if found else ():
         if layout is None and holds_pictures(child):
             raise DataError(
                 f"{child}: lies beside {next(iter(found))}/, but is not laid out like it; give it train/good, or move "
@@ -179,6 +179,15 @@ def _require_nameable(product: str, root: Path) -> None:
         )
 
 
+def _by_name(folders: Sequence[Path]) -> dict[str, Path]:
+    """The folders by the names of their products."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        if found.setdefault(composed(folder.name), folder) != folder:
+            raise DataError(f"{folder}: there are two folders of this name, written in other characters; join them")
+    return dict(sorted(found.items()))
+
+
 def _name(folder: Path) -> str:
-    """The product's name: the folder's, in Unicode's composed form, as keyboards and other systems write it."""
+    """The name of a product alone: its folder's, in Unicode's composed form, as keyboards write it."""
     return composed(folder.resolve().name)

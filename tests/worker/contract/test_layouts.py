@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import cv2
@@ -288,3 +289,17 @@ def test_pictures_directly_in_test_are_neither_good_nor_bad(tmp_path: Path) -> N
     with pytest.raises(DataError, match=r"test/1\.png: lies beside folders of test pictures, so nobody knows"):
         labelled_pictures(root)
     assert learned(root) == {"set": "train/good/0.png"}
+
+
+def test_two_folders_of_one_name_are_told(tmp_path: Path) -> None:
+    for form in ("NFC", "NFD"):
+        touch(tmp_path / unicodedata.normalize(form, "Öse"), "0.png")
+    with pytest.raises(DataError, match="there are two folders of this name, written in other characters; join them"):
+        good_pictures(tmp_path)
+
+
+def test_a_linked_product_is_named_by_its_link(tmp_path: Path) -> None:
+    (tmp_path / "plant").mkdir()
+    (tmp_path / "plant" / "nut").symlink_to(touch(tmp_path / "nut-2024", "train/good/0.png test/dent/1.png"))
+    assert list(good_pictures(tmp_path / "plant")) == ["nut"]
+    assert [one.product for one in labelled_pictures(tmp_path / "plant")] == ["nut"]
