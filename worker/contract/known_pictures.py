@@ -134,4 +134,4 @@ def _hash_file(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()[:_DIGITS]
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); correct its permissions") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error

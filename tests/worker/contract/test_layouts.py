@@ -175,6 +175,16 @@ def test_visas_table_says_what_is_to_train(tmp_path: Path) -> None:
     assert learned(root / "candle") == {"candle": f"{normal}/0.JPG {normal}/2.JPG"}
 
 
+@pytest.mark.parametrize(
+    "content", [b"", b"object,split\ncandle,train\n", b"\xff\xfe", b'"', b"object,split,label,image\ncandle"]
+)
+def test_another_table_than_visas_is_told(tmp_path: Path, content: bytes) -> None:
+    root = touch(tmp_path / "VisA", "candle/Data/Images/Normal/0.JPG split_csv/1cls.csv")
+    (root / "split_csv" / "1cls.csv").write_bytes(content)
+    with pytest.raises(DataError, match=r"1cls\.csv: is not the table of VisA's split"):
+        good_pictures(root)
+
+
 def write_mask(path: Path, *marked: int) -> None:
     mask = np.zeros((4, 6), np.uint8)
     mask[:, list(marked)] = 255
