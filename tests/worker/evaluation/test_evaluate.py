@@ -136,7 +136,7 @@ def test_several_files_of_one_mask_count_together(
     """As in MVTec LOCO: the two halves of a mask, each in a file of its own."""
     in_parts = tmp_path_factory.mktemp("parts") / masked.name
     shutil.copytree(masked, in_parts)
-    for path in (in_parts / "ground_truth").rglob("*.png"):
+    for path in sorted((in_parts / "ground_truth").rglob("*.png")):
         mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         path.unlink()
         parts = path.with_name(path.stem.removesuffix("_mask"))
