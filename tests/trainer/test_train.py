@@ -105,6 +105,16 @@ def test_a_model_is_written_with_all_it_was_made_from(
     assert [path.name for path in settings.out.parent.iterdir()] == ["model"]
 
 
+def test_pictures_that_teach_nothing_end_it_before_anything_is_computed(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    (tmp_path / "ring").mkdir()
+    for n in range(12):
+        (tmp_path / "ring" / f"{n}.png").write_bytes(png(np.full((SIDE, SIDE, 3), 90 + 3 * n, np.uint8)))
+    with pytest.raises(DataError, match="product 'ring': all 12 good pictures are plain grey and show no part"):
+        train(make_settings(**{"data.path": tmp_path / "ring"}, weights="nowhere.pth"), progress=False)
+
+
 def test_a_frozen_backbone_stays_as_it_was(make_settings: MakeSettings) -> None:
     settings = make_settings()
     drawn, found = as_drawn(settings), weights(train(settings, progress=False))

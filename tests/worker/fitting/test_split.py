@@ -16,6 +16,7 @@ from quarterturn.trainer.data import find_good_parts
 from quarterturn.worker.contract.bank import ScoringSettings
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.known_pictures import KnownPictures
+from quarterturn.worker.contract.preprocess import Region
 from quarterturn.worker.fitting.fit import fit_bank
 from quarterturn.worker.fitting.split import Split, split_pictures
 from tests.parts import NumpyEngine, good_part, png
@@ -242,3 +243,15 @@ def test_pictures_that_teach_nothing_are_one_sentence(tmp_path: Path, files: dic
         (tmp_path / "ring" / name).write_bytes(data)
     with pytest.raises(DataError, match=sentence):
         split_pictures(tmp_path / "ring", None, HOLDOUT)
+
+
+def test_only_the_region_has_to_show_something(tmp_path: Path) -> None:
+    """The lower right corner of each picture is plain."""
+    (tmp_path / "ring").mkdir()
+    for number in range(30):
+        picture = good_part(np.random.default_rng(number))
+        picture[20:, 20:] = 90 + 2 * number
+        (tmp_path / "ring" / f"{number}.png").write_bytes(png(picture))
+    assert split_pictures(tmp_path / "ring", None, HOLDOUT, region=Region(x=0, y=0, width=32, height=20))
+    with pytest.raises(DataError, match="product 'ring': all 30 good pictures are plain grey"):
+        split_pictures(tmp_path / "ring", None, HOLDOUT, region=Region(x=20, y=20, width=12, height=12))
