@@ -21,7 +21,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from quarterturn.trainer.basis import fit_bases
 from quarterturn.trainer.checkpoint import Learner, load_checkpoint, save_checkpoint, save_model
 from quarterturn.trainer.config import TrainSettings
-from quarterturn.trainer.data import GoodParts, Pictures, Plan, find_good_parts
+from quarterturn.trainer.data import GoodParts, Pictures, Plan, find_good_parts, look_over
 from quarterturn.trainer.encoder import Encoder
 from quarterturn.trainer.head import HeadStage, draw_examples
 from quarterturn.trainer.monitor import Monitor, stop_signals
@@ -73,6 +73,7 @@ def train(settings: TrainSettings, progress: bool = True) -> Path:
     require_replaceable(settings.out, "a model")
     settings = settings.model_copy(update={"precision": precision_of(settings)})
     parts = find_good_parts(settings.data)
+    look_over(parts, settings.data)
     run = Run(settings, parts, progress)
     run.take("projection", settings.projection.steps, run.projection)
     run.take("head", settings.head.steps if settings.completed.head else 0, lambda *_: run.head())
@@ -183,6 +184,8 @@ class Run:
             products=self.parts.products,
             views=_VIEWS,
             holdout=settings.data.holdout,
+            group=settings.data.group,
+            pictures=self.parts.known,
             rotations=rotations,
             training={**self._recipe, **{f"last_loss.{name}": loss for name, loss in self._losses.items()}},
         )
