@@ -12,7 +12,7 @@ from quarterturn.worker.inspection.inspector import Inspector
 from quarterturn.worker.messages.events import Outcome
 from quarterturn.worker.runtime.health import Health
 from quarterturn.worker.settings.worker import BatchSettings
-from quarterturn.worker.transport.base import RewoundError, Transport
+from quarterturn.worker.transport.base import RewoundError, Transport, leave
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,10 @@ class Service:
             while in_flight or not (stop.is_set() or self._transport.exhausted):
                 self._health.progress()
                 in_flight = self._step(engine, in_flight, polling=not stop.is_set())
+
+    def leave(self) -> None:
+        """Give this worker's share to the others though it may be stuck; it must end then. Any thread may call it."""
+        leave(self._transport)
 
     def _step(self, engine: ThreadPoolExecutor, in_flight: _InFlight | None, polling: bool) -> _InFlight | None:
         """Start the next batch, if frames wait, then deliver the one in flight; returns the new batch in flight."""

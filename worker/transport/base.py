@@ -37,8 +37,9 @@ class Standing:
 class Transport(Protocol):
     """Frames in, outcomes out. One thread calls it.
 
-    A transport whose source may be away, or is shared by several workers, also has a property `standing: Standing`,
-    which any thread may read. One without is always ready.
+    A transport whose source may be away, or is shared by several workers, also has a property `standing: Standing` and
+    a method `leave()`, which gives its share to the others at once; both are for any thread. One without is always
+    ready.
     """
 
     @property
@@ -74,6 +75,12 @@ def standing_of(transport: Transport) -> Standing:
     """How `transport` stands; one that does not say so is ready."""
     standing: Standing = getattr(transport, "standing", _ALONE)
     return standing
+
+
+def leave(transport: Transport) -> None:
+    """Have `transport` leave those that it shares frames with, if there are any. Any thread may call it."""
+    if hasattr(transport, "leave"):
+        transport.leave()
 
 
 _ALONE = Standing()
