@@ -117,7 +117,7 @@ def _cure(error: redis.RedisError, client: Client) -> str:
     is_tls = issubclass(client.connection_pool.connection_class, redis.SSLConnection)
     if isinstance(error, redis.TimeoutError):
         cure = "see whether it hangs, or raise bank.redis.timeout_s"
-        return f"{cure}; a port without TLS wants redis:// in bank.redis.url" if is_tls else cure
+        return f"{cure}, or write redis:// into bank.redis.url if its port has no TLS" if is_tls else cure
     if _lacks_password(error, client):
         return "set bank.redis.password, and bank.redis.username where it has users"
     if type(error) in _CURES:
@@ -127,7 +127,7 @@ def _cure(error: redis.RedisError, client: Client) -> str:
             return cure
     cure = "check that it runs and that bank.redis.url is right"
     is_broken = any(part in text for part in _BROKEN)
-    return f"{cure}; a port with TLS wants rediss://" if is_broken and not is_tls else cure
+    return f"{cure}, with rediss:// if its port has TLS" if is_broken and not is_tls else cure
 
 
 def _lacks_password(error: redis.RedisError, client: Client) -> bool:

@@ -66,11 +66,11 @@ def listening(talk: Callable[[socket.socket], None]) -> Iterator[int]:
 
 
 def by_rote(answer: bytes) -> Callable[[socket.socket], None]:
-    """Answers whatever comes with `answer`."""
+    """Answers every command with `answer`."""
 
     def talk(connection: socket.socket) -> None:
-        while connection.recv(2**16):
-            connection.sendall(answer)
+        while data := connection.recv(2**16):
+            connection.sendall(answer * data.count(b"*"))  # each is a list of strings, without another star
 
     return talk
 

@@ -206,12 +206,6 @@ REAL: dict[str, tuple[Callable[[Path], Server], dict[str, object], str, str]] = 
         "You can't write against a read only replica",
         "it is a replica: write the address of its master into bank.redis.url",
     ),
-    "replica alone": (
-        lambda folder: real(folder, "--replicaof", "127.0.0.1 1", "--replica-serve-stale-data", "no"),
-        {},
-        "Link with MASTER is down and replica-serve-stale-data is set to 'no'",
-        "it is a replica that has lost its master: mend that, or ask the master",
-    ),
     "missing password": (
         lambda folder: servers.real(folder, "--requirepass", PASSWORD, password=PASSWORD),
         {},
@@ -264,7 +258,7 @@ REAL: dict[str, tuple[Callable[[Path], Server], dict[str, object], str, str]] = 
         servers.real,
         {"scheme": "rediss"},
         "no answer within 2 s",
-        "see whether it hangs, or raise bank.redis.timeout_s; a port without TLS wants redis:// in bank.redis.url",
+        "see whether it hangs, or raise bank.redis.timeout_s, or write redis:// into bank.redis.url if its port has no TLS",
     ),
 }
 
@@ -278,13 +272,16 @@ def test_each_fault_names_its_cure(tmp_path: Path, kind: str) -> None:
     assert PASSWORD not in text
 
 
+URL = "check that it runs and that bank.redis.url is right"
+
+
 @pytest.mark.parametrize(
     ("changes", "what", "cure"),
     [
         (
             {"scheme": "redis"},
             "",
-            "check that it runs and that bank.redis.url is right; a port with TLS wants rediss://",
+            f"{URL}, with rediss:// if its port has TLS",
         ),
         ({"scheme": "rediss"}, "CERTIFICATE_VERIFY_FAILED", "check 'ca', 'certificate' and 'key' in bank.redis.tls"),
     ],
@@ -296,6 +293,19 @@ def test_what_a_port_with_tls_says(secured: SecureRedis, changes: dict[str, str]
     assert text.startswith(f"Redis at 127.0.0.1:{port} cannot be used (")
     assert text.endswith(f"); {cure}")
     assert what in text
+
+
+def test_a_replica_that_has_lost_its_master(tmp_path: Path) -> None:
+    options = ("--replicaof", "127.0.0.1 1", "--replica-serve-stale-data", "no")
+    sentence = (
+        r"\(Link with MASTER is down .*\); it is a replica that has lost its master: mend that, or ask the master$"
+    )
+    with (
+        servers.real(tmp_path / "redis", *options) as port,
+        closing(store(port)) as ours,
+        pytest.raises(UnavailableError, match=sentence),
+    ):
+        ours.current("line-1")
 
 
 CLUSTER = "it is a node of a Redis Cluster, where a line's keys lie apart: use a Redis that is none"
@@ -320,7 +330,7 @@ ROTE = {
     "-ERR max number of clients reached": "raise its 'maxclients', or find out who holds its connections",
     "-ERR unknown command 'HSET', with args beginning with:": "use a Redis that knows it, under its own name",
     "HTTP/1.1 400 Bad Request": "what answers there is no Redis: correct host and port in bank.redis.url",
-    "-ERR something new": "check that it runs and that bank.redis.url is right",
+    "-ERR something new": URL,
 }
 
 
