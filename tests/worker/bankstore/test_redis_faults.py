@@ -191,6 +191,7 @@ def limited(admin: redis.Redis) -> None:
     admin.config_set("maxmemory", int(admin.info()["used_memory"]) + 4 * MIB)
 
 
+SEE = "see whether it hangs, or raise bank.redis.timeout_s"
 PASSWORDS = {"password": {"env": "THE_PASSWORD"}}
 WRONG = {"password": {"env": "HOME"}}
 REAL: dict[str, tuple[Callable[[Path], Server], dict[str, object], str, str]] = {
@@ -258,7 +259,7 @@ REAL: dict[str, tuple[Callable[[Path], Server], dict[str, object], str, str]] = 
         servers.real,
         {"scheme": "rediss"},
         "no answer within 2 s",
-        "see whether it hangs, or raise bank.redis.timeout_s, or write redis:// into bank.redis.url if its port has no TLS",
+        f"{SEE}, or write redis:// into bank.redis.url if its port has no TLS",
     ),
 }
 
