@@ -1,80 +1,75 @@
 from __future__ import annotations
 
-import json
-import time
-import urllib.error
-import urllib.request
+import logging
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from quarterturn.worker.contract.errors import ConfigError
-from quarterturn.worker.runtime.health import Health, HealthServer
-from quarterturn.worker.settings.worker import HttpSettings
+from quarterturn.worker.messages.events import Outcome, Verdict
+from quarterturn.worker.runtime.health import Health
+from tests import examples
 
 
-def get(server: HealthServer, path: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}", timeout=5) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
+def sample(health: Health, name: str, **labels: str) -> float | None:
+    return health.registry.get_sample_value(name, labels)
 
 
-def test_endpoints() -> None:
+def of(camera: str, outcome: Outcome | None = None) -> Outcome:
+    made = outcome or examples.verdict(examples.frame())
+    return type(made)(made.position, made.key, made.data.model_copy(update={"camera": camera}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [examples.verdict, examples.late, examples.dead_letter])
+def test_a_camera_that_the_settings_do_not_list_is_said_once_and_counted(
+    kind: type[Verdict], caplog: pytest.LogCaptureFixture
+) -> None:
+    health = Health(["top-01", "top-02"])
+    frame = examples.frame()
+    for _ in range(3):
+        health.count([of("top-01", kind(frame)), of("top-1", kind(frame)), of("side", kind(frame))], 0.1, 0.01)
+    said = [record.message for record in caplog.records if "unlisted_camera" in record.message]
+    assert [line.partition(":")[0] for line in said] == ["cam=top-1", "cam=side"]
+    assert "frames[0]@0" in said[0]
+    for camera, count in (("top-1", 3), ("side", 3), ("top-01", 0)):
+        assert sample(health, "quarterturn_notices_total", camera=camera, kind="unlisted_camera") == count
+
+
+def test_where_no_camera_is_listed_none_is_odd(caplog: pytest.LogCaptureFixture) -> None:
     health = Health()
-    store = "ok"
-    health.watch("bank store", lambda: store)
-    health.frames.labels("top-01", "good").inc(3)
-    with HealthServer(health, HttpSettings(port=0)) as server:
-        assert get(server, "/healthz") == (200, json.dumps({"status": "alive", "parts": {"bank store": "ok"}}))
-        assert get(server, "/readyz")[0] == 503
-        health.ready = True
-        store = "unreachable since 12:00"
-        assert get(server, "/readyz") == (
-            200,
-            json.dumps({"ready": True, "parts": {"bank store": "unreachable since 12:00"}}),
-        )
-        metrics = get(server, "/metrics")[1]
-        assert 'quarterturn_frames_total{camera="top-01",outcome="good"} 3.0' in metrics
-        assert 'quarterturn_degraded{part="bank store"} 1.0' in metrics
-        assert get(server, "/nothing")[0] == 404
+    health.count([of("top-1")], 0.1, 0.01)
+    assert caplog.records == []
+    assert sample(health, "quarterturn_notices_total", camera="top-1", kind="unlisted_camera") == 0
 
 
-def test_health_turns_red_without_progress_and_green_with_it() -> None:
-    health = Health()
-    with HealthServer(health, HttpSettings(port=0, stalled_after_s=0.05)) as server:
-        time.sleep(0.06)
-        assert get(server, "/healthz")[0] == 200  # it has not begun
-        health.ready = True
-        health.progress()
-        while (answer := get(server, "/healthz"))[0] == 200:
-            assert health.stalled_s() < 5
-        assert (answer[0], json.loads(answer[1])["status"]) == (503, "no progress for 0 s")
-        health.progress()
-        assert health.stalled_s() < 0.05
-        health.ready = False
-        assert get(server, "/healthz")[0] == 200
+def test_a_frame_that_does_not_say_its_camera_is_no_unlisted_one() -> None:
+    health = Health(["top-01"])
+    letter = examples.dead_letter(examples.frame())
+    health.count([type(letter)(letter.position, None, letter.data.model_copy(update={"camera": None}))], 0.1, 0.01)
+    assert sample(health, "quarterturn_notices_total", camera="unknown", kind="unlisted_camera") == 0
+    assert sample(health, "quarterturn_frames_total", camera="unknown", outcome="dead_letter") == 1
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
-@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/readyz"])
-def test_nothing_can_be_changed_over_http(method: str, path: str) -> None:
-    with HealthServer(Health(), HttpSettings(port=0)) as server:
-        request = urllib.request.Request(f"http://127.0.0.1:{server.port}{path}", b"x", method=method)
-        with pytest.raises(urllib.error.HTTPError) as caught:
-            urllib.request.urlopen(request, timeout=5)
-        caught.value.close()
-        assert caught.value.code == 501
+def test_made_up_names_fill_neither_memory_nor_log(caplog: pytest.LogCaptureFixture) -> None:
+    health = Health(["top-01"])
+    for n in range(1200):
+        health.count([of(f"made up {n}")], 0.1, 0.01)
+    assert len(caplog.records) == 1000
+    health.count([of("top-01")], 0.1, 0.01)  # who is listed keeps its own place
+    assert sample(health, "quarterturn_frames_total", camera="top-01", outcome="good") == 1
+    assert sample(health, "quarterturn_notices_total", camera="other", kind="unlisted_camera") == 200
 
 
-def test_only_this_machine_is_listened_to_unless_told() -> None:
-    assert HttpSettings().host == "127.0.0.1"
+def test_notices_come_from_any_thread(caplog: pytest.LogCaptureFixture) -> None:
+    health = Health(["top-01"])
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: health.notice("unlisted_camera", "side", "odd"), range(400)))
+    assert len(caplog.records) == 1
+    assert sample(health, "quarterturn_notices_total", camera="side", kind="unlisted_camera") == 400
 
 
-def test_a_taken_port_is_one_sentence() -> None:
-    with (
-        HealthServer(Health(), HttpSettings(port=0)) as server,
-        pytest.raises(ConfigError, match=rf"http: cannot listen on 127.0.0.1:{server.port} .* http.port"),
-    ):
-        HealthServer(Health(), HttpSettings(port=server.port))
+def test_each_dead_letter_is_said_with_its_place_and_reason(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        Health().count([examples.dead_letter(examples.frame(7, 2))], 0.1, 0.01)
+    assert [record.message for record in caplog.records] == [
+        "frames[2]@7 cam=top-01: truncated: the picture ends early"
+    ]

@@ -60,7 +60,7 @@ class GroupConsumer:
                 **common(settings),
                 group_id=settings.group,
                 session_timeout_ms=ms(settings.session_timeout_s),
-                max_poll_interval_ms=ms(max(_AWAY_S, settings.session_timeout_s)),
+                max_poll_interval_ms=ms(away_s(settings)),
                 heartbeat_interval_ms=ms(min(_HEARTBEAT_S, settings.session_timeout_s / 3)),
                 # No state is kept per partition, so the assignor that rebalances in one round is the best.
                 partition_assignment_strategy=[RangePartitionAssignor],
@@ -124,6 +124,22 @@ class GroupConsumer:
             self._consumer.close(autocommit=False, timeout_ms=2000)
 
     @property
+    def member_id(self) -> str:
+        """Our id in the group, empty before the first try to join it. Any thread may ask."""
+        found: str = self._consumer.group_metadata().member_id
+        return found
+
+    def lag(self) -> dict[str, int]:
+        """How many frames wait behind those that were polled, by partition, as far as fetching has told so far."""
+        waiting: dict[str, int] = {}
+        with contextlib.suppress(KafkaError):
+            for partition in self._consumer.assignment():
+                newest, position = self._consumer.highwater(partition), self._consumer.position(partition, timeout_ms=0)
+                if newest is not None and position is not None:
+                    waiting[f"{partition.topic}[{partition.partition}]"] = max(0, newest - position)
+        return waiting
+
+    @property
     def _state(self) -> str:
         state: str = self._consumer.group_metadata().state
         return state
@@ -131,6 +147,11 @@ class GroupConsumer:
     def _newest(self, partition: TopicPartition) -> int:
         offset: int = self._consumer.end_offsets([partition], timeout_ms=ms(connection.ANSWER_S))[partition]
         return offset
+
+
+def away_s(settings: KafkaSettings) -> float:
+    """After how long without a poll the group gives a member up."""
+    return max(_AWAY_S, settings.session_timeout_s)
 
 
 class ResultReader:
