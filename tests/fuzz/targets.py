@@ -13,10 +13,11 @@ import numpy as np
 from PIL import Image
 
 from quarterturn.worker.contract.bank import read_bank
+from quarterturn.worker.contract.decode import decode_picture
 from quarterturn.worker.contract.errors import ConfigError, DataError, FrameError
 from quarterturn.worker.contract.framing import Framing, cut
 from quarterturn.worker.contract.manifest import EngineManifest, TargetManifest, read_manifest
-from quarterturn.worker.contract.preprocess import PIXEL_FORMATS, RawFormat, decode_picture
+from quarterturn.worker.contract.raw_pixels import PIXEL_FORMATS, RawFormat
 from quarterturn.worker.contract.settings import load_settings
 from quarterturn.worker.inspection.judge import Judge
 from quarterturn.worker.messages.frames import Frame, FrameInfo, Position

@@ -60,7 +60,7 @@ def test_a_target_refuses_only_as_it_should(target: Target) -> None:
 def test_seeds_are_accepted() -> None:
     """Else nothing behind the door would be tested."""
     from quarterturn.worker.contract.bank import read_bank
-    from quarterturn.worker.contract.preprocess import decode_picture
+    from quarterturn.worker.contract.decode import decode_picture
 
     for data in TARGETS["picture"].seeds:
         assert decode_picture(data).shape == (7, 9, 3)

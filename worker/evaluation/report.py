@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from quarterturn.worker.contract.arrays import Picture
+from quarterturn.worker.contract.decode import decode_picture
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.framing import resize
-from quarterturn.worker.contract.preprocess import Region, crop, decode_picture
+from quarterturn.worker.contract.preprocess import Region, crop
 from quarterturn.worker.contract.times import now
 from quarterturn.worker.evaluation.figures import Evaluation, Inspected, percent, roc, split_ratios
 from quarterturn.worker.evaluation.localisation import LIMIT

@@ -12,9 +12,10 @@ import numpy as np
 
 from quarterturn.worker.contract.arrays import Array, Frames
 from quarterturn.worker.contract.bank import Bank, require_same_engine
+from quarterturn.worker.contract.decode import decode_picture
 from quarterturn.worker.contract.errors import ConfigError, FrameError
 from quarterturn.worker.contract.framing import Layout, cut
-from quarterturn.worker.contract.preprocess import crop, decode_picture
+from quarterturn.worker.contract.preprocess import crop
 from quarterturn.worker.contract.times import now
 from quarterturn.worker.engine.base import Engine
 from quarterturn.worker.inspection import heatmap

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from quarterturn.worker.contract.arrays import Picture
+from quarterturn.worker.contract.decode import decode_picture
 from quarterturn.worker.contract.errors import DataError
-from quarterturn.worker.contract.preprocess import decode_picture
 from quarterturn.worker.fitting.normal import auroc
 
 Grey = npt.NDArray[np.uint8]
