@@ -25,9 +25,8 @@ def read_jpeg(data: bytes, header: JpegHeader) -> Samples:
         raise FrameError("undecodable", f"the JPEG has {header.scans} scans, more than {_MAX_SCANS}; check the camera")
     if not header.is_whole:
         raise truncated("the JPEG lacks a scan")
+    form = {1: "GRAY", 4: "CMYK"}.get(header.components, "RGB")
     try:
-        colours = simplejpeg.decode_jpeg_header(data, strict=False)[2]
-        form = {"Gray": "GRAY", "CMYK": "CMYK", "YCCK": "CMYK"}.get(colours, "RGB")
         pixels = _decode(data, form)
     except ValueError as error:
         if any(word in str(error) for word in _UNKNOWN):

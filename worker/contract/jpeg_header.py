@@ -44,6 +44,7 @@ class JpegHeader:
 
     Attributes:
         size: width and height in pixels.
+        components: 1 of a grey picture, 3 of colours, 4 of a picture to be printed.
         scans: how often a decoder goes over the picture, some 10 times where it is progressive.
         is_whole: whether the scans hold all of every component. A progressive file can end between two of them, and is
             a picture then, but a coarse one.
@@ -51,6 +52,7 @@ class JpegHeader:
     """
 
     size: tuple[int, int]
+    components: int
     scans: int
     is_whole: bool
     orientation: int
@@ -78,7 +80,8 @@ class JpegHeader:
             height, width = struct.unpack_from(">HH", data, frame.start + 1)
         except (struct.error, IndexError):
             return None
-        return cls((width, height), scans, not any(any(bits) for bits in missing.values()), orientation)
+        is_whole = not any(any(bits) for bits in missing.values())
+        return cls((width, height), data[frame.start + 5], scans, is_whole, orientation)
 
 
 def mended(data: bytes) -> bytes:

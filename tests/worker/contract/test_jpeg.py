@@ -78,6 +78,14 @@ def test_a_whole_one_is_what_opencv_reads(variant: str) -> None:
     assert decoded.picture.flags.c_contiguous
 
 
+@pytest.mark.parametrize("factors", [0x411111, 0x221111, 0x211111, 0x121111, 0x111111], ids=hex)
+def test_every_way_to_halve_colours(factors: int) -> None:
+    options = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factors]
+    data = cv2.imencode(".jpg", scene(), options)[1].tobytes()
+    expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert np.abs(decode(data).picture.astype(int) - expected).max() <= 2
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_half_a_picture_closed_as_if_it_were_whole_is_refused(variant: str, capfd: pytest.CaptureFixture[str]) -> None:
     data = saved(variant)
