@@ -62,7 +62,8 @@ class Tiff:
         """Width and height of the picture, or of a tile where that is larger, since it is decoded as a whole."""
         picture = self.number(WIDTH, 0), self.number(HEIGHT, 0)
         tile = self.number(TILE_WIDTH, 0), self.number(TILE_HEIGHT, 0)
-        return picture if picture[0] * picture[1] >= tile[0] * tile[1] else tile
+        pixels = picture[0] * picture[1]
+        return tile if 0 < pixels < tile[0] * tile[1] else picture
 
     @property
     def orientation(self) -> int:

@@ -80,10 +80,11 @@ def is_whole(tiff: Tiff) -> bool:
     blocks, height, end = Blocks.of(tiff), tiff.number(HEIGHT, 0), len(tiff.data)
     plain = tiff.number(COMPRESSION, _UNCOMPRESSED) == _UNCOMPRESSED and tiff.number(PHOTOMETRIC, 1) != _YCBCR
     count = blocks.in_plane * blocks.planes
-    if min(len(blocks.starts), len(blocks.sizes)) < count:
+    sizes = blocks.sizes or (end,) * count  # some writers leave them out, since they can be computed
+    if min(len(blocks.starts), len(sizes)) < count:
         return False
     for n in range(count):
-        start, size = blocks.starts[n], blocks.sizes[n]
+        start, size = blocks.starts[n], sizes[n]
         rows = blocks.rows if blocks.tiled else min(blocks.rows, height - n % blocks.in_plane * blocks.rows)
         needed = rows * blocks.row_bytes if plain else max(size, 1)
         if size < needed or start + needed > end:
@@ -103,11 +104,12 @@ def is_checked(tiff: Tiff) -> bool:
 def as_grey(tiff: Tiff) -> bytes | None:
     """The file with its strips or tiles declared as those of a 16-bit grey picture, one below the other.
 
-    Each row has the bytes that it had, less one where they are odd. None where the picture would be too large.
+    Each row has the bytes that it had, less one where they are odd. None where the picture would be too large, or the
+    file does not say how long they are.
     """
     blocks = Blocks.of(tiff)
     height = blocks.rows * blocks.in_plane if blocks.tiled else tiff.number(HEIGHT, 0)
-    if not (2 <= blocks.row_bytes <= _LONGEST and height <= _LONGEST):
+    if not blocks.sizes or not 2 <= blocks.row_bytes <= _LONGEST or height > _LONGEST:
         return None
     starts, sizes = (tiff.places[tag] for tag in ((TILES, TILE_SIZES) if blocks.tiled else (STRIPS, STRIP_SIZES)))
     numbers = {WIDTH: blocks.row_bytes // 2, HEIGHT: height, STRIP_ROWS: blocks.rows, BITS: 16, SAMPLES: 1}

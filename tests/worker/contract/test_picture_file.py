@@ -178,6 +178,15 @@ def test_a_tiff_that_claims_more_than_it_has_is_refused(tags: dict[int, list[int
     assert reason(made(strips(COLOURS, 7), rows=7, tags=tags, **RGB8)) in REFUSED
 
 
+def test_a_tiff_may_leave_out_how_long_its_only_strip_is() -> None:
+    for blocks, options in ((strips(COLOURS, 33), RGB8), (strips(DEEP_GREY, 33), {"bits": (16,)})):
+        data = made(blocks, **options)
+        entry = data.index(struct.pack("<HHI", 279, 4, len(blocks)))
+        without = data[:entry] + struct.pack("<H", 300) + data[entry + 2 :]  # a tag that means nothing
+        np.testing.assert_array_equal(decode(without).picture, decode(data).picture)
+        assert reason(without[:-1]) == "truncated"
+
+
 def test_a_tiff_that_names_a_size_twice_is_refused() -> None:
     """Of two readers each might take another one, and one of them is the check of the size."""
     data = made(strips(GREY, HEIGHT))

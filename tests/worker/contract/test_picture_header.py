@@ -105,6 +105,11 @@ def test_a_size_that_is_no_whole_number_is_none() -> None:
         assert claimed(b"II*\0" + struct.pack("<IH", 8, 2) + tags) == "truncated"
 
 
+def test_a_tiff_of_nothing_in_tiles_is_refused() -> None:
+    tags = struct.pack("<" + "HHII" * 4, 256, 4, 1, 0, 257, 3, 1, 20, 322, 4, 1, 16, 323, 4, 1, 16)
+    assert claimed(b"II*\0" + struct.pack("<IH", 8, 4) + tags) == "undecodable"
+
+
 @pytest.mark.parametrize("size", [(0, 0), (0, 9), (9, 0)])
 def test_a_size_of_nothing_is_refused(size: tuple[int, int]) -> None:
     jpeg = bytearray(saved("JPEG", 9, 9))
