@@ -15,7 +15,7 @@ help:
 	@echo "make test            all tests, on a real Kafka and a real Redis"
 	@echo "make quick           the tests that need no server and no download, train nothing large, and take two minutes"
 	@echo "make check           what CI checks: format, lint, types, secrets, known flaws of dependencies, tests"
-	@echo "make fuzz            coverage-guided fuzzing, 5 minutes for each target: ARGS='SECONDS [TARGET ...]'"
+	@echo "make fuzz            a million damaged pictures, then coverage-guided fuzzing: ARGS='SECONDS [TARGET ...]'"
 	@echo "make chaos           100,000 frames while workers are killed and services fail (about an hour)"
 	@echo "make soak            one worker for an hour, its memory, handles, threads and lag plotted"
 
@@ -59,6 +59,7 @@ check: lint audit test
 
 fuzz: install # atheris is no part of `dev`: it is large, and has no wheel for every Python that we support
 	$(BIN)/python -m pip install --quiet 'atheris>=3'
+	$(BIN)/python -m tests.fuzz.pictures
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
 chaos: install

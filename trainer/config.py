@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from quarterturn.trainer.encoder import Architecture
 from quarterturn.worker.contract.errors import ConfigError
 from quarterturn.worker.contract.framing import Framing
-from quarterturn.worker.contract.preprocess import Region
+from quarterturn.worker.contract.preprocess import Depth, Region
 from quarterturn.worker.contract.settings import Settings
 from quarterturn.worker.contract.splits import Group
 
@@ -29,6 +29,7 @@ class DataSettings(Settings):
     )
     tiles: int = Field(default=1, ge=1, le=8, description="that span a picture's shorter side, with fit 'tiles'")
     region: Region | None = None
+    bit_depth: Depth = None
     holdout: float = Field(default=0.35, gt=0, lt=1, description="share that training never sees; the bank needs it")
     group: Group | None = Field(
         default=None,

@@ -22,7 +22,7 @@ from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.known_pictures import KnownPictures, Side, distinct, hash_pictures
 from quarterturn.worker.contract.near_duplicates import SIMILARITY, nearest, read_thumbnails, require_variety
 from quarterturn.worker.contract.pictures import good_pictures, hold_out, split_held_out
-from quarterturn.worker.contract.preprocess import read_frames
+from quarterturn.worker.contract.preprocess import depth_doubt, read_frames
 from quarterturn.worker.contract.views import ROTATIONS, label
 
 log = logging.getLogger(__name__)
@@ -98,13 +98,17 @@ def find_good_parts(settings: DataSettings) -> GoodParts:
 
 
 def look_over(parts: GoodParts, settings: DataSettings) -> None:
-    """Refuse pictures from which nothing can be learned, and say which held-out ones show nearly what is learned.
+    """Refuse pictures from which nothing can be learned, and say what is odd about the others.
+
+    That is: a depth of samples that is not what is set, and held-out pictures that show nearly what is learned.
 
     Raises:
         DataError: a product's pictures all look the same, or one cannot be read.
     """
+    if doubt := next(filter(None, (depth_doubt(paths[0], settings.bit_depth) for paths in parts.learned)), ""):
+        log.warning("%s", doubt)
     for product, learned, held_out in zip(parts.products, parts.learned, parts.held_out, strict=True):
-        thumbnails = read_thumbnails([*learned, *held_out], settings.region)
+        thumbnails = read_thumbnails([*learned, *held_out], settings.region, settings.bit_depth)
         require_variety(product, thumbnails)
         similarities, indices = nearest(thumbnails[: len(learned)], thumbnails[len(learned) :])
         pairs = [
@@ -179,7 +183,7 @@ class Pictures:
         return self._kept[index] if index < len(self._kept) else self._decode(self._paths[index])
 
     def _decode(self, path: Path) -> Frames:
-        return read_frames(path, self._settings.framing, self._settings.region)
+        return read_frames(path, self._settings.framing, self._settings.region, self._settings.bit_depth)
 
 
 @dataclass(frozen=True)

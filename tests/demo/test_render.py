@@ -12,8 +12,8 @@ import pytest
 from quarterturn.demo.parts import PRODUCTS, Product
 from quarterturn.demo.render import kinds_of, render_line, take
 from quarterturn.worker.contract import pictures
+from quarterturn.worker.contract.decode import decode_picture
 from quarterturn.worker.contract.errors import DataError
-from quarterturn.worker.contract.preprocess import decode_picture
 
 SIDE = 96
 BAD = [pytest.param(product, kind, id=f"{product.name}-{kind}") for product in PRODUCTS for kind in kinds_of(product)]

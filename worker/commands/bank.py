@@ -73,6 +73,7 @@ def fit(arguments: argparse.Namespace) -> None:
         group=trained.group,
         known=trained.pictures,
         region=settings.region,
+        bit_depth=settings.bit_depth,
     )
     with closing(open_engine(settings.engine)) as engine, Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("good pictures", total=split.total(settings.scoring))
@@ -82,6 +83,7 @@ def fit(arguments: argparse.Namespace) -> None:
             settings.scoring,
             settings.overkill,
             region=settings.region,
+            bit_depth=settings.bit_depth,
             on_progress=lambda count: progress.advance(task, count),
         )
     write_bank_file(settings.out, bank)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quarterturn.worker.contract.arrays import Array
+from quarterturn.worker.contract.decode import BitDepth
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.preprocess import Region, read_picture
 
@@ -33,15 +34,17 @@ def thumbnail(grey: Grey) -> Grey:
     return small.astype(np.uint8, copy=False)
 
 
-def read_thumbnails(pictures: Sequence[Path], region: Region | None = None) -> list[Grey]:
-    """The thumbnail of each picture file, cut to `region`.
+def read_thumbnails(
+    pictures: Sequence[Path], region: Region | None = None, bit_depth: BitDepth | None = None
+) -> list[Grey]:
+    """The thumbnail of each picture file, cut to `region`; `bit_depth` as `decode` takes it.
 
     Raises:
         DataError: a picture cannot be read; the text names it.
     """
 
     def read(path: Path) -> Grey:
-        return thumbnail(np.asarray(cv2.cvtColor(read_picture(path, region), cv2.COLOR_RGB2GRAY), np.uint8))
+        return thumbnail(np.asarray(cv2.cvtColor(read_picture(path, region, bit_depth), cv2.COLOR_RGB2GRAY), np.uint8))
 
     with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="thumbnails") as pool:
         return list(pool.map(read, pictures))

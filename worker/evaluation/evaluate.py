@@ -8,6 +8,7 @@ from pathlib import Path
 
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.calibration import promise
+from quarterturn.worker.contract.decode import BitDepth
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.pictures import GOOD, TestPicture
 from quarterturn.worker.contract.preprocess import Region
@@ -34,6 +35,7 @@ def evaluate(
     data: Path | None = None,
     thresholds: Mapping[str, float] | None = None,
     region: Region | None = None,
+    bit_depth: BitDepth | None = None,
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """Inspect labelled pictures as a line would.
@@ -49,6 +51,7 @@ def evaluate(
         data: the folder that the pictures are from; the heat maps are compared with the masks it holds.
         thresholds: fixed thresholds by product, instead of the calibrated ones.
         region: the part of each picture to look at.
+        bit_depth: of samples that lie in 16 bits.
         on_progress: called with how many frames are done and how many there are in all.
 
     Example, with an `engine`, a `bank` and labelled pictures in the folder `ring`:
@@ -62,7 +65,8 @@ def evaluate(
     """
     honest = [(one.path, one.product if one.product in bank.products else None) for one in pictures]
     swapped = _swapped(pictures, bank.products)
-    inspector = Inspector(engine, _CAMERA, overkill, {_CAMERA: CameraSettings(region=region)}, thresholds)
+    camera = CameraSettings(region=region, bit_depth=bit_depth)
+    inspector = Inspector(engine, _CAMERA, overkill, {_CAMERA: camera}, thresholds)
     with closing(inspector):
         inspector.use(bank)
         outcomes = _inspect(inspector, honest + swapped, on_progress)
@@ -83,6 +87,7 @@ def evaluate(
         swapped=_swapped_figures(outcomes[len(pictures) :]),
         localisation=localise(data, [(one, v.heat) for one, v in verdicts], region) if data else None,
         region=region,
+        bit_depth=bit_depth,
     )
 
 

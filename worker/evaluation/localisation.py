@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from quarterturn.worker.contract.arrays import Array, Mask
+from quarterturn.worker.contract.decode import decode_picture
 from quarterturn.worker.contract.errors import DataError, FrameError
-from quarterturn.worker.contract.preprocess import decode_picture
 from quarterturn.worker.inspection.heatmap import shrunk
 
 LIMIT = 0.3  # the false-positive rate up to which AUPRO is integrated in the literature

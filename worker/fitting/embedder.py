@@ -12,6 +12,7 @@ import numpy as np
 
 from quarterturn.worker.contract.arrays import Array, Frames, Picture
 from quarterturn.worker.contract.bank import ScoringSettings
+from quarterturn.worker.contract.decode import BitDepth
 from quarterturn.worker.contract.detectors import Normal, supported
 from quarterturn.worker.contract.embeddings import FRAME, Embeddings
 from quarterturn.worker.contract.framing import Layout, cut
@@ -39,15 +40,22 @@ class Embedder:
         spec: what the embeddings mean.
         embed: (N, S, S, 3) uint8 frames -> their embeddings.
         region: the part of each picture to look at.
+        bit_depth: of samples that lie in 16 bits.
         on_progress: called with the number of pictures that were just embedded.
     """
 
     def __init__(
-        self, spec: EmbeddingSpec, embed: Embed, region: Region | None = None, on_progress: OnProgress | None = None
+        self,
+        spec: EmbeddingSpec,
+        embed: Embed,
+        region: Region | None = None,
+        bit_depth: BitDepth | None = None,
+        on_progress: OnProgress | None = None,
     ) -> None:
         self._spec = spec
         self._embed = embed
         self._region = region
+        self._bit_depth = bit_depth
         self._on_progress = on_progress or (lambda _: None)
 
     @property
@@ -63,7 +71,7 @@ class Embedder:
         """
 
         def decode(start: int) -> list[Picture]:
-            return [read_picture(path, self._region) for path in paths[start : start + _BATCH]]
+            return [read_picture(path, self._region, self._bit_depth) for path in paths[start : start + _BATCH]]
 
         starts = iter(range(0, len(paths), _BATCH))
         with ThreadPoolExecutor(_AHEAD, thread_name_prefix="decode") as pool:

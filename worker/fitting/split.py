@@ -12,6 +12,7 @@ import numpy as np
 
 from quarterturn.worker.contract.bank import ScoringSettings
 from quarterturn.worker.contract.calibration import conformal_threshold
+from quarterturn.worker.contract.decode import BitDepth
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.known_pictures import KnownPictures, distinct, hash_pictures, sides_of
 from quarterturn.worker.contract.near_duplicates import (
@@ -63,6 +64,7 @@ def split_pictures(
     group: str | None = None,
     known: Mapping[str, KnownPictures] | None = None,
     region: Region | None = None,
+    bit_depth: BitDepth | None = None,
 ) -> Split:
     """Choose the pictures for a bank.
 
@@ -78,6 +80,7 @@ def split_pictures(
         known: the pictures that training knew, by product: each stays on its side, whatever was added, renamed or
             changed since.
         region: the part of each picture that is looked at.
+        bit_depth: of its samples, where they lie in 16 bits.
 
     Raises:
         DataError: a folder is empty, its products differ from the other's, no picture is left to learn from or to
@@ -113,7 +116,7 @@ def split_pictures(
         {product: weighing for product, (weighing, _) in halves.items()},
         {product: sorted(part[0] for part in groups_of(rest, group)) for product, (_, rest) in halves.items()},
     )
-    return _set_apart(split, region)
+    return _set_apart(split, region, bit_depth)
 
 
 def require_enough(split: Split, overkill: float) -> None:
@@ -195,7 +198,7 @@ def _pictures_like(pictures: Paths, data: Path, calibration: Path) -> dict[str, 
     return {product: found[product] for product in pictures}
 
 
-def _set_apart(split: Split, region: Region | None) -> Split:
+def _set_apart(split: Split, region: Region | None, bit_depth: BitDepth | None) -> Split:
     """Without calibration pictures that are the same photograph as one in the bank, or as another one of them.
 
     Raises:
@@ -205,7 +208,7 @@ def _set_apart(split: Split, region: Region | None) -> Split:
     for product, calibration in split.calibration.items():
         bank = [*split.normal[product], *split.weighing[product]]
         every = [*bank, *calibration]
-        thumbnails = read_thumbnails(every, region)
+        thumbnails = read_thumbnails(every, region, bit_depth)
         require_variety(product, thumbnails)
         kept[product] = list(calibration)
         if calibration:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +14,10 @@ import numpy as np
 
 from quarterturn.worker.contract.arrays import Array, Frames
 from quarterturn.worker.contract.bank import Bank, require_same_engine
+from quarterturn.worker.contract.decode import decode
 from quarterturn.worker.contract.errors import ConfigError, FrameError
 from quarterturn.worker.contract.framing import Layout, cut
-from quarterturn.worker.contract.preprocess import crop, decode_picture
+from quarterturn.worker.contract.preprocess import crop
 from quarterturn.worker.contract.times import now
 from quarterturn.worker.engine.base import Engine
 from quarterturn.worker.inspection import heatmap
@@ -35,7 +38,10 @@ from quarterturn.worker.messages.events import (
 from quarterturn.worker.messages.frames import MAX_HEADER_BYTES, Frame, FrameInfo
 from quarterturn.worker.settings.worker import CameraSettings
 
+log = logging.getLogger(__name__)
+
 _NO_CAMERA = CameraSettings()
+_MOST_DOUBTED = 1000  # cameras that a warning is remembered of: their names come from whoever sends frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,8 @@ class Inspector:
         self._cameras = cameras or {}
         self._thresholds = thresholds or {}
         self._in_service: tuple[Scorer, Judge] | None = None
+        self._doubted: set[str] = set()
+        self._doubting = threading.Lock()
         self._decoders = ThreadPoolExecutor(max_workers=2, thread_name_prefix="decode")
 
     @property
@@ -169,11 +177,21 @@ class Inspector:
             camera = self._cameras.get(info.camera, _NO_CAMERA)
             if camera.max_age_ms is not None and (age_ms := info.age_ms()) > camera.max_age_ms:
                 return self._late(frame, info, age_ms, camera.max_age_ms)
-            picture = crop(decode_picture(frame.data, info.raw), camera.region)
-            tiles, layout = cut(picture, self._engine.spec.framing)
+            decoded = decode(frame.data, info.raw, camera.bit_depth)
+            if decoded.doubt:
+                self._warn_once(frame, info.camera, decoded.doubt)
+            tiles, layout = cut(crop(decoded.picture, camera.region), self._engine.spec.framing)
         except FrameError as error:
             return self._dead_letter(frame, info, error)
         return Look(info, tiles, layout, (info.product,) if info.product else camera.products)
+
+    def _warn_once(self, frame: Frame, camera: str, doubt: str) -> None:
+        """Say what is odd about the depth of a camera's first such frame."""
+        with self._doubting:
+            if camera in self._doubted or len(self._doubted) >= _MOST_DOUBTED:
+                return
+            self._doubted.add(camera)
+        log.warning("%s cam=%s: %s", frame.position, camera, doubt)
 
     def _verdict(
         self, frame: Frame, info: FrameInfo, judgement: Judgement, heat: Array, *, bank: str, times: ProcessingTimes

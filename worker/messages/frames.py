@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from quarterturn.worker.contract.errors import FrameError
-from quarterturn.worker.contract.preprocess import RawFormat
+from quarterturn.worker.contract.raw_pixels import RawFormat
 from quarterturn.worker.contract.times import parse_time
 
 UNREADABLE = "\x1a"

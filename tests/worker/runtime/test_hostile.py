@@ -19,7 +19,7 @@ from confluent_kafka import KafkaError
 from kafka import KafkaProducer
 from PIL import Image
 
-from quarterturn.worker.contract.preprocess import decode_picture
+from quarterturn.worker.contract.decode import decode_picture
 from quarterturn.worker.inspection.inspector import Inspector
 from quarterturn.worker.messages.events import DeadLetter, Outcome, Verdict, events_of
 from quarterturn.worker.messages.frames import UNREADABLE, Frame, Position
@@ -121,7 +121,7 @@ def test_bombs_take_no_memory() -> None:
         import resource
         from tests.hostile import FRAMES
         from quarterturn.worker.contract.errors import FrameError
-        from quarterturn.worker.contract.preprocess import decode_picture
+        from quarterturn.worker.contract.decode import decode_picture
         bombs = [one.data for one in FRAMES.values() if one.memory and len(one.headers) == 1]
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         for bomb in bombs:

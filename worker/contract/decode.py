@@ -1,0 +1,101 @@
+"""From the bytes of a frame to its pixels: 8-bit RGB, whatever the file or the camera holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from quarterturn.worker.contract.arrays import Picture
+from quarterturn.worker.contract.errors import FrameError
+from quarterturn.worker.contract.picture_file import Stored, read_file, refuse_size
+from quarterturn.worker.contract.raw_pixels import RawFormat, format_of, unpack
+
+BitDepth = Literal[10, 12, 14, 16]
+"""How many bits of a sample that takes 16 are used."""
+
+_UNUSED_FROM = 1 << 12  # where no sample is as high, 16 bits hold 12 or fewer
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A picture, and what it was before it became 8-bit RGB.
+
+    Attributes:
+        picture: (H, W, 3) uint8 RGB.
+        bits: of a sample as it came: 8, 10, 12, 14 or 16.
+        is_grey: whether there was one channel of brightness, alpha aside.
+        doubt: a sentence, where the samples and what is known of their depth do not go together; else "".
+    """
+
+    picture: Picture
+    bits: int
+    is_grey: bool
+    doubt: str = ""
+
+
+def decode(data: bytes, raw: RawFormat | None = None, bit_depth: BitDepth | None = None) -> Decoded:
+    """The picture in `data`, and what it was.
+
+    Without `raw`, data is a JPEG, PNG, BMP, TIFF or WebP file, told by its content. Grey is spread to three channels,
+    alpha is dropped and colours stay as written, an EXIF orientation is applied, of an animation the first picture
+    counts. Of deeper samples the highest 8 bits are kept. Where they lie in 16 bits, `bit_depth` says how many of these
+    are used, 10, 12, 14 or 16; None: what the pixel format says, or all 16.
+
+    Raises:
+        FrameError: `empty`, `truncated`, `undecodable`, `too_many_pixels`, `bad_pixel_format`, `size_mismatch` or
+            `bad_bit_depth`.
+    """
+    if not data:
+        raise FrameError("empty", "the frame has no bytes; check the camera's encoder")
+    if raw is None:
+        stored = read_file(data)
+        conversion = cv2.COLOR_GRAY2RGB if stored.samples.ndim == 2 else None
+    else:
+        layout = format_of(raw.pixel_format)
+        refuse_size(raw.width, raw.height)
+        stored, conversion = Stored(unpack(data, raw), layout.bits, layout.is_grey), layout.to_rgb
+    bits = bit_depth or 16 if stored.bits == 16 else stored.bits
+    picture = _to_rgb(_eight_bits(stored, bits), conversion)
+    return Decoded(picture, bits, stored.is_grey, _doubt(stored, bit_depth))
+
+
+def decode_picture(data: bytes, raw: RawFormat | None = None, bit_depth: BitDepth | None = None) -> Picture:
+    """`decode`, the picture alone."""
+    return decode(data, raw, bit_depth).picture
+
+
+def _eight_bits(stored: Stored, bits: int) -> Picture:
+    samples = stored.samples
+    if samples.dtype == np.uint16:
+        if bits < 16 and (highest := int(samples.max())) >> bits:
+            raise FrameError(
+                "bad_bit_depth",
+                f"a sample is {highest}, but {bits} bits end at {(1 << bits) - 1}; set the camera's bit_depth to what "
+                "it sends, or to 16 where it moves its bits to the high end",
+            )
+        samples = (samples >> (bits - 8)).astype(np.uint8)
+    return ~samples if stored.is_negative else samples
+
+
+def _doubt(stored: Stored, bit_depth: BitDepth | None) -> str:
+    if bit_depth is not None and stored.bits not in (16, bit_depth):
+        return f"samples have {stored.bits} bits, bit_depth says {bit_depth}; take the setting away, or mend the camera"
+    if bit_depth is None and stored.bits == 16 and 0 < (highest := int(stored.samples.max())) < _UNUSED_FROM:
+        least = 10 if highest < 1 << 10 else 12
+        return (
+            f"no sample of 16 bits is above {highest}, so the picture is nearly black; "
+            f"if the camera has 10, 12 or 14 bits, set bit_depth: {least} or more"
+        )
+    return ""
+
+
+def _to_rgb(samples: Picture, conversion: int | None) -> Picture:
+    if conversion is None:
+        return samples
+    try:
+        return cv2.cvtColor(samples, conversion).astype(np.uint8, copy=False)
+    except cv2.error as error:  # for example a Bayer picture of one row
+        raise FrameError("undecodable", f"OpenCV refuses the pixels: {error.err}") from None
