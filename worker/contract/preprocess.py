@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import Field
 
 from quarterturn.worker.contract.arrays import Frames, Picture
-from quarterturn.worker.contract.decode import decode_picture
+from quarterturn.worker.contract.decode import Decoded, decode
 from quarterturn.worker.contract.errors import DataError, FrameError
 from quarterturn.worker.contract.framing import Framing, cut
 from quarterturn.worker.contract.settings import Settings
@@ -46,8 +47,14 @@ def read_picture(path: Path, region: Region | None = None) -> Picture:
     Raises:
         DataError: the file cannot be read, is no picture, or is smaller than the region; the text names it.
     """
+    return read_decoded(path, region).picture
+
+
+def read_decoded(path: Path, region: Region | None = None) -> Decoded:
+    """As `read_picture`, and what the picture was before it was decoded."""
     try:
-        return crop(decode_picture(path.read_bytes()), region)
+        seen = decode(path.read_bytes())
+        return replace(seen, picture=crop(seen.picture, region))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except FrameError as error:
