@@ -31,7 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser, "configs/worker.yaml")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="labelled pictures, see docs/data.md")
     parser.add_argument("--bank", type=Path, metavar="FILE", help="a bank's file; default: the line's active bank")
-    parser.add_argument("--camera", metavar="NAME", help="the camera whose region applies; default: the whole picture")
+    parser.add_argument(
+        "--camera",
+        metavar="NAME",
+        help="the camera whose region applies; default: the one that the bank was fitted with",
+    )
     parser.add_argument(
         "--no-probe",
         action="store_false",

@@ -58,8 +58,8 @@ class BankManifest(Settings):
     """What a bank says of itself, inside its blob. `engine` is the hash of the engine that made the embeddings.
 
     `votes` is the share of the score that each of the K detectors in use has. `found` is how well each tells good
-    pictures from the same with an anomaly pasted in (AUROC), empty where the detectors were set by hand. `pictures` is what the good pictures were,
-    and `region` and `bit_depth` how they were read; `overkill` is what was asked for when they were fitted.
+    pictures from the same with an anomaly pasted in (AUROC), empty where the detectors were set by hand. `pictures`
+    says what the good pictures were, `region` and `bit_depth` how they were read, `overkill` what `fit` was asked for.
     """
 
     kind: Literal["quarterturn-bank"] = "quarterturn-bank"

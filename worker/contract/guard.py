@@ -17,8 +17,8 @@ from quarterturn.worker.contract.arrays import Array, Frames
 
 _SHARE = 0.25  # of the range of good pictures, allowed beyond either end; this and the next: docs/decisions/0031
 _FEW = 10.0  # few pictures do not show the whole range: n of them have this share / n more allowed
-_LEVELS = 24.0  # grey levels that are always allowed beyond: good pictures that are all alike have no range
-_FACTOR = 1.4  # the same for contrast and sharpness, which vary by factors
+_LEVELS = 32.0  # grey levels that are always allowed beyond: good pictures that are all alike have no range
+_FACTOR = 1.5  # the same for contrast and sharpness, which vary by factors
 _ENDS = (0.01, 0.99)  # shares of the pixels that are darker than the darkest and the brightest tone
 
 
@@ -52,7 +52,7 @@ def measure(frames: Frames) -> Array:
     of the pixels lie at or below.
     """
     grey = [np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), np.uint8) for frame in frames]
-    counts = np.sum([cv2.calcHist([one], [0], None, [256], [0, 256])[:, 0] for one in grey], axis=0, dtype=np.float64)
+    counts = np.sum([cv2.calcHist([one], [0], None, [256], [0, 256]).ravel() for one in grey], axis=0, dtype=np.float64)
     levels, total = np.arange(256), counts.sum()
     mean = counts @ levels / total
     deviation = np.sqrt(counts @ (levels - mean) ** 2 / total)
@@ -79,10 +79,21 @@ def limits_of(measured: npt.NDArray[np.floating]) -> Array:
     return limits.astype(np.float32)
 
 
+def told(limits: Array) -> str:
+    """(M, 2) limits in words: "brightness 41 to 190, ..."."""
+    return ", ".join(
+        f"{one.name} {_span(low, high)}" for one, (low, high) in zip(MEASURES, limits.tolist(), strict=True)
+    )
+
+
 def unusable(measured: Array, limits: Array) -> str | None:
     """Why a picture that measures (M,) cannot be judged by (M, 2) limits, in a few words; None if it can."""
     for one, value, (low, high) in zip(MEASURES, measured.tolist(), limits.tolist(), strict=True):
         if not low <= value <= high:
             what = one.too_low if value < low else one.too_high
-            return f"{what}: {one.name} {value:.3g} of {max(low, 0):.3g} to {high:.3g}"
+            return f"{what}: {one.name} {value:.3g} of {_span(low, high)}"
     return None
+
+
+def _span(low: float, high: float) -> str:
+    return f"{max(low, 0):.3g} to {high:.3g}"

@@ -1,4 +1,4 @@
-"""What pictures are before anyone looks at what they show: their size, depth and colour, in a bank and from a camera."""
+"""What pictures are, whatever they show: their size, depth and colour, those of a bank and those of a camera."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from quarterturn.worker.contract.arrays import Frames
 from quarterturn.worker.contract.decode import Decoded
 from quarterturn.worker.contract.settings import Settings
 
-Trait = Literal["size", "depth", "colour"]
+Trait = Literal["picture_size", "picture_depth", "picture_colour"]
 
 _TINT = 2.0  # grey levels between the channels on average; less is white balance, or a JPEG's rounding
 
@@ -64,22 +64,36 @@ class PictureTraits(Settings):
             colour=any(one.has_colour for one in every),
         )
 
+    def __str__(self) -> str:
+        """For people: "640x480 pixels, 8 bits, grey"."""
+        hues = [name for name, there in (("grey", self.grey), ("in colour", self.colour)) if there]
+        return f"{self._sizes()} pixels, {self._depths()} bits, {' and '.join(hues)}"
+
     def differences(self, seen: Traits) -> dict[Trait, str]:
         """In which traits a picture differs from all of these, each with both values in words."""
         found: dict[Trait, str] = {}
         width, height = seen.size
-        if not (self.widths[0] <= width <= self.widths[1] and self.heights[0] <= height <= self.heights[1]):
-            found["size"] = f"{width}x{height} pixels are looked at, in the bank's pictures {self._sizes()}"
+        if _is_beyond(width, self.widths) or _is_beyond(height, self.heights):
+            found["picture_size"] = f"{width}x{height} pixels are looked at, in the bank's pictures {self._sizes()}"
         if seen.bits not in self.bits:
-            depths = " or ".join(map(str, self.bits))
-            found["depth"] = f"a sample has {seen.bits} bits, in the bank's pictures {depths}"
+            found["picture_depth"] = f"a sample has {seen.bits} bits, in the bank's pictures {self._depths()}"
         if seen.has_colour and not self.colour:
-            found["colour"] = "its pictures have colour, those of the bank are grey"
+            found["picture_colour"] = "its pictures have colour, those of the bank are grey"
         elif seen.is_grey and not self.grey:
-            found["colour"] = "its pictures are grey, those of the bank have colour"
+            found["picture_colour"] = "its pictures are grey, those of the bank have colour"
         return found
+
+    def _depths(self) -> str:
+        return " or ".join(map(str, self.bits))
 
     def _sizes(self) -> str:
         """640x480, or 600 to 640 x 480."""
         told = [str(low) if low == high else f"{low} to {high}" for low, high in (self.widths, self.heights)]
         return ("x" if all(" " not in one for one in told) else " x ").join(told)
+
+
+def _is_beyond(length: int, known: tuple[int, int]) -> bool:
+    """Whether a side is none of the bank's; where those vary, a little more is nothing to tell of."""
+    low, high = known
+    margin = (high - low) / 4
+    return not low - margin <= length <= high + margin

@@ -48,7 +48,7 @@ def evaluate(
         overkill: the share of good parts that may be rejected; sets the thresholds.
         data: the folder that the pictures are from; the heat maps are compared with the masks it holds.
         thresholds: fixed thresholds by product, instead of the calibrated ones.
-        region: the part of each picture to look at.
+        region: the part of each picture to look at; None: that of the bank.
         on_progress: called with how many frames are done and how many there are in all.
 
     Example, with an `engine`, a `bank` and labelled pictures in the folder `ring`:
@@ -60,9 +60,11 @@ def evaluate(
         DataError: a picture's file or mask cannot be read, or the bank cannot promise `overkill`.
         MismatchError: the bank was made by another engine.
     """
+    region = region or bank.manifest.region
     honest = [(one.path, one.product if one.product in bank.products else None) for one in pictures]
     swapped = _swapped(pictures, bank.products)
-    inspector = Inspector(engine, _CAMERA, overkill, {_CAMERA: CameraSettings(region=region)}, thresholds)
+    camera = CameraSettings(region=region, frozen_after=None)  # a folder may hold a picture twice
+    inspector = Inspector(engine, _CAMERA, overkill, {_CAMERA: camera}, thresholds)
     with closing(inspector):
         inspector.use(bank)
         outcomes = _inspect(inspector, honest + swapped, on_progress)

@@ -23,7 +23,7 @@ class _Seen(NamedTuple):
 
 def digest_of(frames: Frames) -> bytes:
     """A short hash of the (T, S, S, 3) tiles of a picture: of all that the engine sees of it."""
-    return hashlib.blake2b(np.ascontiguousarray(frames), digest_size=16).digest()
+    return hashlib.blake2b(np.ascontiguousarray(frames).data, digest_size=16).digest()
 
 
 class Repeats:

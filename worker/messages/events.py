@@ -63,12 +63,13 @@ class _Outcome(_Data):
 class ResultData(_Outcome):
     """The data of a verdict and of an alert.
 
-    `alert` is null for a part within its threshold whose picture can be judged; `unusable_picture` comes before all
-    other kinds, and `reason` says what is wrong with the picture, whatever it scores. `score` is the evidence against the declared product, `productId`,
-    or else against the one of those that the camera may show that fits best: −log₁₀ of the share of good parts beyond
-    it; `pValue` is that share as counted among the bank's calibration pictures. `viewDistances` are the distances of
-    the whole frame's embedding from that product, one for each view. `predictedProduct` is that product, too, unless
-    `alert` is `wrong_product`: then it is the one that the whole frame looks like.
+    `alert` is null for a part within its threshold whose picture can be judged. `unusable_picture` goes before all
+    other kinds, whatever the score, and `reason` says what is wrong with the picture. `score` is the evidence against
+    the declared product, `productId`, or else against the one of those that the camera may show that fits best: −log₁₀
+    of the share of good parts beyond it; `pValue` is that share as counted among the bank's calibration pictures.
+    `viewDistances` are the distances of the whole frame's embedding from that product, one for each view.
+    `predictedProduct` is that product, too, unless `alert` is `wrong_product`: then it is the one that the whole frame
+    looks like.
     """
 
     is_partial: Literal[False] = False

@@ -27,8 +27,10 @@ from quarterturn.worker.contract.bank import (
 from quarterturn.worker.contract.detectors import Coreset, Gaussian, Normal
 from quarterturn.worker.contract.errors import DataError, MismatchError
 from quarterturn.worker.contract.framing import WHOLE, Framing
+from quarterturn.worker.contract.guard import MEASURES
 from quarterturn.worker.contract.manifest import Depth, EmbeddingSpec, sha256
 from quarterturn.worker.fitting.normal import NormalFit
+from tests.parts import LEARNED_FROM
 
 EVERY = ("frame", "nearest.middle", "nearest.deep", "position", "learned")
 FEW = ("position", "nearest.deep")
@@ -80,12 +82,15 @@ def make_bank(
         scoring=ScoringSettings(worst=0.1, coreset=members),
         votes={one: (k + 1) / sum(range(len(detectors) + 1)) for k, one in enumerate(detectors)},
         found=dict.fromkeys(detectors, 0.75),
+        **LEARNED_FROM,
         created_at="2026-01-01T00:00:00.000Z",
     )
     calibration = tuple(
         Calibration(numbers(rng, 7 + c), numbers(rng, 7 + c), numbers(rng, 7 * (c % 2))) for c in range(products)
     )
-    return Bank(manifest, normals, numbers(rng, products, len(detectors), 2) + np.float32(0.1), calibration)
+    scales = numbers(rng, products, len(detectors), 2) + np.float32(0.1)
+    guard = np.sort(numbers(rng, products, len(MEASURES), 2), axis=-1)
+    return Bank(manifest, normals, scales, calibration, guard)
 
 
 def assert_same(one: Normal, other: Normal) -> None:

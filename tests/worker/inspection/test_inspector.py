@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,15 @@ def engine() -> NumpyEngine:
     return NumpyEngine()
 
 
-def inspector_of(engine: NumpyEngine, scoring: ScoringSettings | None = None) -> Inspector:
-    made = Inspector(engine, "line-1", overkill=0.02, cameras={"rings": CameraSettings(products=("ring",))})
+UNGUARDED = {"top-01": CameraSettings(guard=False)}
+"""For what scores alone say of pictures that the guard would stop."""
+
+
+def inspector_of(
+    engine: NumpyEngine, scoring: ScoringSettings | None = None, cameras: Mapping[str, CameraSettings] = {}
+) -> Inspector:
+    rings = {"rings": CameraSettings(products=("ring",))}
+    made = Inspector(engine, "line-1", overkill=0.02, cameras={**rings, **cameras})
     made.use(bank_of(engine, ("ring", "bracket"), scoring=scoring))
     return made
 
@@ -177,7 +185,8 @@ def foreign_frames() -> dict[str, npt.NDArray[np.uint8]]:
 @pytest.mark.parametrize("detectors", ["auto", ["frame"], ["frame", "nearest.middle"], ["position"]], ids=str)
 def test_a_frame_that_is_foreign_as_a_whole_is_an_alert(detectors: str | list[str]) -> None:
     """Though all its places may be alike: nothing is measured by what the frame itself looks like elsewhere."""
-    inspector = inspector_of(NumpyPlacesEngine(), ScoringSettings.model_validate({"detectors": detectors}))
+    scoring = ScoringSettings.model_validate({"detectors": detectors})
+    inspector = inspector_of(NumpyPlacesEngine(), scoring, UNGUARDED)
     for name, picture in foreign_frames().items():
         for outcome in inspector.inspect([frame(png(picture), product="ring"), frame(png(picture))]):
             data = verdict(outcome).data
@@ -198,7 +207,7 @@ def test_a_foreign_frame_is_an_alert_though_what_misses_it_has_nearly_all_of_the
 ) -> None:
     """The detector `nearest` takes the empty ground for a good place."""
     engine, scoring = NumpyPlacesEngine(), ScoringSettings(detectors=tuple(votes))
-    inspector = Inspector(engine, "line-1", overkill=0.02)
+    inspector = Inspector(engine, "line-1", overkill=0.02, cameras=UNGUARDED)
     inspector.use(bank_of(engine, scoring=scoring, votes=votes))
     alerts = {name: verdict(*inspector.inspect([frame(png(one))])).data.alert for name, one in foreign_frames().items()}
     assert alerts == dict.fromkeys(foreign_frames(), "defect")
@@ -219,7 +228,7 @@ def test_a_blank_frame_is_an_alert_though_all_of_it_looks_better_than_any_good_p
 ) -> None:
     """Of a product with a grain, as grey but smooth: only that so little is in it gives it away."""
     engine, rng = NumpyPlacesEngine(), np.random.default_rng(0)
-    inspector = Inspector(engine, "line-1", overkill=0.06)
+    inspector = Inspector(engine, "line-1", overkill=0.06, cameras=UNGUARDED)
     inspector.use(auto_bank(engine, tmp_path, [ground(rng) for _ in range(140)], worst=1))
     blank = frame(png(foreign_frames()["grey as the ground"]))
     seen = verdict(*inspector.inspect([blank]))
@@ -259,7 +268,7 @@ def test_bare_ground_is_an_alert_by_the_least_share_of_the_frame_where_a_bank_ha
     assert bank.manifest.detectors == ("frame", "nearest.middle", "nearest.deep")
     share = bank.manifest.votes["frame"]
     assert share == pytest.approx(0.05) if least else share < 0.02
-    inspector = Inspector(engine, "line-1", overkill=0.06)
+    inspector = Inspector(engine, "line-1", overkill=0.06, cameras=UNGUARDED)
     inspector.use(bank)
     outcomes = inspector.inspect([frame(png(ground(rng, width)), n) for n in range(20)])
     alerts = [verdict(outcome).data.alert for outcome in outcomes]
