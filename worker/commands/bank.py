@@ -17,7 +17,7 @@ from quarterturn.worker.bankstore.base import BankVersion
 from quarterturn.worker.bankstore.versions import find_version, require_active
 from quarterturn.worker.contract.bank import Bank, require_same_engine
 from quarterturn.worker.contract.errors import DataError
-from quarterturn.worker.contract.guard import told
+from quarterturn.worker.contract.guard import in_words
 from quarterturn.worker.contract.manifest import EngineManifest, read_manifest
 from quarterturn.worker.engine.base import open_folder
 from quarterturn.worker.evaluation.evaluate import promises
@@ -193,7 +193,7 @@ def _print_bank(bank: Bank, overkill: float, fixed: Mapping[str, float]) -> None
     _say(table)
     _say(f"learned from pictures of {manifest.pictures}; usable are those of")
     for product, limits in zip(bank.products, bank.guard, strict=True):
-        _say(f"{product}: {told(limits)}")
+        _say(f"{product}: {in_words(limits)}")
     for product, sentence in promises(bank, overkill, fixed).items():
         _say(f"{product}: {sentence}")
 

@@ -79,7 +79,7 @@ def limits_of(measured: npt.NDArray[np.floating]) -> Array:
     return limits.astype(np.float32)
 
 
-def told(limits: Array) -> str:
+def in_words(limits: Array) -> str:
     """(M, 2) limits in words: "brightness 41 to 190, ..."."""
     return ", ".join(
         f"{one.name} {_span(low, high)}" for one, (low, high) in zip(MEASURES, limits.tolist(), strict=True)

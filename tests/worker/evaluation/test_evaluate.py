@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -127,6 +128,26 @@ def test_heat_maps_are_compared_with_masks(places: tuple[NumpyPlacesEngine, Bank
     rates = np.linspace(0, 0.3, 30_001)
     area = np.trapezoid(np.interp(rates, false, overlap), rates) / 0.3
     assert found.localisation.aupro == pytest.approx(area, abs=1e-3)
+
+
+def test_the_region_is_that_of_the_bank_unless_another_is_named(
+    places: tuple[NumpyPlacesEngine, Bank], masked: Path
+) -> None:
+    engine, bank = places
+    region = Region(x=0, y=0, width=16, height=16)
+    fitted = replace(bank, manifest=bank.manifest.model_copy(update={"region": region}))
+
+    def scores(bank: Bank, region: Region | None) -> list[float]:
+        found = evaluate(engine, bank, labelled_pictures(masked), 0.02, region=region)
+        return [one.score for one in found.inspected]
+
+    assert scores(fitted, None) == scores(bank, region) == scores(fitted, region) != scores(bank, None)
+
+
+def test_a_folder_may_hold_a_picture_twice(places: tuple[NumpyPlacesEngine, Bank], masked: Path) -> None:
+    """No camera froze: files are no camera's."""
+    found = evaluate(*places, [labelled_pictures(masked)[0]] * 20, 0.02)
+    assert len({one.alert for one in found.inspected}) == 1
 
 
 def test_only_what_the_region_shows_of_a_mask_counts(places: tuple[NumpyPlacesEngine, Bank], masked: Path) -> None:
