@@ -104,7 +104,7 @@ FRAMES: dict[str, Hostile] = {
     "zeros": Hostile(bytes(100_000), "undecodable"),
     "cut off JPEG": Hostile(JPEG[: len(JPEG) // 2], "truncated", says="ends early"),
     "cut off PNG": Hostile(PNG[:-30], "truncated", says="ends early"),
-    "PNG without its pixels": Hostile(png_claiming(40, 48), "undecodable"),
+    "PNG without its pixels": Hostile(png_claiming(40, 48), "truncated"),
     "PNG with JPEG's first bytes": Hostile(b"\xff\xd8" + PNG[2:], "truncated"),
     "GIF": Hostile(saved("GIF"), "undecodable", says="no JPEG, PNG"),
     "AVIF": Hostile(saved("AVIF"), "undecodable", says="no JPEG, PNG"),
@@ -114,9 +114,9 @@ FRAMES: dict[str, Hostile] = {
     "PNG bomb": Hostile(
         png_claiming(20_000, 20_000, bytes(20_001 * 2000)), "too_many_pixels", memory=True, says="20000x20000"
     ),
-    "PNG with a chunk of 2 GB": Hostile(PNG[:33] + b"\x7f\xff\xff\xffIDAT" + PNG[41:], "undecodable", memory=True),
+    "PNG with a chunk of 2 GB": Hostile(PNG[:33] + b"\x7f\xff\xff\xffIDAT" + PNG[41:], "truncated", memory=True),
     "PNG with a chunk of 2 GB behind its end": Hostile(
-        PNG[:33] + PNG[-12:] + b"\x98\0\0\0IDAT" + PNG[-12:], "undecodable", memory=True
+        PNG[:33] + PNG[-12:] + b"\x98\0\0\0IDAT" + PNG[-12:], "truncated", memory=True
     ),
     "PNG of no size": Hostile(png_claiming(0, 0), "undecodable"),
     "PNG of the largest size": Hostile(png_claiming(2**31 - 1, 2**31 - 1), "too_many_pixels", memory=True),

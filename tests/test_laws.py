@@ -29,8 +29,8 @@ FLOORS: list[tuple[str, ...]] = [
 ]
 PORCH = ("quarterturn", "quarterturn.worker")
 """What only names the rooms behind it, and holds nothing of its own."""
-CONTRACT_MAY_IMPORT = {"numpy", "cv2", "yaml", "pydantic", "pydantic_core", "safetensors", "quarterturn"}
-ONE_FILE_EACH = {"redis", "openvino", "onnxruntime", "tensorrt", "cuda", "prometheus_client", "jinja2"}
+CONTRACT_MAY_IMPORT = {"numpy", "cv2", "yaml", "pydantic", "pydantic_core", "safetensors", "simplejpeg", "quarterturn"}
+ONE_FILE_EACH = {"redis", "openvino", "onnxruntime", "tensorrt", "cuda", "prometheus_client", "jinja2", "simplejpeg"}
 
 
 def module_of(path: Path) -> str:

@@ -1,23 +1,18 @@
-"""From the bytes of a picture to its pixels: 8-bit RGB, whatever the file or the camera holds."""
+"""From the bytes of a frame to its pixels: 8-bit RGB, whatever the file or the camera holds."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from quarterturn.worker.contract.arrays import Picture
 from quarterturn.worker.contract.errors import FrameError
-from quarterturn.worker.contract.picture_header import jpeg_scans, picture_size
+from quarterturn.worker.contract.picture_file import Stored, read_file, refuse_size
 from quarterturn.worker.contract.raw_pixels import RawFormat, format_of, unpack
 
-MAX_PIXELS = 100_000_000
-"""Of one picture, so that few bytes cannot take all memory: 300 MB decoded."""
-
-_MAX_SCANS = 64  # of a JPEG, so that few bytes cannot take all time
+_UNUSED_FROM = 1 << 12  # where no sample is as high, 16 bits hold 12 or fewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,41 +23,39 @@ class Decoded:
         picture: (H, W, 3) uint8 RGB.
         bits: of a sample as it came: 8, 10, 12, 14 or 16.
         is_grey: whether there was one channel of brightness, alpha aside.
+        doubt: a sentence, where the samples and what is known of their depth do not go together; else "".
     """
 
     picture: Picture
     bits: int
     is_grey: bool
+    doubt: str = ""
 
 
 def decode(data: bytes, raw: RawFormat | None = None, bit_depth: int | None = None) -> Decoded:
     """The picture in `data`, and what it was.
 
     Without `raw`, data is a JPEG, PNG, BMP, TIFF or WebP file, told by its content. Grey is spread to three channels,
-    alpha is dropped, an EXIF orientation is applied, of an animation the first picture counts. Of samples of more than
-    8 bits the highest 8 are kept: of `bit_depth` bits where samples of 10, 12 or 14 lie in 16; None: of what the pixel
-    format says, or all 16.
+    alpha is dropped and colours stay as written, an EXIF orientation is applied, of an animation the first picture
+    counts. Of deeper samples the highest 8 bits are kept. Where they lie in 16 bits, `bit_depth` says how many of these
+    are used, 10, 12, 14 or 16; None: what the pixel format says, or all 16.
 
     Raises:
-        FrameError: `empty`, `truncated`, `undecodable`, `too_many_pixels`, `bad_pixel_format` or `size_mismatch`.
+        FrameError: `empty`, `truncated`, `undecodable`, `too_many_pixels`, `bad_pixel_format`, `size_mismatch` or
+            `bad_bit_depth`.
     """
     if not data:
         raise FrameError("empty", "the frame has no bytes; check the camera's encoder")
-    if raw is not None:
-        return _decode_raw(data, raw, bit_depth)
-    if _is_cut_off(data):
-        raise FrameError("truncated", f"the picture ends early after {len(data)} bytes; check the camera's transfer")
-    _refuse_bomb(data)
-    try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
-    except cv2.error as error:
-        raise FrameError("undecodable", f"OpenCV refuses the picture: {error.err}") from None
-    if pixels is None or pixels.dtype not in (np.uint8, np.uint16):
-        raise _no_picture(data)
-    bits = 8 if pixels.dtype == np.uint8 else bit_depth or 16
-    is_grey = pixels.ndim == 2
-    conversion = cv2.COLOR_GRAY2RGB if is_grey else cv2.COLOR_BGR2RGB
-    return Decoded(_to_rgb(_eight_bits(pixels, bits), conversion), bits, is_grey)
+    if raw is None:
+        stored = read_file(data)
+        conversion = cv2.COLOR_GRAY2RGB if stored.samples.ndim == 2 else None
+    else:
+        layout = format_of(raw.pixel_format)
+        refuse_size(raw.width, raw.height)
+        stored, conversion = Stored(unpack(data, raw), layout.bits, layout.is_grey), layout.to_rgb
+    bits = bit_depth or 16 if stored.bits == 16 else stored.bits
+    picture = _to_rgb(_eight_bits(stored, bits), conversion)
+    return Decoded(picture, bits, stored.is_grey, _doubt(stored, bit_depth))
 
 
 def decode_picture(data: bytes, raw: RawFormat | None = None, bit_depth: int | None = None) -> Picture:
@@ -70,16 +63,29 @@ def decode_picture(data: bytes, raw: RawFormat | None = None, bit_depth: int | N
     return decode(data, raw, bit_depth).picture
 
 
-def _decode_raw(data: bytes, raw: RawFormat, bit_depth: int | None) -> Decoded:
-    layout = format_of(raw)
-    _refuse_size(raw.width, raw.height)
-    bits = bit_depth or 16 if layout.bits == 16 else layout.bits
-    samples = _eight_bits(unpack(data, raw, layout), bits)
-    return Decoded(_to_rgb(samples, layout.to_rgb), bits, layout.is_grey)
+def _eight_bits(stored: Stored, bits: int) -> Picture:
+    samples = stored.samples
+    if samples.dtype == np.uint16:
+        if bits < 16 and (highest := int(samples.max())) >> bits:
+            raise FrameError(
+                "bad_bit_depth",
+                f"a sample is {highest}, but {bits} bits end at {(1 << bits) - 1}; set the camera's bit_depth to what "
+                "it sends, or to 16 where it moves its bits to the high end",
+            )
+        samples = (samples >> (bits - 8)).astype(np.uint8)
+    return ~samples if stored.is_negative else samples
 
 
-def _eight_bits(samples: npt.NDArray[Any], bits: int) -> Picture:
-    return samples.astype(np.uint8, copy=False) if bits == 8 else (samples >> (bits - 8)).astype(np.uint8)
+def _doubt(stored: Stored, bit_depth: int | None) -> str:
+    if bit_depth is not None and stored.bits not in (16, bit_depth):
+        return f"samples have {stored.bits} bits, bit_depth says {bit_depth}; take the setting away, or mend the camera"
+    if bit_depth is None and stored.bits == 16 and 0 < (highest := int(stored.samples.max())) < _UNUSED_FROM:
+        least = 10 if highest < 1 << 10 else 12
+        return (
+            f"no sample of 16 bits is above {highest}, so the picture is nearly black; "
+            f"if the camera has 10, 12 or 14 bits, set bit_depth: {least} or more"
+        )
+    return ""
 
 
 def _to_rgb(samples: Picture, conversion: int | None) -> Picture:
@@ -89,38 +95,3 @@ def _to_rgb(samples: Picture, conversion: int | None) -> Picture:
         return cv2.cvtColor(samples, conversion).astype(np.uint8, copy=False)
     except cv2.error as error:  # for example a Bayer picture of one row
         raise FrameError("undecodable", f"OpenCV refuses the pixels: {error.err}") from None
-
-
-def _refuse_bomb(data: bytes) -> None:
-    """Refuse what takes far more memory or time to decode than its bytes suggest."""
-    size = picture_size(data)
-    if size is None:
-        raise _no_picture(data)
-    _refuse_size(*size)
-    if (scans := jpeg_scans(data)) > _MAX_SCANS:
-        raise FrameError("undecodable", f"the JPEG has {scans} scans, more than {_MAX_SCANS}; check the camera")
-
-
-def _refuse_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise FrameError(
-            "too_many_pixels",
-            f"the picture claims {width}x{height} pixels, more than {MAX_PIXELS // 10**6} million; "
-            "cut or shrink it at the camera",
-        )
-
-
-def _no_picture(data: bytes) -> FrameError:
-    return FrameError(
-        "undecodable", f"{len(data)} bytes are no JPEG, PNG, BMP, TIFF or WebP picture; raw pixels need headers"
-    )
-
-
-def _is_cut_off(data: bytes) -> bool:
-    """Whether a JPEG or PNG lacks its end; OpenCV fills the missing rows with grey and says nothing."""
-    if data.startswith(b"\xff\xd8"):
-        # Compressed data holds no 0xFFD9; thumbnails, which do, come before the last start of scan (0xFFDA).
-        return data.find(b"\xff\xd9", max(data.rfind(b"\xff\xda"), 0)) < 0
-    if data.startswith(b"\x89PNG"):
-        return b"IEND" not in data[-64:]
-    return False

@@ -1,105 +1,84 @@
 """What a picture file says of itself in its first bytes, read before anything is decoded or allocated.
 
-A few hundred bytes can claim billions of pixels. OpenCV tells a picture's size only by decoding it.
+A few hundred bytes can claim billions of pixels, and a file can lack its end; OpenCV tells neither before it decodes.
 """
 
 from __future__ import annotations
 
-import re
 import struct
-from collections.abc import Callable
+import zlib
+
+from quarterturn.worker.contract.errors import FrameError
 
 Size = tuple[int, int]  # width, height
 
-_MARKER = re.compile(rb"\xff[\x01-\xfe]")
-_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})  # TEM, RST0 to RST7, SOI
-_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_END_OF_HEADERS = frozenset({0xD9, 0xDA})  # EOI, SOS
-_JPEG_SEGMENTS = 1000  # that may come before the size: far more than any camera writes
-_TIFF_SIZES = {256: 0, 257: 1, 322: 2, 323: 3}  # tags: width, height, and those of a tile
-_TIFF_TYPES = {3: "H", 4: "I"}  # SHORT, LONG
+_MOST_CHUNKS = 100_000  # of a PNG: some 100 times what writers make of 100 million pixels
+_PNG_KEPT = frozenset({b"IHDR", b"PLTE", b"IDAT", b"eXIf", b"IEND"})
+_PLAIN_BMP = (0, 3, 6)  # compressions: none, and colours that lie where masks say
 
 
-def picture_size(data: bytes) -> Size | None:
-    """Width and height in pixels that the JPEG, PNG, BMP, TIFF or WebP file in `data` claims; None where it is none.
-
-    For a TIFF file in tiles larger than the picture it is the size of a tile, which is decoded as a whole.
-    """
-    for signature, read in _READERS.items():
-        if data.startswith(signature):
-            try:
-                return read(data)
-            except (struct.error, IndexError):  # cut off within its headers
-                return None
-    return None
+def truncated(what: str) -> FrameError:
+    """The error of a picture of which a part is missing."""
+    return FrameError("truncated", f"the picture ends early or lacks a part: {what}; check the camera's transfer")
 
 
-def jpeg_scans(data: bytes) -> int:
-    """How often a decoder goes over the JPEG picture in `data`, 0 for another file; some 10 where it is progressive."""
-    start = _start_of_frame(data) if data.startswith(b"\xff\xd8") else None
-    return 0 if start is None else data.count(b"\xff\xda", start, data.find(b"\xff\xd9", start))
-
-
-def _jpeg(data: bytes) -> Size | None:
-    start = _start_of_frame(data)
-    if start is None:
-        return None
-    height, width = struct.unpack_from(">HH", data, start + 5)
+def png_size(data: bytes) -> Size:
+    """Width and height that a PNG file claims."""
+    width, height = struct.unpack_from(">II", data, 16)
     return width, height
 
 
-def _start_of_frame(data: bytes) -> int | None:
-    """Where the marker stands whose segment holds a JPEG's size; finds it as libjpeg does, between stray bytes too."""
-    place = 2
-    for _ in range(_JPEG_SEGMENTS):
-        found = _MARKER.search(data, place)
-        if found is None or (marker := data[found.start() + 1]) in _END_OF_HEADERS:
-            return None
-        if marker in _START_OF_FRAME:
-            return found.start()
-        place = found.end()
-        if marker not in _WITHOUT_LENGTH:
-            place += int.from_bytes(data[place : place + 2], "big")
-    return None
+def png_is_grey(data: bytes) -> bool:
+    """Whether a PNG file has one channel of brightness."""
+    return data[25] in (0, 4)
 
 
-def _png(data: bytes) -> Size | None:
-    """OpenCV takes as much memory as a chunk claims to be long, and looks for pixels (IDAT) behind the end too."""
-    kind, width, height = struct.unpack_from(">4sII", data, 12)
-    return (width, height) if kind == b"IHDR" and _has_whole_chunks(data) else None
+def png_pixels(data: bytes) -> bytes:
+    """The PNG file without what is not needed for its pixels: texts, colour profiles, further pictures, transparency.
 
+    So nothing is unpacked that nobody looks at, and libpng has nothing to remark.
 
-def _has_whole_chunks(data: bytes) -> bool:
-    place, kinds = 8, [b""]
-    while kinds[-1] != b"IEND":
+    Raises:
+        FrameError: `truncated`: it ends before its end, a checksum does not fit, or there are no pixels.
+    """
+    view, kept, kinds, place = memoryview(data), [data[:8]], {b""}, 8
+    for _ in range(_MOST_CHUNKS):
+        if place + 12 > len(data):
+            break
         length, kind = struct.unpack_from(">I4s", data, place)
-        kinds.append(kind)
-        place += 12 + length  # with the checksum
-    return place <= len(data) and b"IDAT" in kinds
+        end = place + 12 + length
+        if end > len(data):
+            break
+        if zlib.crc32(view[place + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
+            raise truncated(f"the checksum of its part {kind.decode('latin-1')!r} does not fit")
+        if kind in _PNG_KEPT:
+            kept.append(data[place:end])
+        kinds.add(kind)
+        if kind == b"IEND" and b"IDAT" in kinds:
+            return b"".join(kept)
+        place = end
+    raise truncated(f"{len(data)} bytes do not reach the end of its pixels")
 
 
-def _bmp(data: bytes) -> Size:
-    (header,) = struct.unpack_from("<I", data, 14)
-    width, height = struct.unpack_from("<HH" if header == 12 else "<ii", data, 18)
+def bmp_size(data: bytes) -> Size:
+    """Width and height that a BMP file claims."""
+    width, height = struct.unpack_from("<HH" if _is_old(data) else "<ii", data, 18)
     return abs(width), abs(height)  # a height below 0: the rows come from the top
 
 
-def _tiff(data: bytes) -> Size | None:
-    order = "<" if data.startswith(b"II") else ">"
-    (directory,) = struct.unpack_from(f"{order}I", data, 4)
-    (entries,) = struct.unpack_from(f"{order}H", data, directory)
-    sizes = [0, 0, 0, 0]
-    for entry in range(directory + 2, directory + 2 + 12 * entries, 12):
-        tag, kind = struct.unpack_from(f"{order}HH", data, entry)
-        if tag in _TIFF_SIZES and kind in _TIFF_TYPES:
-            (value,) = struct.unpack_from(f"{order}{_TIFF_TYPES[kind]}", data, entry + 8)
-            sizes[_TIFF_SIZES[tag]] = max(sizes[_TIFF_SIZES[tag]], value)
-    width, height, tile_width, tile_height = sizes
-    return (width, height) if width * height >= tile_width * tile_height else (tile_width, tile_height)
+def bmp_is_whole(data: bytes) -> bool:
+    """Whether as many bytes are there as the header of a BMP file claims; raises struct.error where it is cut."""
+    (start,), (width, height) = struct.unpack_from("<I", data, 10), bmp_size(data)
+    (bits,) = struct.unpack_from("<H", data, 24 if _is_old(data) else 28)
+    compression, size = (0, 0) if _is_old(data) else struct.unpack_from("<II", data, 30)
+    if compression in _PLAIN_BMP:
+        size = (width * bits + 31) // 32 * 4 * height
+    return bool(start + size <= len(data))
 
 
-def _webp(data: bytes) -> Size | None:
-    kind = data[8:16]
+def webp_size(data: bytes) -> Size | None:
+    """Width and height that a WebP file claims; None where it is another RIFF file."""
+    (kind,) = struct.unpack_from("8s", data, 8)
     if kind == b"WEBPVP8 ":
         width, height = struct.unpack_from("<HH", data, 26)
         return width & 0x3FFF, height & 0x3FFF
@@ -112,11 +91,12 @@ def _webp(data: bytes) -> Size | None:
     return None
 
 
-_READERS: dict[bytes, Callable[[bytes], Size | None]] = {
-    b"\xff\xd8": _jpeg,
-    b"\x89PNG\r\n\x1a\n": _png,
-    b"BM": _bmp,
-    b"II*\0": _tiff,
-    b"MM\0*": _tiff,
-    b"RIFF": _webp,
-}
+def webp_is_whole(data: bytes) -> bool:
+    """Whether as many bytes are there as a WebP file's header claims."""
+    (size,) = struct.unpack_from("<I", data, 4)
+    return bool(8 + size <= len(data))
+
+
+def _is_old(bmp: bytes) -> bool:
+    (header,) = struct.unpack_from("<I", bmp, 14)
+    return bool(header == 12)

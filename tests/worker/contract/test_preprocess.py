@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,14 +7,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
-from quarterturn.worker.contract.decode import decode_picture
 from quarterturn.worker.contract.errors import DataError, FrameError
 from quarterturn.worker.contract.framing import Framing, cut
 from quarterturn.worker.contract.preprocess import Region, crop, read_frames, read_picture
-from quarterturn.worker.contract.raw_pixels import PIXEL_FORMATS, RawFormat
 
 Picture = npt.NDArray[np.uint8]
 
@@ -34,180 +29,6 @@ def gradient(height: int = 24, width: int = 32) -> Picture:
     """Smooth, different in every channel and direction, so that a swapped axis or channel shows."""
     y, x = np.mgrid[:height, :width]
     return np.stack([x * 255 // width, y * 255 // height, (x + y) * 127 // (width + height)], axis=-1).astype(np.uint8)
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_every_format_gives_the_same_picture(suffix: str) -> None:
-    picture = decode_picture(encoded(suffix, gradient()))
-    assert (picture.shape, picture.dtype) == ((24, 32, 3), np.uint8)
-    np.testing.assert_allclose(picture.astype(int), gradient().astype(int), atol=8 if suffix == ".jpg" else 0)
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_grey_is_spread_to_three_channels(suffix: str) -> None:
-    grey = gradient()[..., 0]
-    picture = decode_picture(encoded(suffix, grey))
-    np.testing.assert_allclose(picture.astype(int), np.repeat(grey[..., None], 3, -1).astype(int), atol=8)
-    assert np.ptp(picture, axis=-1).max() == 0
-
-
-@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
-def test_alpha_is_dropped(suffix: str) -> None:
-    alpha = np.full((24, 32, 1), 77, np.uint8)
-    np.testing.assert_array_equal(decode_picture(encoded(suffix, np.dstack([gradient(), alpha]))), gradient())
-
-
-@pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_sixteen_bits_are_cut_to_eight(suffix: str) -> None:
-    deep = np.random.default_rng(0).integers(0, 65536, (9, 7, 3)).astype(np.uint16)
-    np.testing.assert_allclose(decode_picture(encoded(suffix, deep)).astype(int), deep >> 8, atol=1)
-    np.testing.assert_allclose(
-        decode_picture(encoded(suffix, deep[..., 0]))[..., 1].astype(int), deep[..., 0] >> 8, atol=1
-    )
-
-
-def with_exif(jpeg: bytes, orientation: int, thumbnail: bytes = b"") -> bytes:
-    """`jpeg` with an EXIF block that says how the camera was held, and maybe a small preview."""
-    entry = struct.pack(">HHIHH", 0x0112, 3, 1, orientation, 0)
-    exif = b"Exif\0\0MM\0*" + struct.pack(">IH", 8, 1) + entry + struct.pack(">I", 0) + thumbnail
-    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
-
-
-@pytest.mark.parametrize(("orientation", "quarter_turns"), [(1, 0), (8, 1), (3, 2), (6, 3)])
-def test_exif_orientation_is_applied(orientation: int, quarter_turns: int) -> None:
-    picture = decode_picture(with_exif(encoded(".jpg", gradient()), orientation))
-    upright = np.rot90(decode_picture(encoded(".jpg", gradient())), quarter_turns)
-    np.testing.assert_array_equal(picture, upright)
-
-
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_file_cut_off_anywhere_is_refused(suffix: str) -> None:
-    data = encoded(suffix, gradient())
-    for length in range(len(data)):
-        with pytest.raises(FrameError) as caught:
-            decode_picture(data[:length])
-        assert caught.value.reason in ("empty", "truncated", "undecodable")
-
-
-def test_a_jpeg_with_a_preview_that_is_cut_off_is_refused() -> None:
-    """The preview is a whole JPEG inside: its end must not pass for the end of the picture."""
-    preview = encoded(".jpg", gradient(8, 8))
-    data = with_exif(encoded(".jpg", gradient()), 1, preview)
-    assert decode_picture(data).shape == (24, 32, 3)
-    start_of_scan = data.rindex(b"\xff\xda")
-    for length in range(len(data)):
-        with pytest.raises(FrameError) as caught:
-            decode_picture(data[:length])
-        assert length <= start_of_scan + 1 or caught.value.reason == "truncated"
-
-
-def test_a_cut_off_picture_is_called_so() -> None:
-    for suffix in (".jpg", ".png"):
-        data = encoded(suffix, gradient())
-        with pytest.raises(
-            FrameError, match=r"the picture ends early after .* bytes; check the camera's transfer"
-        ) as caught:
-            decode_picture(data[: len(data) // 2])
-        assert caught.value.reason == "truncated"
-
-
-@pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_bytes_behind_the_end_are_no_fault(suffix: str) -> None:
-    np.testing.assert_array_equal(
-        decode_picture(encoded(suffix, gradient()) + b"\0" * 16), decode_picture(encoded(suffix, gradient()))
-    )
-
-
-def decode_or_reason(data: bytes, raw: RawFormat | None = None) -> Picture | str:
-    try:
-        return decode_picture(data, raw)
-    except FrameError as error:
-        return error.reason
-
-
-@settings(max_examples=300)
-@given(st.sampled_from(SUFFIXES), st.integers(0, 2**16), st.integers(1, 255))
-def test_a_damaged_file_is_a_picture_or_a_frame_error(suffix: str, place: int, change: int) -> None:
-    data = bytearray(encoded(suffix, gradient(8, 8)))
-    data[place % len(data)] ^= change
-    result = decode_or_reason(bytes(data))
-    refused = ("truncated", "undecodable", "too_many_pixels")
-    assert result in refused if isinstance(result, str) else result.shape[2:] == (3,)
-
-
-@given(st.binary(min_size=1, max_size=200))
-@example(b"\xff\xd8\xff\xd9")
-@example(b"BM")
-@example(b"GIF89a")
-def test_what_is_no_picture_is_refused(data: bytes) -> None:
-    with pytest.raises(FrameError) as caught:
-        decode_picture(data)
-    assert caught.value.reason in ("truncated", "undecodable")
-
-
-def test_no_bytes_at_all() -> None:
-    with pytest.raises(FrameError, match="has no bytes; check the camera's encoder") as caught:
-        decode_picture(b"")
-    assert caught.value.reason == "empty"
-
-
-RED, GREEN, BLUE, GREY = (200, 0, 0), (0, 150, 0), (0, 0, 100), (70, 70, 70)
-FOUR = np.array([[RED, GREEN], [BLUE, GREY]], np.uint8)
-
-
-@pytest.mark.parametrize(
-    ("pixel_format", "data", "expected"),
-    [
-        ("RGB8", bytes([200, 0, 0, 0, 150, 0, 0, 0, 100, 70, 70, 70]), FOUR),
-        ("BGR8", bytes([0, 0, 200, 0, 150, 0, 100, 0, 0, 70, 70, 70]), FOUR),
-        ("RGBa8", bytes([200, 0, 0, 9, 0, 150, 0, 9, 0, 0, 100, 9, 70, 70, 70, 9]), FOUR),
-        ("BGRa8", bytes([0, 0, 200, 9, 0, 150, 0, 9, 100, 0, 0, 9, 70, 70, 70, 9]), FOUR),
-        ("Mono8", bytes([1, 2, 3, 255]), np.repeat(np.array([[1, 2], [3, 255]], np.uint8)[..., None], 3, -1)),
-        (
-            "Mono16",  # the low byte comes first
-            bytes([99, 1, 99, 2, 99, 3, 255, 255]),
-            np.repeat(np.array([[1, 2], [3, 255]], np.uint8)[..., None], 3, -1),
-        ),
-    ],
-)
-def test_raw_pixels(pixel_format: str, data: bytes, expected: Picture) -> None:
-    picture = decode_picture(data, RawFormat(2, 2, pixel_format))
-    np.testing.assert_array_equal(picture, expected)
-    assert picture.dtype == np.uint8
-
-
-def test_raw_pixels_need_not_be_square() -> None:
-    np.testing.assert_array_equal(decode_picture(gradient().tobytes(), RawFormat(32, 24, "RGB8")), gradient())
-
-
-@pytest.mark.parametrize(
-    ("pixel_format", "mosaic"), [("BayerRG8", "RGGB"), ("BayerGR8", "GRBG"), ("BayerGB8", "GBRG"), ("BayerBG8", "BGGR")]
-)
-def test_bayer_patterns_begin_as_their_name_says(pixel_format: str, mosaic: str) -> None:
-    colours = gradient(16, 16) // 2 + np.array([120, 60, 0], np.uint8)
-    sensor = np.empty((16, 16), np.uint8)
-    for index, filter_colour in enumerate(mosaic):
-        y, x = divmod(index, 2)
-        sensor[y::2, x::2] = colours[y::2, x::2, "RGB".index(filter_colour)]
-    picture = decode_picture(sensor.tobytes(), RawFormat(16, 16, pixel_format))
-    np.testing.assert_allclose(picture[2:-2, 2:-2].astype(int), colours[2:-2, 2:-2].astype(int), atol=6)
-
-
-def test_raw_pixels_that_do_not_fit_their_headers() -> None:
-    for size, wanted in (((2, 3), 6), ((0, 4), 0), ((-2, -2), 4)):
-        with pytest.raises(FrameError, match=f"takes {wanted} bytes, but the frame has 4") as caught:
-            decode_picture(bytes(4), RawFormat(*size, "Mono8"))
-        assert caught.value.reason == "size_mismatch"
-    with pytest.raises(FrameError, match="pixel_format 'YUV422_8' is not one of Mono8, Mono10, .*RGB8") as caught:
-        decode_picture(bytes(4), RawFormat(2, 2, "YUV422_8"))
-    assert caught.value.reason == "bad_pixel_format"
-
-
-@pytest.mark.parametrize("pixel_format", PIXEL_FORMATS)
-def test_one_raw_pixel_is_no_crash(pixel_format: str) -> None:
-    results = [decode_or_reason(bytes(count), RawFormat(1, 1, pixel_format)) for count in (1, 2, 3, 4)]
-    assert [result for result in results if isinstance(result, str)] == ["size_mismatch"] * 3
-    assert [result.shape for result in results if not isinstance(result, str)] == [(1, 1, 3)]
 
 
 def test_a_region_is_cut_out() -> None:

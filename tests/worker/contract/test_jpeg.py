@@ -1,0 +1,230 @@
+"""Half a JPEG is no picture; a whole one is, whatever else its file holds. Pillow writes them, OpenCV is asked, too."""
+
+from __future__ import annotations
+
+import base64
+import io
+import struct
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from quarterturn.worker.contract.arrays import Picture
+from quarterturn.worker.contract.decode import decode
+from quarterturn.worker.contract.errors import FrameError
+from quarterturn.worker.contract.jpeg_header import JpegHeader
+
+END = b"\xff\xd9"
+VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
+    "baseline": ("RGB", {}),
+    "baseline with restarts": ("RGB", {"restart_marker_blocks": 4}),
+    "baseline with a restart a row": ("RGB", {"restart_marker_rows": 1}),
+    "progressive": ("RGB", {"progressive": True}),
+    "progressive with restarts": ("RGB", {"progressive": True, "restart_marker_rows": 1}),
+    "not subsampled": ("RGB", {"subsampling": 0}),
+    "subsampled to the side": ("RGB", {"subsampling": 1}),
+    "with tables of its own": ("RGB", {"optimize": True}),
+    "grey": ("L", {}),
+    "progressive grey": ("L", {"progressive": True}),
+    "CMYK": ("CMYK", {}),
+    "RGB": ("RGB", {"keep_rgb": True}),
+    "coarse": ("RGB", {"quality": 5}),
+}
+ARITHMETIC = base64.b64decode(  # 16 x 16, by libjpeg-turbo 2.1.5: red rises by 16 to the right, green downwards
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAIBAQEBAQIBAQECAgICAgQDAgICAgUEBAMEBgUGBgYFBgYGBwkIBgcJBwYGCAsICQoKCgoKBggLDAsK"
+    "DAkKCgr/2wBDAQICAgICAgUDAwUKBwYHCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgr/yQARCAAQABAD"
+    "ASIAAhEBAxEB/8wACgAQEAUBEBEF/9oADAMBAAIRAxEAPwD/AOzAvxO8aAaejgyXEayWE73vC3Rg2kkj9yQ7taJKgfq2KA5i2ra49BNUGkPxNwk3"
+    "lSXH8P/Z"
+)
+
+
+def scene(height: int = 120, width: int = 160) -> Picture:
+    """A gradient under noise, as a sensor gives it: no part of it compresses to nothing."""
+    y, x = np.mgrid[:height, :width]
+    smooth = np.stack([x * 255 // width, y * 255 // height, (x + y) * 255 // (width + height)], axis=-1)
+    return (smooth + np.random.default_rng(0).integers(-15, 16, smooth.shape)).clip(0, 255).astype(np.uint8)
+
+
+def saved(variant: str, picture: Picture | None = None) -> bytes:
+    mode, options = VARIANTS[variant]
+    out = io.BytesIO()
+    Image.fromarray(scene() if picture is None else picture).convert(mode).save(out, "JPEG", **options)
+    return out.getvalue()
+
+
+def start_of_data(data: bytes) -> int:
+    """Where the compressed data of the first scan begins."""
+    scan = data.index(b"\xff\xda")
+    return scan + 2 + int.from_bytes(data[scan + 2 : scan + 4], "big")
+
+
+def reason(data: bytes) -> str | None:
+    try:
+        decode(data)
+    except FrameError as error:
+        return error.reason
+    return None
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_whole_one_is_what_opencv_reads(variant: str) -> None:
+    data = saved(variant)
+    decoded = decode(data)
+    expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert np.abs(decoded.picture.astype(int) - expected).max() <= 2
+    assert (decoded.bits, decoded.is_grey, decoded.doubt) == (8, "grey" in variant, "")
+    assert decoded.picture.flags.c_contiguous
+
+
+@pytest.mark.parametrize("factors", [0x411111, 0x221111, 0x211111, 0x121111, 0x111111], ids=hex)
+def test_every_way_to_halve_colours(factors: int) -> None:
+    options = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factors]
+    data = cv2.imencode(".jpg", scene(), options)[1].tobytes()
+    expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert np.abs(decode(data).picture.astype(int) - expected).max() <= 2
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_half_a_picture_closed_as_if_it_were_whole_is_refused(variant: str, capfd: pytest.CaptureFixture[str]) -> None:
+    data = saved(variant)
+    first = start_of_data(data)
+    for percent in range(10, 96):
+        cut = data[: first + (len(data) - 2 - first) * percent // 100]
+        assert reason(cut + END) == "truncated", percent
+        assert reason(cut) == "truncated", percent
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("variant", ["progressive", "progressive with restarts", "progressive grey"])
+def test_a_progressive_one_that_ends_between_two_scans_is_refused(variant: str) -> None:
+    """To libjpeg that is a whole picture, only a coarse one."""
+    data = saved(variant)
+    borders = [n for n in range(start_of_data(data), len(data)) if data[n : n + 2] in (b"\xff\xc4", b"\xff\xda")]
+    assert len(borders) > 4
+    for border in borders:
+        assert reason(data[:border] + END) == "truncated"
+    assert reason(data) is None
+
+
+def test_one_whose_colours_come_in_a_scan_of_their_own_is_refused_without_them() -> None:
+    """A baseline file may bring one component after the other."""
+    data = saved("not subsampled")
+    start = data.index(b"\xff\xda")
+    grey_only = data[:start] + b"\xff\xda\0\x08\x01\x01\0\0\x3f\0" + data[start_of_data(data) :]
+    header = JpegHeader.read(grey_only)
+    assert header is not None
+    assert not header.is_whole
+    assert reason(grey_only) == "truncated"
+
+
+@pytest.mark.parametrize("variant", ["baseline", "baseline with restarts", "grey", "CMYK"])
+@pytest.mark.parametrize("lost", [200, 1000])
+def test_one_that_lost_its_middle_is_refused(variant: str, lost: int) -> None:
+    """Nearly always: a JPEG has no checksum, so what is left may fill the picture by chance."""
+    data = saved(variant)
+    first = start_of_data(data)
+    places = range(first, len(data) - lost - 2, 97)
+    refused = sum(reason(data[:place] + data[place + lost :]) == "truncated" for place in places)
+    assert refused > 0.95 * len(places)
+
+
+THUMBNAIL = saved("baseline", scene(8, 8))
+BEHIND = {
+    "zeros": bytes(4096),
+    "markers": b"\xff\xd8\xff\xda\xff\xd9\xff\xc0" * 9,
+    "a start": b"\xff\xd8",
+    "another picture": saved("progressive"),
+    "half of another picture": THUMBNAIL[: len(THUMBNAIL) // 2],
+    "text": b"captured by camera 7",
+    "what looks like pixels": saved("baseline")[700:2000],
+}
+
+
+@pytest.mark.parametrize("variant", ["baseline", "progressive", "baseline with restarts", "grey"])
+@pytest.mark.parametrize("behind", BEHIND.values(), ids=BEHIND.keys())
+def test_bytes_behind_the_end_are_no_fault(variant: str, behind: bytes) -> None:
+    data = saved(variant)
+    np.testing.assert_array_equal(decode(data + behind).picture, decode(data).picture)
+
+
+def test_pictures_within_its_headers_are_no_fault() -> None:
+    data = saved("baseline")
+    for thumbnail in (THUMBNAIL, THUMBNAIL[:200], b"\xff\xda\xff\xd9" * 20):
+        comment = b"\xff\xfe" + struct.pack(">H", len(thumbnail) + 2) + thumbnail
+        app2 = b"\xff\xe2" + comment[2:]
+        within = data[:2] + app2 + comment + data[2:]
+        np.testing.assert_array_equal(decode(within).picture, decode(data).picture)
+        assert reason(within[: len(within) // 2] + END) == "truncated"
+
+
+def test_the_first_of_several_pictures_counts() -> None:
+    out = io.BytesIO()
+    first, second = Image.fromarray(scene()), Image.fromarray(scene()[::-1])
+    first.save(out, "MPO", save_all=True, append_images=[second])
+    np.testing.assert_array_equal(decode(out.getvalue()).picture, decode(saved("baseline")).picture)
+
+
+def with_odd(what: str, data: bytes) -> bytes:
+    """`data` with a header that is not as it should be, and is understood by everyone."""
+    changed = bytearray(data)
+    if what == "JFIF revision":
+        changed[data.index(b"JFIF\0") + 5] = 7
+    elif what == "Adobe code":
+        changed[2:2] = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\x09"
+    else:
+        changed[start_of_data(data) - 3 : start_of_data(data)] = bytes(3)
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("what", ["JFIF revision", "Adobe code", "scan parameters"])
+def test_an_odd_header_is_no_fault_and_hides_none(what: str) -> None:
+    data = saved("baseline")
+    odd = with_odd(what, data)
+    np.testing.assert_array_equal(decode(odd).picture, decode(data).picture)
+    for percent in range(20, 90, 10):
+        assert reason(odd[: len(odd) * percent // 100] + END) == "truncated"
+
+
+def test_arithmetic_coding() -> None:
+    expected = np.zeros((16, 16, 3), int)
+    expected[..., 0], expected[..., 1] = np.arange(16) * 16, np.arange(16)[:, None] * 16
+    expected[..., 2] = (expected[..., 0] + expected[..., 1]) // 2
+    assert np.abs(decode(ARITHMETIC).picture - expected).max() < 40  # with halved colours
+    assert np.abs(decode(ARITHMETIC).picture - expected).mean() < 8
+
+
+@pytest.mark.parametrize(
+    ("form", "precision", "says"),
+    [(0xC1, 12, "Unsupported JPEG data precision 12"), (0xC3, 8, "libjpeg cannot read"), (0xCB, 8, "libjpeg cannot")],
+    ids=["12 bits", "lossless", "lossless arithmetic"],
+)
+def test_a_kind_that_is_not_read_is_named(form: int, precision: int, says: str) -> None:
+    data = bytearray(saved("not subsampled"))
+    frame = data.index(b"\xff\xc0")
+    data[frame + 1], data[frame + 4] = form, precision
+    with pytest.raises(FrameError, match=says) as caught:
+        decode(bytes(data))
+    assert caught.value.reason == "undecodable"
+
+
+@pytest.mark.parametrize("orientation", range(10))
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_every_exif_orientation(orientation: int, order: str) -> None:
+    """As Pillow turns it; what is no orientation turns nothing."""
+    data = saved("baseline")
+    entry = struct.pack(f"{order}HHIHH", 0x0112, 3, 1, orientation, 0)
+    head = {"<": b"II*\0", ">": b"MM\0*"}[order]
+    exif = b"Exif\0\0" + head + struct.pack(f"{order}IH", 8, 1) + entry + bytes(4)
+    turned = data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(turned))))
+    np.testing.assert_array_equal(decode(turned).picture, expected)
+
+
+@pytest.mark.parametrize("exif", [b"", b"II*\0", b"MM\0*\xff\xff\xff\xff", b"II*\0\x08\0\0\0\xff\xff"])
+def test_a_broken_exif_block_turns_nothing(exif: bytes) -> None:
+    data = saved("grey")
+    block = b"Exif\0\0" + exif
+    odd = data[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + data[2:]
+    np.testing.assert_array_equal(decode(odd).picture, decode(data).picture)
