@@ -19,10 +19,11 @@ import cv2
 import numpy as np
 
 from benchmarks.foreign import FOREIGN, Make, Picture
-from quarterturn.worker.contract.bank import ScoringSettings
+from quarterturn.worker.contract.bank import Bank, ScoringSettings
 from quarterturn.worker.contract.manifest import EngineManifest, read_manifest
 from quarterturn.worker.contract.pictures import GOOD, test_pictures
 from quarterturn.worker.contract.preprocess import read_picture
+from quarterturn.worker.engine.base import Engine
 from quarterturn.worker.fitting.fit import fit_bank
 from quarterturn.worker.fitting.split import split_pictures
 from quarterturn.worker.inspection.inspector import Inspector
@@ -134,21 +135,17 @@ SPOILT: dict[str, Make] = {
 
 
 @contextmanager
-def open_line(engine: Path, data: Path, overkill: float) -> Iterator[Inspect]:
-    """The line of an engine, with a bank of the good pictures of `data`."""
-    holdout = read_manifest(engine, EngineManifest, "quarterturn build").holdout
-    with closing(open_engine(EngineSettings(path=engine))) as opened:
-        bank = fit_bank(opened, split_pictures(data, None, holdout), ScoringSettings(), overkill)
-        camera = CameraSettings(region=bank.manifest.region, frozen_after=None)  # one black picture is like another
-        with closing(Inspector(opened, _CAMERA, overkill, {_CAMERA: camera})) as inspector:
-            inspector.use(bank)
+def inspecting(engine: Engine, bank: Bank, overkill: float) -> Iterator[Inspect]:
+    """As a worker would, with this bank in service."""
+    camera = CameraSettings(region=bank.manifest.region, frozen_after=None)  # one black picture is like another
+    with closing(Inspector(engine, _CAMERA, overkill, {_CAMERA: camera})) as inspector:
+        inspector.use(bank)
 
-            def inspect(product: str, pictures: Sequence[Picture]) -> list[ResultData]:
-                frames = [_frame(product, n, picture) for n, picture in enumerate(pictures)]
-                outcomes = inspector.inspect(frames)
-                return [outcome.data for outcome in outcomes if isinstance(outcome, Verdict)]
+        def inspect(product: str, pictures: Sequence[Picture]) -> list[ResultData]:
+            outcomes = inspector.inspect([_frame(product, n, picture) for n, picture in enumerate(pictures)])
+            return [outcome.data for outcome in outcomes if isinstance(outcome, Verdict)]
 
-            yield inspect
+        yield inspect
 
 
 def _frame(product: str, number: int, picture: Picture) -> Frame:
@@ -206,8 +203,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for n, (engine, data) in enumerate(parsed.line):
         other = parsed.line[(n + 1) % len(parsed.line)][1]
         things = [picture for some in good[other].values() for picture in some] if other != data else []
-        with open_line(engine, data, parsed.overkill) as inspect:
-            columns["/".join(data.resolve().parts[-2:])] = cells(inspect, good[data], things)
+        holdout = read_manifest(engine, EngineManifest, "quarterturn build").holdout
+        with closing(open_engine(EngineSettings(path=engine))) as opened:
+            bank = fit_bank(opened, split_pictures(data, None, holdout), ScoringSettings(), parsed.overkill)
+            with inspecting(opened, bank, parsed.overkill) as inspect:
+                columns["/".join(data.resolve().parts[-2:])] = cells(inspect, good[data], things)
     print(table(columns))
 
 
