@@ -33,7 +33,7 @@ class DemoSettings(Settings):
 def settings_for(config: Path, data: Path, out: Path, overrides: Sequence[str]) -> DemoSettings:
     """The settings file and the environment, with the folders of every step below `out`, and `overrides` over them.
 
-    The bank looks at the region that the encoder learned from, unless it has one of its own.
+    The bank looks at the region that the encoder learned from, at its bit depth, unless it has them of its own.
 
     Raises:
         ConfigError: the file, a variable or an override does not fit.
@@ -48,5 +48,7 @@ def settings_for(config: Path, data: Path, out: Path, overrides: Sequence[str]) 
         f"bank.out={out / 'line.bank'}",
     ]
     settings = load_settings(config, DemoSettings, [*places, *overrides], os.environ)
-    bank = settings.bank.model_copy(update={"region": settings.bank.region or settings.train.data.region})
+    learned_from, bank = settings.train.data, settings.bank
+    looked_at = {"region": bank.region or learned_from.region, "bit_depth": bank.bit_depth or learned_from.bit_depth}
+    bank = bank.model_copy(update=looked_at)
     return settings.model_copy(update={"bank": bank})

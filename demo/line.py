@@ -78,7 +78,7 @@ def _split(settings: DemoSettings) -> Split:
 def _fit(settings: DemoSettings) -> Bank:
     fit = settings.bank
     with closing(open_engine(fit.engine)) as engine:
-        bank = fit_bank(engine, _split(settings), fit.scoring, fit.overkill, region=fit.region)
+        bank = fit_bank(engine, _split(settings), fit.scoring, fit.overkill, region=fit.region, bit_depth=fit.bit_depth)
     write_bank_file(fit.out, bank)
     return bank
 
@@ -91,14 +91,14 @@ def _worker_settings(arguments: argparse.Namespace, settings: DemoSettings, bank
     kafka = {"bootstrap_servers": arguments.kafka, "group": name, "topics": topics}
     folder = {"path": str(out / "frames"), "out": str(out / "results.jsonl")}
     redis = {"url": arguments.redis, "snapshot": str(out / "banks")}
-    region = settings.bank.region and settings.bank.region.model_dump()
+    looked_at = settings.bank.model_dump(include={"region", "bit_depth"})
     document = {
         "line": name,
         "engine": settings.bank.engine.model_dump(mode="json"),
         "bank": {"redis": redis} if arguments.redis else {"file": {"path": str(out / "banks")}},
         "transport": {"kafka": kafka} if arguments.kafka else {"folder": folder},
         "overkill": settings.bank.overkill,
-        "cameras": {camera_of(product): {"products": [product], "region": region} for product in bank.products},
+        "cameras": {camera_of(product): {"products": [product], **looked_at} for product in bank.products},
         "http": {"port": 0},
     }
     (out / "worker.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
@@ -129,4 +129,5 @@ def _evaluate(settings: DemoSettings, pictures: list[TestPicture]) -> Evaluation
     build(settings.build, progress=False)
     bank = _fit(settings)
     with closing(open_engine(settings.bank.engine)) as engine:
-        return evaluate(engine, bank, pictures, settings.bank.overkill, region=settings.bank.region)
+        fit = settings.bank
+        return evaluate(engine, bank, pictures, fit.overkill, region=fit.region, bit_depth=fit.bit_depth)

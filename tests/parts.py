@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.bank import Bank, BankManifest, ScoringSettings, needed
+from quarterturn.worker.contract.decode import decode_picture
 from quarterturn.worker.contract.detectors import supported
 from quarterturn.worker.contract.embeddings import FRAME, LOGITS, PLACES, Embeddings
 from quarterturn.worker.contract.framing import Framing, Layout, cut
@@ -116,6 +118,18 @@ def scratched_part(rng: np.random.Generator, product: str = "ring") -> npt.NDArr
 
 def png(picture: npt.NDArray[np.uint8]) -> bytes:
     return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def png_of_depth(picture: npt.NDArray[np.uint8], bits: int) -> bytes:
+    """`picture` as a camera of so many bits gives it: its levels in the upper 8 of them, in 16-bit samples."""
+    samples = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR).astype(np.uint16) << bits - 8
+    return cv2.imencode(".png", samples | (1 << bits - 8) - 1)[1].tobytes()
+
+
+def deepen(folder: Path, bits: int) -> None:
+    """Make every PNG below `folder` one of a camera of so many bits."""
+    for path in folder.rglob("*.png"):
+        path.write_bytes(png_of_depth(decode_picture(path.read_bytes()), bits))
 
 
 def frame(

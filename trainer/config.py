@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from quarterturn.trainer.encoder import Architecture
 from quarterturn.worker.contract.errors import ConfigError
 from quarterturn.worker.contract.framing import Framing
-from quarterturn.worker.contract.preprocess import Region
+from quarterturn.worker.contract.preprocess import Depth, Region
 from quarterturn.worker.contract.settings import Settings
 
 _WITHOUT_EFFECT = ("out", "resume", "tensorboard", "checkpoint_every", "device", "data.path", "data.cache_gib")
@@ -28,6 +28,7 @@ class DataSettings(Settings):
     )
     tiles: int = Field(default=1, ge=1, le=8, description="that span a picture's shorter side, with fit 'tiles'")
     region: Region | None = None
+    bit_depth: Depth = None
     holdout: float = Field(default=0.35, gt=0, lt=1, description="share that training never sees; the bank needs it")
     cache_gib: float = Field(default=2.0, ge=0, description="memory for decoded frames, or for features of them")
 

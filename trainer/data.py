@@ -128,7 +128,7 @@ class Pictures:
         return self._kept[index] if index < len(self._kept) else self._decode(self._paths[index])
 
     def _decode(self, path: Path) -> Frames:
-        return read_frames(path, self._settings.framing, self._settings.region)
+        return read_frames(path, self._settings.framing, self._settings.region, self._settings.bit_depth)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from quarterturn.trainer.rotations import TurnFeatures, measure_rotations, turn_
 from quarterturn.trainer.weights import create_encoder
 from quarterturn.worker.contract.arrays import Array, Frames, Indices
 from quarterturn.worker.contract.errors import ConfigError, QuarterturnError
+from quarterturn.worker.contract.preprocess import depth_doubt
 from quarterturn.worker.contract.swap import require_replaceable
 from quarterturn.worker.contract.views import ROTATIONS
 
@@ -73,6 +74,8 @@ def train(settings: TrainSettings, progress: bool = True) -> Path:
     require_replaceable(settings.out, "a model")
     settings = settings.model_copy(update={"precision": precision_of(settings)})
     parts = find_good_parts(settings.data)
+    if doubt := next(filter(None, (depth_doubt(paths[0], settings.data.bit_depth) for paths in parts.learned)), ""):
+        log.warning("%s", doubt)
     run = Run(settings, parts, progress)
     run.take("projection", settings.projection.steps, run.projection)
     run.take("head", settings.head.steps if settings.completed.head else 0, lambda *_: run.head())

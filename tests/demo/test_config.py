@@ -35,6 +35,13 @@ def test_the_rendered_parts_are_enough_for_the_overkill_that_is_promised() -> No
     assert len(calibrating) >= math.ceil(1 / settings.bank.overkill) - 1
 
 
+def test_the_bank_has_the_depth_that_the_encoder_learned_at() -> None:
+    learned = "train.data.bit_depth=12"
+    assert settings_for(CONFIG, Path("data"), Path("out"), []).bank.bit_depth is None
+    assert settings_for(CONFIG, Path("data"), Path("out"), [learned]).bank.bit_depth == 12
+    assert settings_for(CONFIG, Path("data"), Path("out"), [learned, "bank.bit_depth=10"]).bank.bit_depth == 10
+
+
 def test_the_bank_looks_where_the_encoder_learned() -> None:
     left, right = ({"x": x, "y": 0, "width": 8, "height": 8} for x in (0, 8))
     learned = f"train.data.region={left}"

@@ -13,11 +13,11 @@ import numpy as np
 from PIL import Image
 
 from quarterturn.worker.contract.bank import read_bank
-from quarterturn.worker.contract.decode import decode_picture
+from quarterturn.worker.contract.decode import BitDepth, decode_picture
 from quarterturn.worker.contract.errors import ConfigError, DataError, FrameError
 from quarterturn.worker.contract.framing import Framing, cut
 from quarterturn.worker.contract.manifest import EngineManifest, TargetManifest, read_manifest
-from quarterturn.worker.contract.raw_pixels import PIXEL_FORMATS, RawFormat
+from quarterturn.worker.contract.raw_pixels import PIXEL_FORMATS, RawFormat, format_of
 from quarterturn.worker.contract.settings import load_settings
 from quarterturn.worker.inspection.judge import Judge
 from quarterturn.worker.messages.frames import Frame, FrameInfo, Position
@@ -28,6 +28,7 @@ from tests.parts import NumpyEngine, bank_of
 _NAMES = ("camera", "product", "part_id", "captured_at", "simulated", "width", "height", "pixel_format", "caf\x1a")
 _FOLDER = Path(tempfile.mkdtemp(prefix="quarterturn-fuzz-"))
 _SMALL = hostile.PICTURE.resize((9, 7))
+_DEPTHS: tuple[BitDepth | None, ...] = (None, 10, 12, 14, 16)
 _LIMIT_BYTES = 100_000_000 * 3
 
 
@@ -52,11 +53,12 @@ def picture(data: bytes) -> None:
 
 
 def raw_pixels(data: bytes) -> None:
-    """Raw pixels of any size and format."""
-    if len(data) >= 5:
+    """Raw pixels of any size, format and depth."""
+    if len(data) >= 6:
         width, height = int.from_bytes(data[:2], "little"), int.from_bytes(data[2:4], "little")
+        raw, depth = RawFormat(width, height, PIXEL_FORMATS[data[4] % len(PIXEL_FORMATS)]), _DEPTHS[data[5] % 5]
         with contextlib.suppress(FrameError):
-            decode_picture(data[5:], RawFormat(width, height, PIXEL_FORMATS[data[4] % len(PIXEL_FORMATS)]))
+            assert decode_picture(data[6:], raw, depth).shape == (height, width, 3)
 
 
 def headers(data: bytes) -> None:
@@ -123,7 +125,16 @@ _PICTURES = (
 
 TARGETS: dict[str, Target] = {
     "picture": Target(picture, _PICTURES),
-    "raw_pixels": Target(raw_pixels, (b"\x03\0\x02\0\0" + bytes(6), b"\x02\0\x02\0\x06" + bytes(4))),
+    "raw_pixels": Target(
+        raw_pixels,
+        (
+            b"\x03\0\x02\0\0\0" + bytes(6),
+            *(
+                bytes([4, 0, 2, 0, number, 2]) + bytes(format_of(name).stored * format_of(name).channels)
+                for number, name in enumerate(PIXEL_FORMATS)
+            ),
+        ),
+    ),
     "headers": Target(
         headers,
         (

@@ -4,44 +4,17 @@ from __future__ import annotations
 
 import random
 
+import cv2
 import pytest
 
+from quarterturn.worker.contract.bank import read_bank
+from quarterturn.worker.contract.decode import decode, decode_picture
+from tests.fuzz import pictures
+from tests.fuzz.mutate import mutated
 from tests.fuzz.targets import TARGETS, Target
 
 RUNS = 2000
-EDGES = (
-    b"\0" * 4,
-    b"\xff" * 4,
-    b"\x7f\xff\xff\xff",
-    b"\x80\0\0\0",
-    b"\xff\xff\xff\x7f",
-    b"\xff\xd9",
-    b"\xfe",
-    b"[",
-    b"{",
-)
-
-
-def mutated(data: bytes, other: bytes, rng: random.Random) -> bytes:
-    """`data` after one to four changes such as a careless or a hostile sender makes."""
-    for _ in range(rng.randint(1, 4)):
-        place, end = rng.randrange(len(data) + 1), rng.randrange(len(data) + 1)
-        change = rng.randrange(6)
-        if change == 0 and data:
-            place %= len(data)
-            data = data[:place] + bytes([data[place] ^ 1 << rng.randrange(8)]) + data[place + 1 :]
-        elif change == 1:
-            edge = rng.choice(EDGES)
-            data = data[:place] + edge + data[place + len(edge) :]
-        elif change == 2:
-            data = data[: min(place, end)] + data[max(place, end) :]
-        elif change == 3:
-            data = data[:place] + data[min(place, end) : max(place, end)] * rng.randint(1, 5) + data[place:]
-        elif change == 4:
-            data = data[:place] + other[rng.randrange(len(other)) :]
-        else:
-            data = data[:place] + rng.randbytes(rng.randint(1, 8)) + data[place:]
-    return data
+PICTURES = 10_000
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS.keys())
@@ -57,11 +30,27 @@ def test_a_target_refuses_only_as_it_should(target: Target) -> None:
             raise AssertionError(f"run {run}: {type(error).__name__}: {error}, for {data[:500]!r}") from error
 
 
+def test_damaged_pictures_are_pictures_or_refused() -> None:
+    """A hundredth of what `python -m tests.fuzz.pictures` goes through; all kinds of refusal are among them."""
+    before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        with pictures.spoken() as lines:
+            found = pictures.run(PICTURES, seed=1)
+    finally:
+        cv2.utils.logging.setLogLevel(before)
+    assert not lines
+    assert {*found} == {*pictures.REASONS, "picture"}
+    assert found["picture"] > PICTURES // 5
+
+
+def test_what_pictures_are_damaged_of_is_accepted() -> None:
+    for seeds in pictures.SEEDS.values():
+        for seed in seeds:
+            assert decode(seed).picture.shape[2] == 3
+
+
 def test_seeds_are_accepted() -> None:
     """Else nothing behind the door would be tested."""
-    from quarterturn.worker.contract.bank import read_bank
-    from quarterturn.worker.contract.decode import decode_picture
-
     for data in TARGETS["picture"].seeds:
         assert decode_picture(data).shape == (7, 9, 3)
     assert read_bank(TARGETS["bank"].seeds[0], "bank").products == ("ring",)

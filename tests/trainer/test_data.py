@@ -14,7 +14,7 @@ from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.framing import Framing
 from quarterturn.worker.contract.pictures import split_held_out
 from quarterturn.worker.contract.preprocess import Region, read_frames
-from tests.parts import good_part, png
+from tests.parts import deepen, good_part, png
 
 SIDE = 32
 
@@ -106,6 +106,15 @@ def test_frames_are_the_workers_cached_or_not(tmp_path: Path, cached: int) -> No
     for (indices, frames), (_, expected) in zip(streamed, plan, strict=True):
         assert np.array_equal(indices, expected)
         assert np.array_equal(frames, [read_frames(write_again[i], Framing(side=SIDE), region)[0] for i in expected])
+
+
+def test_frames_have_the_depth_that_is_said(tmp_path: Path) -> None:
+    paths = write_parts(tmp_path / "ring", 3)
+    with Pictures(paths, settings(tmp_path)) as pictures:
+        plain = pictures.load(np.arange(3))
+    deepen(tmp_path, 10)
+    with Pictures(paths, settings(tmp_path, bit_depth=10)) as pictures:
+        assert np.array_equal(pictures.load(np.arange(3)), plain)
 
 
 def write_strips(folder: Path, count: int) -> list[Path]:

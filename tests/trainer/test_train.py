@@ -5,6 +5,7 @@ import itertools
 import logging
 import math
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ from quarterturn.trainer.weights import create_encoder
 from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError, QuarterturnError
 from quarterturn.worker.contract.framing import Framing
 from quarterturn.worker.contract.pictures import split_held_out
-from tests.parts import good_part, png
+from tests.parts import deepen, good_part, png
 from tests.trainer.conftest import SIDE, MakeSettings
 
 RAW = {"projection.steps": 0, "head.steps": 0}
@@ -119,6 +120,18 @@ def test_the_raw_backbone_needs_no_step(make_settings: MakeSettings, monkeypatch
     assert encoder.head is None
     assert (manifest.training["last_loss.projection"], manifest.training["last_loss.head"]) == (None, None)
     assert set(manifest.rotations) == {"bracket", "ring"}
+
+
+def test_pictures_that_may_be_deeper_than_was_said_are_named(
+    make_settings: MakeSettings, parts_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(parts_folder, tmp_path / "deep")
+    deepen(tmp_path / "deep", 12)
+    train(make_settings(**RAW, **{"data.path": tmp_path / "deep", "data.bit_depth": 12}), progress=False)
+    assert not [record for record in caplog.records if "bits" in record.getMessage()]
+    train(make_settings(**RAW, **{"data.path": tmp_path / "deep"}), progress=False)
+    (record,) = [record for record in caplog.records if "bits" in record.getMessage()]
+    assert "set bit_depth: 12 or more" in record.getMessage()
 
 
 def test_the_bases_are_those_of_the_good_pictures(make_settings: MakeSettings) -> None:

@@ -75,6 +75,7 @@ def fit(arguments: argparse.Namespace) -> None:
             settings.scoring,
             settings.overkill,
             region=settings.region,
+            bit_depth=settings.bit_depth,
             on_progress=lambda count: progress.advance(task, count),
         )
     write_bank_file(settings.out, bank)

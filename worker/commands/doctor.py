@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from quarterturn.worker.contract.errors import ConfigError
-from quarterturn.worker.doctor import line, machine, nvidia
+from quarterturn.worker.doctor import line, machine, nvidia, pictures
 from quarterturn.worker.doctor.check import Check, gather, masked
 from quarterturn.worker.settings.options import add_config, read_config
 from quarterturn.worker.settings.worker import WorkerSettings
@@ -56,6 +56,7 @@ def examine(arguments: argparse.Namespace) -> list[Check]:
                 "GPU": partial(nvidia.checks, settings.engine.target),
                 "engine and bank": partial(line.engine_and_bank, settings),
                 "frames": partial(line.frames, settings.transport),
+                "pictures": partial(pictures.first_pictures, settings),
             }
         ),
     ]

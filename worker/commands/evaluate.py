@@ -15,7 +15,6 @@ from quarterturn.worker.bankstore.versions import require_active
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.errors import ConfigError
 from quarterturn.worker.contract.pictures import test_pictures
-from quarterturn.worker.contract.preprocess import Region
 from quarterturn.worker.evaluation.evaluate import evaluate
 from quarterturn.worker.evaluation.probe.probe import probe, probe_json
 from quarterturn.worker.evaluation.report import write_report
@@ -23,7 +22,7 @@ from quarterturn.worker.evaluation.summary import sentences, table, to_json
 from quarterturn.worker.fitting.bank_file import read_bank_file
 from quarterturn.worker.runtime.assemble import open_engine, open_store
 from quarterturn.worker.settings.options import add_config, read_config
-from quarterturn.worker.settings.worker import WorkerSettings
+from quarterturn.worker.settings.worker import CameraSettings, WorkerSettings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--camera",
         metavar="NAME",
-        help="the camera whose region applies; default: the one that the bank was fitted with",
+        help="the camera whose region and bit_depth apply; default: those that the bank was fitted with",
     )
     parser.add_argument(
         "--no-probe",
@@ -52,6 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
     settings = read_config(arguments, WorkerSettings)
     pictures = test_pictures(arguments.data)
     bank = read_bank_file(arguments.bank) if arguments.bank else _active_bank(settings)
+    camera = _camera(settings, arguments.camera)
     with closing(open_engine(settings.engine)) as engine, Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("inspecting", total=None)
         evaluation = evaluate(
@@ -61,10 +61,12 @@ def run(arguments: argparse.Namespace) -> None:
             settings.overkill,
             data=arguments.data,
             thresholds=settings.thresholds,
-            region=_region(settings, arguments.camera),
+            region=camera.region,
+            bit_depth=camera.bit_depth,
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
-    probed = probe(arguments.data) if arguments.probe else None
+    bit_depth = camera.bit_depth or bank.manifest.bit_depth
+    probed = probe(arguments.data, bit_depth=bit_depth) if arguments.probe else None
     findings = probed.findings if probed else []
     if arguments.out:
         write_report(evaluation, arguments.out, findings)
@@ -83,9 +85,9 @@ def _active_bank(settings: WorkerSettings) -> Bank:
         return store.load(settings.line, require_active(store, settings.line).version)
 
 
-def _region(settings: WorkerSettings, camera: str | None) -> Region | None:
+def _camera(settings: WorkerSettings, camera: str | None) -> CameraSettings:
     if camera is None:
-        return None
+        return CameraSettings()
     if camera not in settings.cameras:
         raise ConfigError(f"--camera {camera}: is not listed under cameras ({', '.join(settings.cameras) or 'empty'})")
-    return settings.cameras[camera].region
+    return settings.cameras[camera]

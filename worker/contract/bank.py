@@ -18,6 +18,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from safetensors import SafetensorError
 
 from quarterturn.worker.contract.arrays import Array
+from quarterturn.worker.contract.decode import BitDepth
 from quarterturn.worker.contract.detectors import (
     KEPT,
     LEARNED,
@@ -72,7 +73,7 @@ class BankManifest(Settings):
     found: dict[str, float] = Field(default_factory=dict)
     pictures: PictureTraits
     region: Region | None
-    bit_depth: int | None
+    bit_depth: BitDepth | None
     overkill: float = Field(gt=0, lt=1)
     created_at: str
 

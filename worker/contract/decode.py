@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -11,6 +12,9 @@ from quarterturn.worker.contract.arrays import Picture
 from quarterturn.worker.contract.errors import FrameError
 from quarterturn.worker.contract.picture_file import Stored, read_file, refuse_size
 from quarterturn.worker.contract.raw_pixels import RawFormat, format_of, unpack
+
+BitDepth = Literal[10, 12, 14, 16]
+"""How many bits of a sample that takes 16 are used."""
 
 _UNUSED_FROM = 1 << 12  # where no sample is as high, 16 bits hold 12 or fewer
 
@@ -32,7 +36,7 @@ class Decoded:
     doubt: str = ""
 
 
-def decode(data: bytes, raw: RawFormat | None = None, bit_depth: int | None = None) -> Decoded:
+def decode(data: bytes, raw: RawFormat | None = None, bit_depth: BitDepth | None = None) -> Decoded:
     """The picture in `data`, and what it was.
 
     Without `raw`, data is a JPEG, PNG, BMP, TIFF or WebP file, told by its content. Grey is spread to three channels,
@@ -58,7 +62,7 @@ def decode(data: bytes, raw: RawFormat | None = None, bit_depth: int | None = No
     return Decoded(picture, bits, stored.is_grey, _doubt(stored, bit_depth))
 
 
-def decode_picture(data: bytes, raw: RawFormat | None = None, bit_depth: int | None = None) -> Picture:
+def decode_picture(data: bytes, raw: RawFormat | None = None, bit_depth: BitDepth | None = None) -> Picture:
     """`decode`, the picture alone."""
     return decode(data, raw, bit_depth).picture
 
@@ -76,7 +80,7 @@ def _eight_bits(stored: Stored, bits: int) -> Picture:
     return ~samples if stored.is_negative else samples
 
 
-def _doubt(stored: Stored, bit_depth: int | None) -> str:
+def _doubt(stored: Stored, bit_depth: BitDepth | None) -> str:
     if bit_depth is not None and stored.bits not in (16, bit_depth):
         return f"samples have {stored.bits} bits, bit_depth says {bit_depth}; take the setting away, or mend the camera"
     if bit_depth is None and stored.bits == 16 and 0 < (highest := int(stored.samples.max())) < _UNUSED_FROM:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 Reason = Literal[
+    "bad_bit_depth",
     "bad_header",
     "bad_pixel_format",
     "empty",

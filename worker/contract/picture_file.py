@@ -21,6 +21,7 @@ MAX_PIXELS = 100_000_000
 """Of one picture, so that few bytes cannot take all memory: 300 MB decoded."""
 
 _PACKED = (10, 12, 14)  # bits of a TIFF's samples that OpenCV moves to the high end of 16
+_DEPTHS = {1: range(1, 9), 2: (*_PACKED, 16)}  # bits of a TIFF's samples, by the bytes that they take once read
 _UNSIGNED = 1  # sample format
 _WHITE_IS_0, _RGB = 0, 2  # photometric interpretations; between them lies grey
 _DIFFERENCES = 2  # predictor: each sample less the one before
@@ -120,7 +121,7 @@ def _tiff(data: bytes) -> Stored:
     _require_size(tiff.size if tiff else None)
     assert tiff is not None  # _require_size has seen to it
     _require_whole(tiff)
-    bits, photometric = max(tiff.numbers(BITS), default=1), tiff.number(PHOTOMETRIC, 1)
+    bits, photometric = tiff.number(BITS, 1), tiff.number(PHOTOMETRIC, 1)
     if set(tiff.numbers(SAMPLE_FORMAT)) - {_UNSIGNED}:
         raise FrameError("undecodable", "the TIFF holds signed or floating-point numbers; save it as unsigned ones")
     if bits > 8 and (tiff_blocks.is_in_planes(tiff) or photometric > _RGB):
@@ -129,6 +130,10 @@ def _tiff(data: bytes) -> Stored:
         samples = _grey_with_alpha(tiff)
     else:
         samples = _by_opencv(tiff_blocks.without_alpha(tiff))
+    if bits not in _DEPTHS[samples.itemsize] or set(tiff.numbers(BITS)) - {bits}:
+        raise FrameError(
+            "undecodable", "the TIFF's channels differ in depth, or have one that is not read; save it anew"
+        )
     is_negative = photometric == _WHITE_IS_0 and bits > 8
     if bits in _PACKED:
         samples = (samples >> 8).astype(np.uint8)

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
 from quarterturn.worker.contract.arrays import Frames, Picture
-from quarterturn.worker.contract.decode import Decoded, decode
+from quarterturn.worker.contract.decode import BitDepth, Decoded, decode
 from quarterturn.worker.contract.errors import DataError, FrameError
 from quarterturn.worker.contract.framing import Framing, cut
 from quarterturn.worker.contract.settings import Settings
+
+Depth = Annotated[
+    BitDepth | None,
+    Field(description="bits that are used of samples in 16-bit files and of Mono16; None: all 16"),
+]
+"""A camera's setting; everything else says its depth itself."""
 
 
 class Region(Settings):
@@ -41,34 +48,57 @@ def crop(picture: Picture, region: Region | None) -> Picture:
     return picture[region.y : region.y + region.height, region.x : region.x + region.width]
 
 
-def read_picture(path: Path, region: Region | None = None) -> Picture:
-    """The picture file at `path`, cropped to `region`, as (H, W, 3) uint8 RGB.
+def read_picture(path: Path, region: Region | None = None, bit_depth: BitDepth | None = None) -> Picture:
+    """The picture file at `path`, cropped to `region`, as (H, W, 3) uint8 RGB; `bit_depth` as `decode` takes it.
 
     Raises:
         DataError: the file cannot be read, is no picture, or is smaller than the region; the text names it.
     """
-    return read_decoded(path, region).picture
+    return read_decoded(path, region, bit_depth).picture
 
 
-def read_decoded(path: Path, region: Region | None = None) -> Decoded:
+def read_decoded(path: Path, region: Region | None = None, bit_depth: BitDepth | None = None) -> Decoded:
     """As `read_picture`, and what the picture was before it was decoded."""
+    seen = _decoded(path, bit_depth)
     try:
-        seen = decode(path.read_bytes())
         return replace(seen, picture=crop(seen.picture, region))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except FrameError as error:
-        raise DataError(f"{path}: {error}; replace or remove the file") from error
+        raise _refused(path, error) from error
 
 
-def read_frames(path: Path, framing: Framing, region: Region | None = None) -> Frames:
+def read_frames(
+    path: Path, framing: Framing, region: Region | None = None, bit_depth: BitDepth | None = None
+) -> Frames:
     """The picture file at `path` as the (T, side, side, 3) frames of an engine.
 
     Raises:
         DataError: the file cannot be read, is no picture, or does not fit region or framing; the text names it.
     """
-    picture = read_picture(path, region)
+    picture = read_picture(path, region, bit_depth)
     try:
         return cut(picture, framing)[0]
     except FrameError as error:
         raise DataError(f"{path}: {error}") from error
+
+
+def depth_doubt(path: Path, bit_depth: BitDepth | None) -> str:
+    """A sentence where the samples of the picture file at `path` and `bit_depth` do not go together; else "".
+
+    Raises:
+        DataError: the file cannot be read or is no picture; the text names it.
+    """
+    doubt = _decoded(path, bit_depth).doubt
+    return f"{path}: {doubt}" if doubt else ""
+
+
+def _decoded(path: Path, bit_depth: BitDepth | None) -> Decoded:
+    try:
+        return decode(path.read_bytes(), bit_depth=bit_depth)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except FrameError as error:
+        raise _refused(path, error) from error
+
+
+def _refused(path: Path, error: FrameError) -> DataError:
+    return DataError(f"{path}: {error}; replace or remove the file")

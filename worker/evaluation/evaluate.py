@@ -8,6 +8,7 @@ from pathlib import Path
 
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.calibration import promise
+from quarterturn.worker.contract.decode import BitDepth
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.pictures import GOOD, TestPicture
 from quarterturn.worker.contract.preprocess import Region
@@ -34,6 +35,7 @@ def evaluate(
     data: Path | None = None,
     thresholds: Mapping[str, float] | None = None,
     region: Region | None = None,
+    bit_depth: BitDepth | None = None,
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
     """Inspect labelled pictures as a line would.
@@ -49,6 +51,7 @@ def evaluate(
         data: the folder that the pictures are from; the heat maps are compared with the masks it holds.
         thresholds: fixed thresholds by product, instead of the calibrated ones.
         region: the part of each picture to look at; None: that of the bank.
+        bit_depth: of samples that lie in 16 bits; None: that of the bank.
         on_progress: called with how many frames are done and how many there are in all.
 
     Example, with an `engine`, a `bank` and labelled pictures in the folder `ring`:
@@ -60,10 +63,11 @@ def evaluate(
         DataError: a picture's file or mask cannot be read, or the bank cannot promise `overkill`.
         MismatchError: the bank was made by another engine.
     """
-    region = region or bank.manifest.region
+    region, bit_depth = region or bank.manifest.region, bit_depth or bank.manifest.bit_depth
     honest = [(one.path, one.product if one.product in bank.products else None) for one in pictures]
     swapped = _swapped(pictures, bank.products)
-    camera = CameraSettings(region=region, frozen_after=None)  # a folder may hold a picture twice
+    # Files are no camera's: a folder may hold a picture twice.
+    camera = CameraSettings(region=region, bit_depth=bit_depth, frozen_after=None)
     inspector = Inspector(engine, _CAMERA, overkill, {_CAMERA: camera}, thresholds)
     with closing(inspector):
         inspector.use(bank)
@@ -85,6 +89,7 @@ def evaluate(
         swapped=_swapped_figures(outcomes[len(pictures) :]),
         localisation=localise(data, [(one, v.heat) for one, v in verdicts], region) if data else None,
         region=region,
+        bit_depth=bit_depth,
     )
 
 

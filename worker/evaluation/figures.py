@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quarterturn.worker.contract.arrays import Array
+from quarterturn.worker.contract.decode import BitDepth
 from quarterturn.worker.contract.pictures import GOOD
 from quarterturn.worker.contract.preprocess import Region
 from quarterturn.worker.fitting.normal import auroc
@@ -128,7 +129,7 @@ class Evaluation:
 
     `promises` holds the calibration's guarantee for each product in words. `swapped` is None for a bank of one product,
     `localisation` where there are no masks or no heat maps. `region` is the part of each picture that was looked at,
-    and that its heat map covers; None for the whole.
+    and that its heat map covers; None for the whole. `bit_depth` is that of samples that lie in 16 bits.
     """
 
     engine: str
@@ -141,6 +142,7 @@ class Evaluation:
     swapped: Swapped | None
     localisation: Localisation | None = None
     region: Region | None = None
+    bit_depth: BitDepth | None = None
 
     @property
     def total(self) -> Figures:

@@ -16,7 +16,7 @@ from quarterturn.worker.contract.arrays import Picture
 from quarterturn.worker.contract.decode import decode_picture
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.framing import resize
-from quarterturn.worker.contract.preprocess import Region, crop
+from quarterturn.worker.contract.preprocess import crop
 from quarterturn.worker.contract.times import now
 from quarterturn.worker.evaluation.figures import Evaluation, Inspected, percent, roc, split_ratios
 from quarterturn.worker.evaluation.localisation import LIMIT
@@ -94,7 +94,7 @@ def render(evaluation: Evaluation, findings: Sequence[Finding] = ()) -> str:
     found = sorted((one for one in evaluation.inspected if _is_found(one)), key=lambda one: -one.ratio)
 
     def shown(some: Sequence[Inspected], most: int) -> list[Shown]:
-        return [_shown(one, evaluation.region) for one in some[:most]]
+        return [_shown(one, evaluation) for one in some[:most]]
 
     return environment.get_template("report.html.j2").render(
         evaluation=evaluation,
@@ -173,9 +173,9 @@ def _is_found(one: Inspected) -> bool:
     return not one.is_good and one.alert is not None
 
 
-def _shown(one: Inspected, region: Region | None) -> Shown:
+def _shown(one: Inspected, evaluation: Evaluation) -> Shown:
     try:
-        picture = crop(decode_picture(one.path.read_bytes()), region)
+        picture = crop(decode_picture(one.path.read_bytes(), bit_depth=evaluation.bit_depth), evaluation.region)
     except OSError as error:
         raise DataError(f"{one.path}: cannot be read any more ({error.strerror}); evaluate again") from error
     height, width = picture.shape[:2]

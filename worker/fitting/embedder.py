@@ -12,6 +12,7 @@ import numpy as np
 
 from quarterturn.worker.contract.arrays import Array, Frames, Picture
 from quarterturn.worker.contract.bank import ScoringSettings
+from quarterturn.worker.contract.decode import BitDepth
 from quarterturn.worker.contract.detectors import Normal, supported
 from quarterturn.worker.contract.embeddings import FRAME, Embeddings
 from quarterturn.worker.contract.framing import Layout, cut
@@ -42,15 +43,22 @@ class Embedder:
         spec: what the embeddings mean.
         embed: (N, S, S, 3) uint8 frames -> their embeddings.
         region: the part of each picture to look at.
+        bit_depth: of samples that lie in 16 bits.
         on_progress: called with the number of pictures that were just embedded.
     """
 
     def __init__(
-        self, spec: EmbeddingSpec, embed: Embed, region: Region | None = None, on_progress: OnProgress | None = None
+        self,
+        spec: EmbeddingSpec,
+        embed: Embed,
+        region: Region | None = None,
+        bit_depth: BitDepth | None = None,
+        on_progress: OnProgress | None = None,
     ) -> None:
         self._spec = spec
         self._embed = embed
         self._region = region
+        self._bit_depth = bit_depth
         self._on_progress = on_progress or (lambda _: None)
         self.sights: dict[Path, Sight] = {}
 
@@ -124,7 +132,7 @@ class Embedder:
         return np.stack(raw)
 
     def _read(self, path: Path) -> Picture:
-        seen = read_decoded(path, self._region)
+        seen = read_decoded(path, self._region, self._bit_depth)
         if path not in self.sights:
             self.sights[path] = Sight.of(seen, self._spec.framing)
         return seen.picture

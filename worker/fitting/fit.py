@@ -6,6 +6,7 @@ weighed and brought to one scale; then it joins the first. The third gives the s
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,11 +15,12 @@ import numpy as np
 
 from quarterturn.worker.contract.arrays import Array, Picture
 from quarterturn.worker.contract.bank import Bank, BankManifest, Calibration, ScoringSettings, needed
+from quarterturn.worker.contract.decode import BitDepth
 from quarterturn.worker.contract.detectors import LEARNED, Normal
 from quarterturn.worker.contract.embeddings import Embeddings
 from quarterturn.worker.contract.errors import ConfigError
 from quarterturn.worker.contract.framing import Layout
-from quarterturn.worker.contract.preprocess import Region
+from quarterturn.worker.contract.preprocess import Region, depth_doubt
 from quarterturn.worker.contract.times import now
 from quarterturn.worker.contract.traits import PictureTraits
 from quarterturn.worker.engine.base import Engine
@@ -29,6 +31,8 @@ from quarterturn.worker.fitting.split import Paths, Split, require_enough
 from quarterturn.worker.inspection.scorer import Scorer
 from quarterturn.worker.inspection.scoring import fit_scale, turn_ratio
 
+log = logging.getLogger(__name__)
+
 
 def fit_bank(
     engine: Engine,
@@ -37,6 +41,7 @@ def fit_bank(
     overkill: float,
     *,
     region: Region | None = None,
+    bit_depth: BitDepth | None = None,
     on_progress: OnProgress | None = None,
 ) -> Bank:
     """Fit and calibrate a bank.
@@ -47,6 +52,7 @@ def fit_bank(
         scoring: how distances become a score.
         overkill: the share of good parts that may be rejected; the calibration must be able to promise it.
         region: the part of each picture to look at; give the worker's cameras the same.
+        bit_depth: of samples that lie in 16 bits; give the worker's cameras the same.
         on_progress: called with the number of pictures that were just embedded.
 
     Example, with an `engine` and good pictures in the folder `ring`:
@@ -60,7 +66,9 @@ def fit_bank(
         ConfigError: a detector is asked for that this engine does not support.
     """
     require_enough(split, overkill)
-    embedder = Embedder(engine.spec, engine.embed, region, on_progress)
+    if doubt := next(filter(None, (depth_doubt(paths[0], bit_depth) for paths in split.normal.values())), ""):
+        log.warning("%s", doubt)
+    embedder = Embedder(engine.spec, engine.embed, region, bit_depth, on_progress)
     fits, before = _learn(embedder, split, scoring)
     detectors = _detectors(embedder, fits.values(), scoring)
     weighed = _weigh(embedder, before, split.weighing, scoring, detectors)
@@ -77,7 +85,7 @@ def fit_bank(
         found=weighed.found,
         pictures=PictureTraits.of(sight.traits for sights in seen.values() for sight in sights),
         region=region,
-        bit_depth=None,
+        bit_depth=bit_depth,
         overkill=overkill,
         created_at=now(),
     )

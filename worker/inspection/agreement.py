@@ -8,6 +8,8 @@ from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.preprocess import Region
 from quarterturn.worker.settings.worker import CameraSettings
 
+_THERE = "but the bank was fitted with"
+
 
 def disagreements(bank: Bank, overkill: float, cameras: Mapping[str, CameraSettings]) -> list[str]:
     """One sentence for each, with both values."""
@@ -18,17 +20,14 @@ def disagreements(bank: Bank, overkill: float, cameras: Mapping[str, CameraSetti
             f"overkill is {overkill:g}, but the bank was fitted for {fitted.overkill:g}: the thresholds are those of "
             f"{overkill:g}; set both alike, in worker.yaml and bank.yaml"
         )
-    for camera, settings in cameras.items():
+    listed = {f"cameras.{camera}": settings for camera, settings in cameras.items()}
+    for where, settings in (listed or {"no camera is listed; cameras.NAME": CameraSettings()}).items():
         if settings.region != fitted.region:
-            found.append(
-                f"cameras.{camera}.region is {_told(settings.region)}, but the bank was fitted with "
-                f"{_told(fitted.region)}: right only if the part fills both alike"
-            )
-    if not cameras and fitted.region is not None:
-        found.append(
-            f"no camera is listed, so none has a region, but the bank was fitted with {_told(fitted.region)}: list the "
-            "cameras with theirs"
-        )
+            here, there = _told(settings.region), _told(fitted.region)
+            found.append(f"{where}.region is {here}, {_THERE} {there}: right only if the part fills both alike")
+        if settings.bit_depth != fitted.bit_depth:
+            here, there = (str(depth or "null") for depth in (settings.bit_depth, fitted.bit_depth))
+            found.append(f"{where}.bit_depth is {here}, {_THERE} {there}: right only if the pictures differ in it, too")
     return found
 
 

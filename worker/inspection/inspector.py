@@ -33,6 +33,7 @@ from quarterturn.worker.messages.events import (
     result_id,
 )
 from quarterturn.worker.messages.frames import MAX_HEADER_BYTES, Frame, FrameInfo, Position
+from quarterturn.worker.messages.notices import Notice
 from quarterturn.worker.settings.worker import CameraSettings
 
 _NO_CAMERA = CameraSettings()
@@ -195,7 +196,9 @@ class Inspector:
             heat_map=heatmap.encode(heat) if heat.size > 1 else None,
             processing_times=times,
         )
-        return Verdict(frame.position, frame.key, data, heat, bank.manifest.pictures.differences(look.traits))
+        notices: dict[Notice, str] = {"depth_in_doubt": look.doubt} if look.doubt else {}
+        notices.update(bank.manifest.pictures.differences(look.traits).items())
+        return Verdict(frame.position, frame.key, data, heat, notices)
 
     def _late(self, frame: Frame, info: FrameInfo, age_ms: float, max_age_ms: float) -> Late:
         data = LateData(**self._identity(frame, info), **_said(info), age_ms=round(age_ms, 3), max_age_ms=max_age_ms)

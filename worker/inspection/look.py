@@ -20,7 +20,8 @@ from quarterturn.worker.settings.worker import CameraSettings
 class Look:
     """A decoded frame: its (T, S, S, 3) tiles and their layout; `products` are those that it may show (None: any).
 
-    `measured` (M,) is for the picture guard, `digest` tells a frozen camera; None where nobody asks.
+    `doubt` says where its samples and their depth do not go together, else it is empty. `measured` (M,) is for the
+    picture guard, `digest` tells a frozen camera; None where nobody asks.
     """
 
     info: FrameInfo
@@ -28,6 +29,7 @@ class Look:
     layout: Layout
     products: Sequence[str] | None
     traits: Traits
+    doubt: str
     measured: Array | None
     digest: bytes | None
 
@@ -38,7 +40,7 @@ def look_at(frame: Frame, info: FrameInfo, camera: CameraSettings, framing: Fram
     Raises:
         FrameError: it is no picture, or does not fit the region or the framing.
     """
-    seen = decode(frame.data, info.raw)
+    seen = decode(frame.data, info.raw, camera.bit_depth)
     seen = replace(seen, picture=crop(seen.picture, camera.region))
     tiles, layout = cut(seen.picture, framing)
     return Look(
@@ -47,6 +49,7 @@ def look_at(frame: Frame, info: FrameInfo, camera: CameraSettings, framing: Fram
         layout,
         products=(info.product,) if info.product else camera.products,
         traits=Traits.of(seen, tiles),
+        doubt=seen.doubt,
         measured=measure(tiles) if camera.guard else None,
         digest=None if camera.frozen_after is None or info.simulated else digest_of(tiles),
     )

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from quarterturn.worker.contract.traits import Trait
 from quarterturn.worker.messages.frames import Position
+from quarterturn.worker.messages.notices import Notice
 
 AlertKind = Literal["unusable_picture", "wrong_product", "wrong_orientation", "defect"]
 
@@ -113,15 +113,15 @@ class DeadLetterData(_Outcome):
 class Verdict:
     """The result for one frame; it is also an alert where `data.alert` says so.
 
-    `heat` (h, w) float32 is the map behind `data.heat_map` before it was rounded. `differences` are the traits in which
-    the picture differs from those that the bank learned from, each with both values in words. Neither is published.
+    `heat` (h, w) float32 is the map behind `data.heat_map` before it was rounded. `notices` say in words
+    what is odd about the picture: where it differs from those that the bank learned from. Neither is published.
     """
 
     position: Position
     key: bytes | None
     data: ResultData
     heat: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((1, 1), np.float32), compare=False)
-    differences: Mapping[Trait, str] = field(default_factory=dict)
+    notices: Mapping[Notice, str] = field(default_factory=dict)
 
     @property
     def is_alert(self) -> bool:

@@ -99,8 +99,8 @@ class Health:
                 reason, message = outcome.data.reason, outcome.data.message
                 log.warning("%s cam=%s: %s: %s", outcome.position, camera or "unknown", reason, message)
             if isinstance(outcome, Verdict):
-                for trait, difference in outcome.differences.items():
-                    self.notice(trait, outcome.data.camera, f"{outcome.position}: {difference}")
+                for kind, text in outcome.notices.items():
+                    self.notice(kind, outcome.data.camera, f"{outcome.position}: {text}")
             if self._listed and camera and camera not in self._listed:
                 self.notice("unlisted_camera", camera, f"{outcome.position}: the settings' 'cameras' do not list it")
 

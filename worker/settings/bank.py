@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from quarterturn.worker.contract.bank import ScoringSettings
-from quarterturn.worker.contract.preprocess import Region
+from quarterturn.worker.contract.preprocess import Depth, Region
 from quarterturn.worker.contract.settings import Settings
 from quarterturn.worker.settings.worker import EngineSettings, Overkill
 
@@ -23,4 +23,5 @@ class FitSettings(Settings):
     overkill: Overkill = 0.01
     scoring: ScoringSettings = ScoringSettings()
     region: Region | None = None
+    bit_depth: Depth = None
     out: Path = Field(default=Path("bank.safetensors"), description="the bank's file")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from quarterturn.worker.contract.preprocess import Region
+from quarterturn.worker.contract.preprocess import Depth, Region
 from quarterturn.worker.contract.settings import Settings
 from quarterturn.worker.settings.security import SaslSettings, Secret, TlsSettings
 
@@ -141,6 +141,7 @@ class CameraSettings(Settings):
         default=None, min_length=1, description="None: the frame's header, else all products of the bank"
     )
     region: Region | None = None
+    bit_depth: Depth = None
     max_age_ms: float | None = Field(
         default=None,
         gt=0,

@@ -6,6 +6,7 @@ import json
 import logging
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 
 from quarterturn.worker.contract.errors import DataError, UnavailableError
 from quarterturn.worker.contract.pictures import list_pictures
@@ -86,10 +87,8 @@ class FolderTransport:
         except OSError as error:
             log.warning("%s: cannot be read (%s)", picture, error.strerror)
             data = b""  # becomes a dead letter
-        part_id = self._part_id(index)
-        sub_folder, slash, _ = part_id.partition("/")
-        camera = (self._settings.camera or (sub_folder if slash else self._topic)).encode()
-        headers = {"camera": camera, "part_id": part_id.encode()}
+        camera = camera_of(picture, self._settings).encode()
+        headers = {"camera": camera, "part_id": self._part_id(index).encode()}
         return Frame(Position(self._topic, 0, index), camera, headers, data)
 
     def _part_id(self, index: int) -> str:
@@ -137,6 +136,12 @@ class FolderTransport:
         return UnavailableError(
             f"{self._settings.out}: cannot be written ({error.strerror}); make room or correct 'out'"
         )
+
+
+def camera_of(picture: Path, settings: FolderSettings) -> str:
+    """The camera of a picture below the folder: that of the settings, else its sub-folder, else the folder itself."""
+    sub_folder, *within = picture.relative_to(settings.path).parts
+    return settings.camera or (sub_folder if within else settings.path.resolve().name)
 
 
 def _line(event: Event) -> bytes:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import html
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,10 +13,11 @@ import pytest
 from quarterturn.worker.bankstore.file import FileBankStore
 from quarterturn.worker.commands import evaluate as command
 from quarterturn.worker.contract.bank import Bank
+from quarterturn.worker.contract.decode import decode_picture
 from quarterturn.worker.contract.errors import ConfigError, DataError
 from quarterturn.worker.evaluation.probe.probe import probe
 from quarterturn.worker.fitting.bank_file import write_bank_file
-from tests.parts import NumpyEngine, NumpyPlacesEngine
+from tests.parts import NumpyEngine, NumpyPlacesEngine, deepen
 
 
 @pytest.fixture
@@ -30,6 +33,7 @@ transport: {{folder: {{path: pictures, out: out.jsonl}}}}
 overkill: 0.02
 cameras:
   top: {{region: {{x: 0, y: 0, width: 8, height: 8}}}}
+  deep: {{bit_depth: 12}}
 """
     )
     return path
@@ -76,6 +80,30 @@ def test_the_command_prints_json(
     assert "heat" not in document["pictures"][0]
 
 
+def test_the_depth_is_that_of_the_camera(
+    config: Path, bank: Bank, plant: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the verdicts, in the probe, and in what the report shows."""
+    write_bank_file(tmp_path / "bank.safetensors", bank)
+    shutil.copytree(plant, tmp_path / "deep")
+    arguments = ("--config", config, "--bank", tmp_path / "bank.safetensors", "--json")
+    run(*arguments, "--data", tmp_path / "deep")
+    plain = json.loads(capsys.readouterr().out)
+    deepen(tmp_path / "deep", 12)
+    report = tmp_path / "report.html"
+    run(*arguments, "--data", tmp_path / "deep", "--camera", "deep", "--out", report)
+    deep = json.loads(capsys.readouterr().out)
+    assert [one["score"] for one in deep["pictures"]] == [one["score"] for one in plain["pictures"]]
+    brightness = [
+        [one for one in found["probe"]["products"][0]["bad"]["confounders"] if one["confounder"] == "brightness"]
+        for found in (plain, deep)
+    ]
+    assert brightness[0] == brightness[1]
+    shown = re.search(r'src="data:image/jpeg;base64,([^"]+)"', report.read_text(encoding="utf-8"))
+    assert shown is not None
+    assert decode_picture(base64.b64decode(shown[1])).mean() > 60  # 16 times darker without
+
+
 @pytest.fixture
 def places_config(config: Path, places: tuple[NumpyPlacesEngine, Bank], monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(command, "open_engine", lambda _: places[0])
@@ -109,7 +137,7 @@ def test_the_command_says_what_is_missing(config: Path, plant: Path, bank: Bank,
     with pytest.raises(DataError, match="line 'line-1' has no bank; push one with"):
         run("--config", config, "--data", plant)
     write_bank_file(tmp_path / "bank.safetensors", bank)
-    with pytest.raises(ConfigError, match=r"--camera side: is not listed under cameras \(top\)"):
+    with pytest.raises(ConfigError, match=r"--camera side: is not listed under cameras \(top, deep\)"):
         run("--config", config, "--data", plant, "--bank", tmp_path / "bank.safetensors", "--camera", "side")
     with pytest.raises(DataError, match="nowhere: there is no such folder; check the path"):
         run("--config", config, "--data", tmp_path / "nowhere")

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -12,6 +13,8 @@ from quarterturn.worker.commands import run
 from quarterturn.worker.commands.main import main
 from quarterturn.worker.contract.settings import load_settings
 from quarterturn.worker.settings.worker import WorkerSettings
+from tests.parts import png
+from tests.tiff import tiff
 
 ROOT = Path(__file__).parents[3]
 
@@ -25,6 +28,18 @@ def test_a_misspelt_key_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().err == (
         f"quarterturn: {config}: transport.kafka.topc is unknown; did you mean 'topics'?\n"
     )
+
+
+def test_opencv_does_not_speak_for_itself(tmp_path: Path) -> None:
+    """It would, of each picture that it cannot read; a refusal is one sentence of ours."""
+    for folder in ("train/good", "test/good", "test/bad"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "0.png").write_bytes(png(np.zeros((40, 40, 3), np.uint8)))
+    (tmp_path / "test" / "bad" / "1.tif").write_bytes(tiff([bytes(500)], 10, 10, bits=(8,) * 5))
+    command = [sys.executable, "-m", "quarterturn.worker.commands", "probe", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, "cannot read this picture" in done.stdout) == (0, True)
+    assert "grfmt" not in done.stderr
 
 
 def test_the_shipped_settings_are_valid() -> None:

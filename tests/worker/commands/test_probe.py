@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from quarterturn.worker.commands.probe import add_arguments
+from quarterturn.worker.contract.decode import decode_picture
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.evaluation.probe.confounders import CONFOUNDERS, chance_bound
+from tests.parts import deepen, png_of_depth
 from tests.worker.evaluation.probe.surfaces import as_png, brighter, surface, write_set
 
 
@@ -48,3 +50,18 @@ def test_a_folder_without_labels_is_one_sentence(tmp_path: Path) -> None:
     as_png(tmp_path / "one.png", surface(0))
     with pytest.raises(DataError, match="holds no test/<type>/ folder"):
         run(tmp_path)
+
+
+def test_the_depth_is_that_which_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_set(tmp_path / "ring", change=brighter, count=6)
+    for path in [*root.rglob("*.png"), *root.rglob("*.jpg")]:
+        path.with_suffix(".png").write_bytes(png_of_depth(decode_picture(path.read_bytes()), 16))
+    run(root, "--json", "--bit-depth", "16")
+    plain = json.loads(capsys.readouterr().out)
+    deepen(root, 12)
+    run(root, "--json", "--bit-depth", "12")
+    deep = json.loads(capsys.readouterr().out)
+    brightness = [found["products"][0]["shift"]["confounders"][0] for found in (plain, deep)]
+    assert brightness[0] == brightness[1]
+    with pytest.raises(SystemExit):
+        run(root, "--bit-depth", "11")

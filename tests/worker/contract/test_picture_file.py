@@ -304,10 +304,12 @@ def test_a_tiff_is_turned_as_it_says(orientation: int) -> None:
             {"bits": (16,) * 3, "photometric": RGB, "tags": {284: [2]}},
             "16 bi",
         ),
+        (strips(DEEP, 33), {"bits": (8, 16, 8), "photometric": RGB}, "cannot read|differ in depth"),
+        (strips(DEEP_GREY, 33), {"bits": (9,)}, "cannot read|one that is not read"),
         (strips(np.dstack([COLOURS, ALPHA, ALPHA]), 33), {"bits": (8,) * 5, "photometric": RGB}, "cannot read"),
         (strips(RNG.random((HEIGHT, WIDTH)).astype("<f4"), 33), {"bits": (32,)}, "cannot read"),
     ],
-    ids=["signed", "half floats", "Lab", "YCbCr", "planes", "five channels", "32 bits"],
+    ids=["signed", "half floats", "Lab", "YCbCr", "planes", "uneven", "9 bits", "five channels", "32 bits"],
 )
 def test_what_opencv_would_misread_is_named(blocks: list[bytes], options: dict[str, object], says: str) -> None:
     with pytest.raises(FrameError, match=says) as caught:

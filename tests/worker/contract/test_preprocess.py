@@ -8,9 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from quarterturn.worker.contract.decode import BitDepth
 from quarterturn.worker.contract.errors import DataError, FrameError
 from quarterturn.worker.contract.framing import Framing, cut
-from quarterturn.worker.contract.preprocess import Region, crop, read_frames, read_picture
+from quarterturn.worker.contract.preprocess import Region, crop, depth_doubt, read_frames, read_picture
+from tests.parts import png_of_depth
 
 Picture = npt.NDArray[np.uint8]
 
@@ -143,3 +145,24 @@ def test_a_picture_file_that_takes_too_many_tiles_is_named(tmp_path: Path) -> No
     (tmp_path / "strip.png").write_bytes(encoded(".png", gradient(4, 400)))
     with pytest.raises(DataError, match=r"strip\.png: the picture is 400x4 and takes \d+ tiles.*less elongated region"):
         read_frames(tmp_path / "strip.png", Framing(side=32, fit="tiles"))
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+def test_a_picture_file_has_the_depth_that_is_said(tmp_path: Path, bits: BitDepth) -> None:
+    path, framing = tmp_path / "part.png", Framing(side=32)
+    path.write_bytes(png_of_depth(gradient(), bits))
+    np.testing.assert_array_equal(read_picture(path, None, bits), gradient())
+    np.testing.assert_array_equal(read_frames(path, framing, None, bits), cut(gradient(), framing)[0])
+    assert depth_doubt(path, bits) == ""
+    if bits < 16:
+        assert depth_doubt(path, None).startswith(f"{path}: ") is (bits <= 12)
+        path.write_bytes(png_of_depth(gradient(), 16))
+        with pytest.raises(DataError, match=r"part\.png: a sample is 6\d+, but"):
+            read_picture(path, None, bits)
+
+
+def test_a_picture_of_eight_bits_is_doubted_where_a_depth_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "part.png"
+    path.write_bytes(encoded(".png", gradient()))
+    np.testing.assert_array_equal(read_picture(path, None, 12), gradient())
+    assert depth_doubt(path, 12).startswith(f"{path}: samples have 8 bits, bit_depth says 12")

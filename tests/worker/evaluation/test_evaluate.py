@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from quarterturn.worker.contract.preprocess import Region, read_picture
 from quarterturn.worker.evaluation.evaluate import evaluate
 from quarterturn.worker.evaluation.figures import Evaluation
 from quarterturn.worker.inspection.scorer import Scorer
-from tests.parts import NumpyEngine, NumpyPlacesEngine, bank_of, embedded
+from tests.parts import NumpyEngine, NumpyPlacesEngine, bank_of, deepen, embedded
 from tests.worker.dataset import write_product
 
 
@@ -82,6 +83,15 @@ def test_fixed_thresholds_and_regions_are_used(engine: NumpyEngine, bank: Bank, 
     whole = evaluate(engine, bank, pictures, 0.02)
     part = evaluate(engine, bank, pictures, 0.02, region=Region(x=0, y=0, width=8, height=8))
     assert not np.allclose([one.score for one in part.inspected], [one.score for one in whole.inspected])
+
+
+def test_the_depth_that_is_said_is_used(engine: NumpyEngine, bank: Bank, plant: Path, tmp_path: Path) -> None:
+    shutil.copytree(plant / "ring", tmp_path / "ring")
+    expected = evaluate(engine, bank, labelled_pictures(plant / "ring"), 0.02)
+    deepen(tmp_path, 12)
+    found = evaluate(engine, bank, labelled_pictures(tmp_path / "ring"), 0.02, bit_depth=12)
+    assert [one.score for one in found.inspected] == [one.score for one in expected.inspected]
+    assert found.bit_depth == 12  # the report shows the pictures by it
 
 
 def test_a_bank_of_another_engine_is_refused(bank: Bank, plant: Path) -> None:

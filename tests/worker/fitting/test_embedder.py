@@ -19,7 +19,7 @@ from quarterturn.worker.contract.preprocess import Region
 from quarterturn.worker.fitting import embedder as embedder_module
 from quarterturn.worker.fitting.embedder import SPOILED, Embedder
 from quarterturn.worker.inspection.scoring import read
-from tests.parts import SIDE, NumpyEngine, NumpyPlacesEngine, embedded, png
+from tests.parts import SIDE, NumpyEngine, NumpyPlacesEngine, deepen, embedded, png
 
 TILES = Framing(side=SIDE, fit="tiles")
 
@@ -86,6 +86,14 @@ def test_a_region_is_cut_out_before_the_engine(engine: NumpyEngine, tmp_path: Pa
     one = Embedder(engine.spec, engine.embed, region)
     regions = [picture[:16, 4:12] for picture in pictures_of(tmp_path / "parts")]
     assert_close(together(one.embed(one.read(paths))), embedded(engine, regions)[0])
+
+
+def test_pictures_have_the_depth_that_is_said(engine: NumpyEngine, tmp_path: Path) -> None:
+    paths = list_pictures(folder(tmp_path / "parts", 2))
+    expected = embedded(engine, pictures_of(tmp_path / "parts"))[0]
+    deepen(tmp_path / "parts", 12)
+    one = Embedder(engine.spec, engine.embed, bit_depth=12)
+    assert_close(together(one.embed(one.read(paths))), expected)
 
 
 def test_an_unreadable_picture_is_named(engine: NumpyEngine, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from quarterturn.worker.fitting.split import Split, split_pictures
 from quarterturn.worker.inspection.scorer import Scorer
 from quarterturn.worker.inspection.scoring import combine, fit_scale, read
 from quarterturn.worker.settings.bank import FitSettings
-from tests.parts import SIDE, NumpyEngine, NumpyPlacesEngine, embedded, png
+from tests.parts import SIDE, NumpyEngine, NumpyPlacesEngine, deepen, embedded, png
 from tests.worker.dataset import write_product
 
 Doubles = npt.NDArray[np.float64]
@@ -189,6 +190,22 @@ def test_a_region_is_cut_out_before_the_engine(engine: NumpyEngine, plant: Path)
     split, region = split_pictures(plant / "ring", None, 0.4), Region(x=4, y=0, width=8, height=16)
     bank = fit_bank(engine, split, ScoringSettings(detectors=("frame",)), 0.06, region=region)
     check_normal(bank, 0, seen(engine, [*split.normal["ring"], *split.weighing["ring"]], region))
+
+
+def test_a_bank_of_deep_pictures_is_that_of_plain_ones(
+    engine: NumpyEngine, plant: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(plant / "ring", tmp_path / "ring")
+    plain, deep = split_pictures(plant / "ring", None, 0.4), split_pictures(tmp_path / "ring", None, 0.4)
+    deepen(tmp_path, 12)
+    scoring = ScoringSettings(detectors=("frame",))
+    banks = [fit_bank(engine, plain, scoring, 0.06), fit_bank(engine, deep, scoring, 0.06, bit_depth=12)]
+    np.testing.assert_array_equal(*(bank.calibration[0].scores for bank in banks))
+    assert not caplog.records
+    fit_bank(engine, deep, scoring, 0.06)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert f"{deep.normal['ring'][0]}: no sample of 16 bits is above" in record.getMessage()
 
 
 @pytest.mark.parametrize(("detectors", "spoiled"), [("auto", SPOILED), (["frame"], 0)])

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from quarterturn.worker.contract.decode import BitDepth
 from quarterturn.worker.contract.preprocess import Region
 from quarterturn.worker.inspection.agreement import disagreements
 from quarterturn.worker.settings.worker import CameraSettings
@@ -41,4 +42,16 @@ def test_another_region_is_told_of_each_camera() -> None:
 
 def test_a_region_that_no_camera_has() -> None:
     (sentence,) = told({}, region=HERE)
-    assert sentence.startswith("no camera is listed, so none has a region, but the bank was fitted with 30x40 pixels")
+    assert sentence.startswith(
+        "no camera is listed; cameras.NAME.region is the whole picture, but the bank was fitted "
+    )
+
+
+@pytest.mark.parametrize(("here", "there"), [(None, 12), (12, None), (10, 12)])
+def test_another_depth(here: BitDepth | None, there: BitDepth | None) -> None:
+    bank = replace(BANK, manifest=BANK.manifest.model_copy(update={"bit_depth": there}))
+    (sentence,) = disagreements(bank, 0.02, {"a": CameraSettings(bit_depth=here)})
+    assert sentence.startswith(
+        f"cameras.a.bit_depth is {here or 'null'}, but the bank was fitted with {there or 'null'}:"
+    )
+    assert disagreements(bank, 0.02, {"a": CameraSettings(bit_depth=there)}) == []

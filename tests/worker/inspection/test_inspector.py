@@ -30,7 +30,18 @@ from quarterturn.worker.inspection.inspector import Inspector
 from quarterturn.worker.inspection.scoring import Reading, appearances, read, turn_ratio
 from quarterturn.worker.messages.events import DeadLetter, DeadLetterData, Late, LateData, Outcome, Verdict
 from quarterturn.worker.settings.worker import CameraSettings
-from tests.parts import SIDE, NumpyEngine, NumpyPlacesEngine, bank_of, embedded, frame, good_part, png, scratched_part
+from tests.parts import (
+    SIDE,
+    NumpyEngine,
+    NumpyPlacesEngine,
+    bank_of,
+    embedded,
+    frame,
+    good_part,
+    png,
+    png_of_depth,
+    scratched_part,
+)
 
 RNG = np.random.default_rng(7)
 
@@ -452,6 +463,49 @@ def test_region_is_cut_before_resizing(engine: NumpyEngine) -> None:
     (outside,) = inspector.inspect([frame(png(picture), 2, camera="cut")])
     assert isinstance(outside, DeadLetter)
     assert outside.data.reason == "region_outside"
+
+
+def test_a_camera_has_the_depth_that_is_said(engine: NumpyEngine, caplog: pytest.LogCaptureFixture) -> None:
+    picture = good_part(RNG)
+    cameras = {f"{bits} bits": CameraSettings(bit_depth=bits) for bits in (10, 12, 14, 16)}
+    inspector = Inspector(engine, "line-1", overkill=0.02, cameras=cameras)
+    inspector.use(bank_of(engine))
+    (expected,) = inspector.inspect([frame(png(picture))])
+    for camera, settings in cameras.items():
+        assert settings.bit_depth is not None
+        samples = picture[..., 0].astype("<u2") << settings.bit_depth - 8
+        size = {"width": str(SIDE), "height": str(SIDE)}
+        deep, grey, known, beyond = inspector.inspect(
+            [
+                frame(png_of_depth(picture, settings.bit_depth), camera=camera),
+                frame(samples.tobytes(), camera=camera, pixel_format="Mono16", **size),
+                frame(picture[..., 0].tobytes(), camera="any", pixel_format="Mono8", **size),
+                frame(png_of_depth(picture, 16), camera=camera),
+            ]
+        )
+        assert verdict(deep).data.score == verdict(expected).data.score
+        assert verdict(grey).data.score == verdict(known).data.score
+        if settings.bit_depth < 16:
+            assert isinstance(beyond, DeadLetter)
+            assert beyond.data.reason == "bad_bit_depth"
+    assert not caplog.records
+
+
+def test_a_depth_that_is_not_the_cameras_is_noticed(engine: NumpyEngine) -> None:
+    picture = good_part(RNG)
+    inspector = Inspector(engine, "line-1", overkill=0.02, cameras={"deep": CameraSettings(bit_depth=12)})
+    inspector.use(bank_of(engine))
+    frames = [
+        frame(png_of_depth(picture, 10), camera="unset"),
+        frame(png(picture), camera="deep"),
+        frame(png(picture), camera="plain"),
+    ]
+    unset, deep, plain = (verdict(outcome).notices for outcome in inspector.inspect(frames))
+    assert unset.keys() == {"depth_in_doubt", "picture_depth"}
+    assert unset["depth_in_doubt"].startswith("no sample of 16 bits is above 963")
+    assert deep.keys() == {"depth_in_doubt"}
+    assert deep["depth_in_doubt"].startswith("samples have 8 bits, bit_depth says 12; take the setting away")
+    assert plain == {}
 
 
 def test_a_frame_that_is_too_old_is_late_and_nobody_looks_at_it(engine: NumpyEngine) -> None:

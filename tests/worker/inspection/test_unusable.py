@@ -160,5 +160,5 @@ def test_cameras_are_counted_apart_and_dead_letters_not_at_all() -> None:
 def test_a_verdict_says_how_the_picture_differs_from_the_banks(data: bytes, differs: set[str]) -> None:
     (outcome,) = inspector_of().inspect([frame(data)])
     assert isinstance(outcome, Verdict)
-    assert outcome.differences.keys() == differs
-    assert "difference" not in outcome.data.model_dump_json()
+    assert outcome.notices.keys() == differs
+    assert "notice" not in outcome.data.model_dump_json()

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quarterturn.worker.contract.arrays import Picture
-from quarterturn.worker.contract.decode import decode_picture
+from quarterturn.worker.contract.decode import BitDepth, decode_picture
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.fitting.normal import auroc
 
@@ -90,8 +90,8 @@ class Comparison:
         return sorted((one for one in self.confounders if one.auroc >= self.bound), key=lambda one: -one.auroc)
 
 
-def read_traits(path: Path) -> Traits:
-    """Read and decode one picture.
+def read_traits(path: Path, bit_depth: BitDepth | None = None) -> Traits:
+    """Read and decode one picture; `bit_depth` is that of samples that lie in 16 bits.
 
     Raises:
         DataError: the file cannot be read.
@@ -101,7 +101,7 @@ def read_traits(path: Path) -> Traits:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
-    picture = decode_picture(data)
+    picture = decode_picture(data, bit_depth=bit_depth)
     grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
     thumbnail = cv2.resize(grey, (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA)
     return Traits((*_pixel_numbers(picture, grey), float(len(data))), _encoding(data), thumbnail.astype(np.uint8))

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 
+from quarterturn.worker.contract.decode import BitDepth
 from quarterturn.worker.contract.errors import FrameError
 from quarterturn.worker.contract.pictures import GOOD, good_pictures, test_pictures
 from quarterturn.worker.evaluation.figures import Unreadable
@@ -64,8 +66,8 @@ class Probe:
         return sorted(named, key=lambda finding: -finding.strength)
 
 
-def probe(data: Path, *, on_progress: OnProgress | None = None) -> Probe:
-    """Probe a labelled folder; every picture is decoded once.
+def probe(data: Path, *, bit_depth: BitDepth | None = None, on_progress: OnProgress | None = None) -> Probe:
+    """Probe a labelled folder; every picture is decoded once; `bit_depth` is that of samples that lie in 16 bits.
 
     What a product has none of (a part that does not belong on the line has no good pictures) is taken of all products.
 
@@ -75,7 +77,8 @@ def probe(data: Path, *, on_progress: OnProgress | None = None) -> Probe:
     train, test = good_pictures(data), test_pictures(data)
     all_train = [path for paths in train.values() for path in paths]
     all_good = [one.path for one in test if one.defect == GOOD]
-    traits, unreadable = _read(list(dict.fromkeys([*all_train, *(one.path for one in test)])), on_progress)
+    paths = list(dict.fromkeys([*all_train, *(one.path for one in test)]))
+    traits, unreadable = _read(paths, bit_depth, on_progress)
     products = []
     for product in sorted({one.product for one in test}):
         good = [one.path for one in test if one.product == product and one.defect == GOOD]
@@ -134,10 +137,12 @@ def probe_json(found: Probe) -> dict[str, Any]:
     }
 
 
-def _read(files: Sequence[Path], on_progress: OnProgress | None) -> tuple[dict[Path, Traits], list[Unreadable]]:
-    traits, unreadable = {}, []
+def _read(
+    files: Sequence[Path], bit_depth: BitDepth | None, on_progress: OnProgress | None
+) -> tuple[dict[Path, Traits], list[Unreadable]]:
+    traits, unreadable, read = {}, [], partial(_try_traits, bit_depth=bit_depth)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="decode") as pool:
-        for done, (path, result) in enumerate(zip(files, pool.map(_try_traits, files), strict=True), 1):
+        for done, (path, result) in enumerate(zip(files, pool.map(read, files), strict=True), 1):
             if isinstance(result, Traits):
                 traits[path] = result
             else:
@@ -147,9 +152,9 @@ def _read(files: Sequence[Path], on_progress: OnProgress | None) -> tuple[dict[P
     return traits, unreadable
 
 
-def _try_traits(path: Path) -> Traits | FrameError:
+def _try_traits(path: Path, bit_depth: BitDepth | None) -> Traits | FrameError:
     try:
-        return read_traits(path)
+        return read_traits(path, bit_depth)
     except FrameError as error:
         return error
 
