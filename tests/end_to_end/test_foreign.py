@@ -25,7 +25,9 @@ from quarterturn.worker.runtime.assemble import open_engine
 from quarterturn.worker.settings.worker import EngineSettings
 
 _HOLDOUT, _OVERKILL = 0.35, 0.05
-_MAY_PASS = {"red for blue", "mirrored", "turned by 10°"}  # parts of steel are grey, and may lie a little turned
+_MAY_PASS = {"red for blue", "colour cast", "mirrored", "turned by 10°"}  # steel is grey, and may lie a little turned
+
+pytestmark = pytest.mark.timeout(600)  # the first test trains an encoder
 
 
 @pytest.fixture(scope="module")
