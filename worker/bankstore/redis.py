@@ -1,4 +1,4 @@
-"""Banks in Redis. This is the only file that imports redis.
+"""Banks in Redis.
 
 Keys of a line:
 
@@ -7,35 +7,44 @@ Keys of a line:
 - `bank:{line}:current`: the active version;
 - `bank:{line}:versions`: a sorted set of all versions, by the time of their push;
 - `bank:{line}:changed`: the channel that tells of a new active version. It is a hint only: a listener who missed a
-  message finds out by reading `current`.
+  message finds out by reading `current`;
+- `bank:{line}:upload:<random>`: a version on its way in, which nobody reads. A push that is refused drops it; one whose
+  process died, or whose server would not even do that, leaves it to expire.
+
+No call waits longer than `timeout_s` for a server that has fallen silent, whatever it was in the middle of.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-import redis
-from redis.backoff import ExponentialBackoff
-from redis.client import Pipeline, PubSub
-from redis.retry import Retry
-
 from quarterturn.worker.bankstore.base import BankVersion
+from quarterturn.worker.bankstore.redis_connection import (
+    Pipeline,
+    PubSub,
+    RedisFault,
+    SilentFault,
+    address,
+    answering,
+    connect,
+)
 from quarterturn.worker.bankstore.signature import read_key, require_signature, sign
 from quarterturn.worker.bankstore.versions import find_version, outdated
 from quarterturn.worker.contract.bank import Bank, read_bank
-from quarterturn.worker.contract.errors import ConfigError, DataError, UnavailableError
+from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.manifest import sha256
 from quarterturn.worker.contract.times import timestamp
 from quarterturn.worker.settings.worker import RedisStoreSettings
 
 _CHUNK = 16 * 2**20  # bytes; each chunk is one command and so has the whole timeout to itself
-_UPLOAD_S = 3600  # after which the chunks of a publisher that died are dropped
+_ANSWERS = 10  # an upload expires after so many `timeout_s` without another chunk
 _GRACE_S = 3600  # for which a version no longer kept can still be loaded by those who are at it
 _LISTEN_S = 0.2  # after which `wait` sees that the store was closed
 
@@ -56,25 +65,9 @@ class RedisBankStore:
     def __init__(self, settings: RedisStoreSettings) -> None:
         self._keep = settings.keep
         self._key = None if settings.signing_key is None else read_key(settings.signing_key)
-        proofs = _proofs(settings)
-        try:
-            self._redis = redis.Redis.from_url(
-                settings.url,
-                **proofs,
-                socket_timeout=settings.timeout_s,
-                socket_connect_timeout=settings.timeout_s,
-                socket_keepalive=True,
-                health_check_interval=30,
-                # Bridges a connection that broke; whoever watches the store decides how long to go on trying.
-                retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 2),
-            )
-        except ValueError:
-            # What Python says of it may quote a part of the password.
-            raise ConfigError(
-                "bank.redis.url: its scheme is not redis, rediss or unix, or its password holds one of /?#@ as it is; "
-                "write redis://:PASSWORD@HOST:6379/0, with %2F %3F %23 %40 for those"
-            ) from None
-        self._where = _address(self._redis)
+        self._timeout_s = settings.timeout_s
+        self._redis = connect(settings)
+        self._where = address(self._redis)
         self._closed = False
         self._listening = threading.Lock()
         self._subscriptions: dict[str, PubSub] = {}
@@ -121,8 +114,8 @@ class RedisBankStore:
                 pipe.expire(_blob(line, old), _GRACE_S)
 
         with self._answering():
-            upload = self._upload(line, blob)
-            self._redis.transaction(swap, _index(line), _current(line))
+            with self._uploaded(line, blob) as upload:
+                self._redis.transaction(swap, _index(line), _current(line))
             return self._describe_active(line, version)
 
     def versions(self, line: str) -> list[BankVersion]:
@@ -187,14 +180,29 @@ class RedisBankStore:
             self._subscriptions.clear()
         self._redis.close()
 
-    def _upload(self, line: str, blob: bytes) -> str:
-        """Send `blob` in chunks under a key of its own, which nobody reads before it is complete."""
+    @contextmanager
+    def _uploaded(self, line: str, blob: bytes) -> Iterator[str]:
+        """`blob` in chunks under a key of its own; what the block does not rename is dropped if it fails."""
         key = f"bank:{line}:upload:{uuid.uuid4().hex}"
-        self._redis.hset(key, "size", str(len(blob)))
+        try:
+            self._upload(key, blob)
+            yield key
+        except SilentFault:
+            raise  # it would be asked in vain, and for as long again
+        except BaseException:
+            with suppress(RedisFault):
+                self._redis.expire(key, 0)  # deletes it, and needs no permission that the upload did not need
+            raise
+
+    def _upload(self, key: str, blob: bytes) -> None:
+        lasts_s = math.ceil(_ANSWERS * self._timeout_s)
+        with self._redis.pipeline() as pipe:  # both or none: no key without an end
+            pipe.hset(key, "size", str(len(blob)))
+            pipe.expire(key, lasts_s)
+            pipe.execute()
         for index, start in enumerate(range(0, len(blob), _CHUNK)):
             self._redis.hset(key, str(index), blob[start : start + _CHUNK])
-            self._redis.expire(key, _UPLOAD_S)
-        return key
+            self._redis.expire(key, lasts_s)
 
     def _describe_active(self, line: str, version: str) -> BankVersion:
         field, pushed_at = self._redis.hmget(_blob(line, version), ["size", "pushed_at"])
@@ -220,29 +228,8 @@ class RedisBankStore:
             "push one with 'quarterturn bank push'"
         )
 
-    @contextmanager
-    def _answering(self) -> Iterator[None]:
-        try:
-            yield
-        except redis.RedisError as error:
-            reason = str(error).rstrip(".")
-            raise UnavailableError(
-                f"{self._where} cannot be used ({reason}); check that it runs and that bank.redis.url is right"
-            ) from error
-
-
-def _proofs(settings: RedisStoreSettings) -> dict[str, Any]:
-    """How to prove ourselves to the server, and whom to believe."""
-    proofs: dict[str, Any] = {}
-    if settings.username is not None:
-        proofs["username"] = settings.username
-    if settings.password is not None:
-        proofs["password"] = settings.password.read()
-    if (tls := settings.tls) is not None:
-        tls.check("bank.redis.tls")
-        files = {"ssl_ca_certs": tls.ca, "ssl_certfile": tls.certificate, "ssl_keyfile": tls.key}
-        proofs |= {name: str(path) for name, path in files.items() if path is not None}
-    return proofs
+    def _answering(self) -> AbstractContextManager[None]:
+        return answering(self._redis, self._timeout_s)
 
 
 def _current(line: str) -> str:
@@ -259,13 +246,6 @@ def _index(line: str) -> str:
 
 def _channel(line: str) -> str:
     return f"bank:{line}:changed"
-
-
-def _address(client: redis.Redis) -> str:
-    """The server's name for errors; never the URL, which may hold a password."""
-    options = client.get_connection_kwargs()
-    place = options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
-    return f"Redis at {place}"
 
 
 def _size(field: Any) -> int | None:

@@ -18,7 +18,7 @@ from quarterturn.worker.runtime.assemble import open_engine, open_store
 from quarterturn.worker.settings.worker import KafkaSettings, RedisStoreSettings, TransportSettings, WorkerSettings
 
 _SHORT = 12  # digits of a hash that are shown
-_PATIENCE_S = 3.0  # with a Redis that does not answer; asked three times
+_PATIENCE_S = 3.0  # with a Redis that does not answer
 
 
 def engine_and_bank(settings: WorkerSettings) -> Iterator[Check]:

@@ -81,21 +81,6 @@ def test_a_dropped_version_expires_and_a_new_push_keeps_it(
     assert client.ttl(key) == -1
 
 
-def test_a_publisher_that_dies_is_cleaned_up(
-    store: RedisBankStore, client: redis.Redis, line: str, banks: list[Bank], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def die(*_: object, **__: object) -> None:
-        raise redis.ConnectionError("gone")
-
-    monkeypatch.setattr(store._redis, "transaction", die)
-    with pytest.raises(UnavailableError):
-        store.publish(line, banks[0])
-    (left,) = client.keys(f"bank:{line}:*")
-    assert left.startswith(f"bank:{line}:upload:".encode())
-    assert 0 < client.ttl(left) <= 3600
-    assert store.current(line) is None
-
-
 def test_an_active_version_that_redis_evicted(
     store: RedisBankStore, client: redis.Redis, line: str, banks: list[Bank]
 ) -> None:

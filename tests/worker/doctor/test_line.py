@@ -199,12 +199,15 @@ def test_a_redis_that_is_not_there(
 ) -> None:
     monkeypatch.setattr(line, "_PATIENCE_S", 0.1)
     started = time.monotonic()
-    for address, why in (("127.0.0.1:1", "Connection refused"), (silent, "Timeout")):
+    for address, why, fix in (
+        ("127.0.0.1:1", "Connection refused", "check that it runs and that bank.redis.url is right"),
+        (silent, "no answer within 0.1 s", "see whether it hangs, or raise bank.redis.timeout_s"),
+    ):
         found = look(settings(bank={"redis": {"url": f"redis://me:secret@{address}/0", "timeout_s": 600}}))
         assert found["Redis"].status == "failure"
         assert found["Redis"].found.startswith(f"{address} cannot be used (")
         assert why in found["Redis"].found
-        assert found["Redis"].fix == "check that it runs and that bank.redis.url is right"
+        assert found["Redis"].fix == fix
         assert found["bank"] == Check("bank", "skipped", "not looked at: Redis has it")
         assert "secret" not in str(found)
     assert time.monotonic() - started < 60

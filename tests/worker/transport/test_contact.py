@@ -90,6 +90,16 @@ def test_who_falls_out_of_the_group_says_so(settings: KafkaSettings, broker: ser
         join(transport)
 
 
+def test_who_hangs_and_is_given_up_says_so(settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quarterturn.worker.transport.kafka.consumer._AWAY_S", 2.0)
+    brief = settings.model_copy(update={"session_timeout_s": 2.0})
+    with closing(KafkaTransport(brief)) as hanging:
+        join(hanging)
+        assert hanging.standing.state == "ok"
+        until(lambda: hanging.standing.state.startswith(f"given up by the group '{brief.group}'"), "saying so", 5.0)
+        join(hanging)
+
+
 def test_it_says_how_many_frames_wait(
     settings: KafkaSettings, broker: services.Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,7 +144,7 @@ def test_a_silent_broker_shows_within_ten_seconds(
             broker.freeze()
             try:
                 worker.start()
-                until(lambda: transport.standing.state != "ok", "seeing that the broker is silent", timeout_s=10)
+                until(lambda: transport.standing.state != "ok", "seeing that the broker is silent", timeout_s=9)
                 until(lambda: f"Kafka at {broker.bootstrap}: " in caplog.text, "saying so", timeout_s=1)
             finally:
                 broker.thaw()

@@ -60,7 +60,7 @@ class GroupConsumer:
                 **common(settings),
                 group_id=settings.group,
                 session_timeout_ms=ms(settings.session_timeout_s),
-                max_poll_interval_ms=ms(max(_AWAY_S, settings.session_timeout_s)),
+                max_poll_interval_ms=ms(away_s(settings)),
                 heartbeat_interval_ms=ms(min(_HEARTBEAT_S, settings.session_timeout_s / 3)),
                 # No state is kept per partition, so the assignor that rebalances in one round is the best.
                 partition_assignment_strategy=[RangePartitionAssignor],
@@ -147,6 +147,11 @@ class GroupConsumer:
     def _newest(self, partition: TopicPartition) -> int:
         offset: int = self._consumer.end_offsets([partition], timeout_ms=ms(connection.ANSWER_S))[partition]
         return offset
+
+
+def away_s(settings: KafkaSettings) -> float:
+    """After how long without a poll the group gives a member up."""
+    return max(_AWAY_S, settings.session_timeout_s)
 
 
 class ResultReader:

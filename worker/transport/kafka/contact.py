@@ -26,13 +26,15 @@ class Contact:
     the other one may be waiting.
     """
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: KafkaSettings, away_s: float) -> None:
+        """`away_s` is after how long without a poll the group gives a member up."""
         self._servers, self._group, self._patience_s = (
             settings.bootstrap_servers,
             settings.group,
             settings.give_up_after_s,
         )
-        self.answered_s = self._outside_since_s = time.monotonic()
+        self._away_s = away_s
+        self.answered_s = self.polled_s = self._outside_since_s = time.monotonic()
         self._asked_s: float | None = None
         self._trouble: str | None = None
         self._trouble_since_s = 0.0
@@ -52,7 +54,11 @@ class Contact:
         """ "ok", or a sentence on what is waited for."""
         if (trouble := self._trouble) is not None:
             return f"{trouble}, for {time.monotonic() - self._trouble_since_s:.0f} s now"
-        return "ok" if self._assigned is not None else f"waiting for the group '{self._group}' to take this worker in"
+        if self._assigned is None:
+            return f"waiting for the group '{self._group}' to take this worker in"
+        if (idle_s := time.monotonic() - self.polled_s) > self._away_s:
+            return f"given up by the group '{self._group}': nothing was polled for {idle_s:.0f} s"
+        return "ok"
 
     @contextlib.contextmanager
     def asking(self) -> Iterator[None]:
@@ -91,6 +97,7 @@ class Contact:
         """The group has given us so many partitions."""
         self._assigned = partitions
         self._waited = False
+        self.answered()
 
     def out(self) -> None:
         """We are no member of the group, or not any more."""

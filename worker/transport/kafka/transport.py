@@ -22,7 +22,7 @@ from quarterturn.worker.settings.worker import KafkaSettings
 from quarterturn.worker.transport.base import RewoundError, Standing
 from quarterturn.worker.transport.batch import check_delivery
 from quarterturn.worker.transport.kafka.connection import BrokerError, StaleMemberError, text
-from quarterturn.worker.transport.kafka.consumer import GroupConsumer, Member
+from quarterturn.worker.transport.kafka.consumer import GroupConsumer, Member, away_s
 from quarterturn.worker.transport.kafka.contact import Contact
 from quarterturn.worker.transport.kafka.leaving import leave_group
 from quarterturn.worker.transport.kafka.producer import Outbox
@@ -59,7 +59,7 @@ class KafkaTransport:
         self._outbox: Outbox | None = None
         self._member: Member | None = None
         self._undelivered: deque[_Batch] = deque()
-        self._contact = Contact(settings)
+        self._contact = Contact(settings, away_s(settings))
         self._lag: dict[str, int] = {}
         self._lag_s = 0.0
         self._closed = False
@@ -76,6 +76,7 @@ class KafkaTransport:
 
     def poll(self, max_frames: int, timeout_s: float) -> list[Frame]:
         """See Transport; the first polls return nothing while the consumer group forms."""
+        self._contact.polled_s = time.monotonic()
         try:
             member, frames = self._consumer.poll(max_frames, timeout_s)
             if member != self._member:
