@@ -16,7 +16,7 @@ from quarterturn.worker.evaluation.evaluate import promises
 from quarterturn.worker.evaluation.figures import Evaluation, Inspected, Swapped
 from quarterturn.worker.inspection.heatmap import decode
 
-_KINDS = ("defect", "wrong_product", "wrong_orientation")
+_KINDS = ("defect", "wrong_product", "wrong_orientation", "unusable_picture")
 
 
 def streamed_evaluation(

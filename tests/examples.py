@@ -41,6 +41,7 @@ def verdict(of: Frame, alert: AlertKind | None = None, heat_map: str | None = No
         internal_configuration_id="b" * 64,
         camera="top-01",
         alert=alert,
+        reason="too dark: brightness 3 of 41 to 190" if alert == "unusable_picture" else None,
         score=2.5 if alert else 0.5,
         threshold=1.0,
         p_value=0.005 if alert else 0.4,

@@ -18,7 +18,9 @@ from quarterturn.worker.contract.decode import decode_picture
 from quarterturn.worker.contract.detectors import supported
 from quarterturn.worker.contract.embeddings import FRAME, LOGITS, PLACES, Embeddings
 from quarterturn.worker.contract.framing import Framing, Layout, cut
+from quarterturn.worker.contract.guard import MEASURES, limits_of, measure
 from quarterturn.worker.contract.manifest import Depth, EmbeddingSpec
+from quarterturn.worker.contract.traits import PictureTraits
 from quarterturn.worker.contract.views import place_order, turn
 from quarterturn.worker.engine.base import Engine, check_frames
 from quarterturn.worker.fitting.fit import calibrate
@@ -27,6 +29,13 @@ from quarterturn.worker.inspection.scoring import fit_scale, read
 from quarterturn.worker.messages.frames import Frame, Position
 
 SIDE = 32
+LEARNED_FROM: dict[str, Any] = {
+    "pictures": PictureTraits(widths=(SIDE, SIDE), heights=(SIDE, SIDE), bits=(8,), grey=False, colour=True),
+    "region": None,
+    "bit_depth": None,
+    "overkill": 0.02,
+}
+"""What a bank of these parts says of its pictures."""
 _CELL = 4  # blocks a side that describe one place
 _LOGITS = 8  # places a side that the logits see
 
@@ -100,9 +109,10 @@ def good_part(rng: np.random.Generator, product: str = "ring") -> npt.NDArray[np
 
 
 def scratched_part(rng: np.random.Generator, product: str = "ring") -> npt.NDArray[np.uint8]:
-    """A good part with a large bright scratch."""
+    """A good part with a large bright scratch, its edge not quite sharp."""
     picture = good_part(rng, product)
-    picture[12:28, 16:28] = 250
+    picture[12:28, 16:28] = 175
+    picture[13:27, 17:27] = 250
     return picture
 
 
@@ -162,10 +172,12 @@ def bank_of(
     scoring = scoring or ScoringSettings()
     detectors = supported(engine.spec) if scoring.detectors == "auto" else scoring.detectors
     votes = {one: votes[one] if votes else 1 / len(detectors) for one in detectors}
-    normals, scales = [], []
+    normals, scales, guards = [], [], []
     for product in products:
         fit = NormalFit(engine.spec, count, scoring.coreset)
-        fit.add(*to_learn(engine, [good_part(rng, product) for _ in range(count)]))
+        pictures = [good_part(rng, product) for _ in range(count)]
+        fit.add(*to_learn(engine, pictures))
+        guards.append(limits_of(np.stack([measure(cut(one, engine.spec.framing)[0]) for one in pictures])))
         normals.append(fit.build(needed(detectors)))
         readings = read(
             *embedded(engine, [good_part(rng, product) for _ in range(count)]), normals[-1:], scoring, detectors
@@ -178,14 +190,20 @@ def bank_of(
         products=tuple(products),
         scoring=scoring,
         votes=votes,
+        **LEARNED_FROM,
         created_at="2026-01-01T00:00:00.000Z",
     )
-    bank = Bank(manifest, tuple(normals), np.stack(scales), ())
+    bank = Bank(manifest, tuple(normals), np.stack(scales), (), np.stack(guards))
     calibration = tuple(
         calibrate(bank, c, iter([embedded(engine, [good_part(rng, product) for _ in range(count)])]))
         for c, product in enumerate(products)
     )
     return replace(bank, calibration=calibration)
+
+
+def any_picture(products: int) -> Array:
+    """A guard that lets every picture pass."""
+    return np.tile(np.array([-1e6, 1e6], np.float32), (products, len(MEASURES), 1))
 
 
 @cache

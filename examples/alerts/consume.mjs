@@ -15,8 +15,8 @@ function toEvent({ headers, key, value }) {
 // What is to be done about an alert. After a fault it may come again, with the same `id`.
 function handle({ id, data }) {
   const where = `${data.camera} ${data.partId ?? "a part without a name"}`;
-  const why = `${data.alert}, score ${data.score.toFixed(2)} above ${data.threshold.toFixed(2)}`;
-  console.log(`${where}: ${why} (${id})`);
+  const why = data.reason ?? `score ${data.score.toFixed(2)} above ${data.threshold.toFixed(2)}`;
+  console.log(`${where}: ${data.alert}, ${why} (${id})`);
 }
 
 const kafka = new Kafka({ clientId: "alerts-example", brokers: servers.split(","), logLevel: logLevel.ERROR });

@@ -43,8 +43,8 @@ def handle(message: Message) -> None:
     attributes = {name: value.decode() for name, value in message.headers()}
     data = json.loads(message.value())
     where = f"{data['camera']} {data['partId'] or 'a part without a name'}"
-    why = f"{data['alert']}, score {data['score']:.2f} above {data['threshold']:.2f}"
-    print(f"{where}: {why} ({attributes['ce_id']})", flush=True)
+    why = data["reason"] or f"score {data['score']:.2f} above {data['threshold']:.2f}"
+    print(f"{where}: {data['alert']}, {why} ({attributes['ce_id']})", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from confluent_kafka import Producer
 
@@ -21,10 +22,12 @@ from quarterturn.worker.settings.worker import KafkaSettings, Topics
 from quarterturn.worker.transport.kafka.transport import KafkaTransport
 from tests.api.plant import ENVIRONMENT, EXAMPLES, Plant
 from tests.conftest import CreateTopics
+from tests.parts import SIDE, png
 
 pytestmark = pytest.mark.timeout(600)  # the first test that needs Node.js waits for npm's downloads
 
 TIMEOUT_S = 90.0
+BLACK = png(np.zeros((SIDE, SIDE, 3), np.uint8))
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +114,7 @@ class Line:
     def inspect(self, *parts: tuple[str, dict[str, str]]) -> list[Verdict]:
         """Publish parts, each a kind and its headers, and their outcomes as a worker does; returns those."""
         for kind, headers in parts:
-            picture = (self._plant.pictures / f"test/{kind}/000.png").read_bytes()
+            picture = BLACK if kind == "black" else (self._plant.pictures / f"test/{kind}/000.png").read_bytes()
             self._producer.produce(self._topics.frames, picture, headers=headers)
         self._producer.flush()
         verdicts: list[Verdict] = []
@@ -141,12 +144,14 @@ def take_back(bootstrap: str, topic: str, alert: Verdict) -> None:
 
 
 def expected(verdicts: Sequence[Verdict], part: str) -> list[str]:
-    return [
-        f"{one.data.camera} {part}: defect, score {one.data.score:.2f} above {one.data.threshold:.2f} "
-        f"(alert:{one.position.topic}:0:{one.position.offset})"
-        for one in verdicts
-        if one.is_alert
-    ]
+    """`unusable_picture` says why, the others by how much."""
+    lines = []
+    for one in verdicts:
+        if one.is_alert:
+            why = one.data.reason or f"score {one.data.score:.2f} above {one.data.threshold:.2f}"
+            place = f"alert:{one.position.topic}:0:{one.position.offset}"
+            lines.append(f"{one.data.camera} {part}: {one.data.alert}, {why} ({place})")
+    return lines
 
 
 @pytest.mark.parametrize("fixture", ["python_command", "node_command"])
@@ -163,7 +168,9 @@ def test_every_alert_is_printed_once(
     nameless = line.inspect(good, ("scratch", {"camera": "top-01"}))
     assert [verdict.is_alert for verdict in nameless] == [False, True]
     take_back(kafka_bootstrap, topics.alerts, nameless[1])
-    named = line.inspect(bad, good, bad)
+    named = line.inspect(bad, good, ("black", bad[1]))
+    assert [verdict.data.alert for verdict in named] == ["defect", None, "unusable_picture"]
+    assert named[2].data.reason
 
     command = [*request.getfixturevalue(fixture), kafka_bootstrap, topics.alerts, f"printer-{topics.alerts}"]
     with program(command) as first:

@@ -149,7 +149,7 @@ class Cameras(threading.Thread):
                 else:
                     self._line.published[message.partition(), message.offset()] = sent
 
-            headers = {"camera": CAMERAS[partition], "product": "ring", "part_id": f"{number}"}
+            headers = {"camera": CAMERAS[partition], "product": "ring", "part_id": f"{number}", "simulated": "true"}
             key = CAMERAS[partition]
             producer.produce(
                 self._line.topics.frames, data, key, partition=partition, headers=headers, on_delivery=stored

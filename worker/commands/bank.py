@@ -17,12 +17,14 @@ from quarterturn.worker.bankstore.base import BankVersion
 from quarterturn.worker.bankstore.versions import find_version, require_active
 from quarterturn.worker.contract.bank import Bank, require_same_engine
 from quarterturn.worker.contract.errors import DataError
+from quarterturn.worker.contract.guard import in_words
 from quarterturn.worker.contract.manifest import EngineManifest, read_manifest
 from quarterturn.worker.engine.base import open_folder
 from quarterturn.worker.evaluation.evaluate import promises
 from quarterturn.worker.fitting.bank_file import read_bank_file, write_bank_file
 from quarterturn.worker.fitting.fit import fit_bank
 from quarterturn.worker.fitting.split import split_pictures
+from quarterturn.worker.inspection.agreement import disagreements
 from quarterturn.worker.inspection.judge import Judge
 from quarterturn.worker.runtime.assemble import open_engine, open_store
 from quarterturn.worker.settings.bank import FitSettings
@@ -102,6 +104,7 @@ def push(arguments: argparse.Namespace) -> None:
     with closing(open_store(settings.bank)) as store:
         pushed = store.publish(settings.line, bank)
     _say(f"line {settings.line}: bank {pushed.version[:_SHORT]} is active ({decimal(pushed.size)})")
+    _say_disagreements(bank, settings)
 
 
 def list_versions(arguments: argparse.Namespace) -> None:
@@ -127,6 +130,7 @@ def show(arguments: argparse.Namespace) -> None:
             version = find_version(known, arguments.version, settings.line)
         bank = store.load(settings.line, version)
     _print_bank(bank, settings.overkill, settings.thresholds)
+    _say_disagreements(bank, settings)
 
 
 def rollback(arguments: argparse.Namespace) -> None:
@@ -169,6 +173,11 @@ def _refuse_unfit(bank: Bank, settings: WorkerSettings) -> None:
     require_same_engine(bank, folder.manifest.spec, folder.hash, folder.target)
 
 
+def _say_disagreements(bank: Bank, settings: WorkerSettings) -> None:
+    for sentence in disagreements(bank, settings.overkill, settings.cameras):
+        _say(f"mind: {sentence}")
+
+
 def _print_bank(bank: Bank, overkill: float, fixed: Mapping[str, float]) -> None:
     """What a bank holds, and what its thresholds promise."""
     judge = Judge.of(bank, overkill, fixed)
@@ -193,6 +202,9 @@ def _print_bank(bank: Bank, overkill: float, fixed: Mapping[str, float]) -> None
             "looks the same" if limit is None else "is told apart",
         )
     _say(table)
+    _say(f"learned from pictures of {manifest.pictures}; usable are those of")
+    for product, limits in zip(bank.products, bank.guard, strict=True):
+        _say(f"{product}: {in_words(limits)}")
     for product, sentence in promises(bank, overkill, fixed).items():
         _say(f"{product}: {sentence}")
 

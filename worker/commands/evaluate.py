@@ -30,7 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(parser, "configs/worker.yaml")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="labelled pictures, see docs/data.md")
     parser.add_argument("--bank", type=Path, metavar="FILE", help="a bank's file; default: the line's active bank")
-    parser.add_argument("--camera", metavar="NAME", help="the camera whose region and bit_depth apply; default: none")
+    parser.add_argument(
+        "--camera",
+        metavar="NAME",
+        help="the camera whose region and bit_depth apply; default: those that the bank was fitted with",
+    )
     parser.add_argument(
         "--no-probe",
         action="store_false",
@@ -61,7 +65,8 @@ def run(arguments: argparse.Namespace) -> None:
             bit_depth=camera.bit_depth,
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
-    probed = probe(arguments.data, bit_depth=camera.bit_depth) if arguments.probe else None
+    bit_depth = camera.bit_depth or bank.manifest.bit_depth
+    probed = probe(arguments.data, bit_depth=bit_depth) if arguments.probe else None
     findings = probed.findings if probed else []
     if arguments.out:
         write_report(evaluation, arguments.out, findings)

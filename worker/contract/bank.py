@@ -18,6 +18,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from safetensors import SafetensorError
 
 from quarterturn.worker.contract.arrays import Array
+from quarterturn.worker.contract.decode import BitDepth
 from quarterturn.worker.contract.detectors import (
     KEPT,
     LEARNED,
@@ -31,8 +32,11 @@ from quarterturn.worker.contract.detectors import (
 )
 from quarterturn.worker.contract.embeddings import FRAME
 from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
+from quarterturn.worker.contract.guard import MEASURES
 from quarterturn.worker.contract.manifest import EmbeddingSpec, require_same_spec, sha256
+from quarterturn.worker.contract.preprocess import Region
 from quarterturn.worker.contract.settings import Settings, parse_settings
+from quarterturn.worker.contract.traits import PictureTraits
 from quarterturn.worker.contract.views import orientations
 
 _CALIBRATION = ("scores", "distances", "turn_ratios")
@@ -55,7 +59,8 @@ class BankManifest(Settings):
     """What a bank says of itself, inside its blob. `engine` is the hash of the engine that made the embeddings.
 
     `votes` is the share of the score that each of the K detectors in use has. `found` is how well each tells good
-    pictures from the same with an anomaly pasted in (AUROC), empty where the detectors were set by hand.
+    pictures from the same with an anomaly pasted in (AUROC), empty where the detectors were set by hand. `pictures`
+    says what the good pictures were, `region` and `bit_depth` how they were read, `overkill` what `fit` was asked for.
     """
 
     kind: Literal["quarterturn-bank"] = "quarterturn-bank"
@@ -66,6 +71,10 @@ class BankManifest(Settings):
     scoring: ScoringSettings
     votes: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(min_length=1)
     found: dict[str, float] = Field(default_factory=dict)
+    pictures: PictureTraits
+    region: Region | None
+    bit_depth: BitDepth | None
+    overkill: float = Field(gt=0, lt=1)
     created_at: str
 
     @field_validator("products")
@@ -114,7 +123,7 @@ class Bank:
     """What good parts look like to one engine, and the calibration from which thresholds are made.
 
     `normals[c]`: the good parts of product c. `scales` (C, K, 2): see `scoring.evidence`. `calibration[c]`: the scores
-    of held-out good pictures.
+    of held-out good pictures. `guard` (C, M, 2): what a picture of each product may measure, see `guard.unusable`.
 
     Example, with a `bank`:
         >>> bank.products, len(bank.version)
@@ -127,11 +136,12 @@ class Bank:
     normals: tuple[Normal, ...]
     scales: Array
     calibration: tuple[Calibration, ...]
+    guard: Array
 
     @property
     def blob(self) -> bytes:
         """The bank as one safetensors file; made anew each time, because it is as large as the bank itself."""
-        tensors: dict[str, npt.NDArray[Any]] = {"scales": self.scales}
+        tensors: dict[str, npt.NDArray[Any]] = {"scales": self.scales, "guard": self.guard}
         for index, (normal, calibration) in enumerate(zip(self.normals, self.calibration, strict=True)):
             tensors |= {f"{index}.{name}": tensor for name, tensor in _tensors_of(normal, calibration).items()}
         contiguous = {name: np.ascontiguousarray(tensor, _dtype(name)) for name, tensor in tensors.items()}
@@ -156,6 +166,7 @@ class Bank:
             normals=tuple(self.normals[c] for c in products),
             scales=self.scales[list(products)],
             calibration=tuple(self.calibration[c] for c in products) if self.calibration else (),
+            guard=self.guard[list(products)],
         )
 
 
@@ -191,6 +202,7 @@ def read_bank(blob: bytes, where: str, version: str | None = None) -> Bank:
         tuple(_normal_in(part) for part in parts),
         tensors["scales"],
         tuple(Calibration(*(part[f"calibration.{name}"] for name in _CALIBRATION)) for part in parts),
+        tensors["guard"],
     )
 
 
@@ -263,7 +275,10 @@ def needed(detectors: Iterable[str]) -> list[str]:
 
 def _expected_shapes(manifest: BankManifest) -> dict[str, tuple[int | None, ...]]:
     spec, count = manifest.spec, len(manifest.products)
-    expected: dict[str, tuple[int | None, ...]] = {"scales": (count, len(manifest.detectors), 2)}
+    expected: dict[str, tuple[int | None, ...]] = {
+        "scales": (count, len(manifest.detectors), 2),
+        "guard": (count, len(MEASURES), 2),
+    }
     shapes: dict[str, tuple[int | None, ...]] = {f"calibration.{name}": (None,) for name in _CALIBRATION}
     for detector in needed(manifest.detectors):
         places, dimensions = shape_of(detector, spec)
@@ -300,3 +315,5 @@ def _check_shapes(tensors: Mapping[str, npt.NDArray[Any]], manifest: BankManifes
             raise DataError(f"{where}: tensor {name} holds values that are no numbers; fit the bank again")
         if name == "scales" and not (tensor[..., 1] > 0).all():
             raise DataError(f"{where}: tensor scales holds a spread that is not above 0; fit the bank again")
+        if name == "guard" and not (tensor[..., 0] <= tensor[..., 1]).all():
+            raise DataError(f"{where}: tensor guard holds limits that no picture keeps; fit the bank again")

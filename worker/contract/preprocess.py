@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -53,9 +54,14 @@ def read_picture(path: Path, region: Region | None = None, bit_depth: BitDepth |
     Raises:
         DataError: the file cannot be read, is no picture, or is smaller than the region; the text names it.
     """
-    picture = _decoded(path, bit_depth).picture
+    return read_decoded(path, region, bit_depth).picture
+
+
+def read_decoded(path: Path, region: Region | None = None, bit_depth: BitDepth | None = None) -> Decoded:
+    """As `read_picture`, and what the picture was before it was decoded."""
+    seen = _decoded(path, bit_depth)
     try:
-        return crop(picture, region)
+        return replace(seen, picture=crop(seen.picture, region))
     except FrameError as error:
         raise _refused(path, error) from error
 

@@ -12,6 +12,7 @@ from quarterturn.worker.contract.errors import QuarterturnError, UnavailableErro
 from quarterturn.worker.contract.pictures import list_pictures
 from quarterturn.worker.doctor.check import Check, failure
 from quarterturn.worker.engine.base import Engine
+from quarterturn.worker.inspection.agreement import disagreements
 from quarterturn.worker.inspection.inspector import Inspector
 from quarterturn.worker.runtime.assemble import open_engine, open_store
 from quarterturn.worker.settings.worker import KafkaSettings, RedisStoreSettings, TransportSettings, WorkerSettings
@@ -86,6 +87,8 @@ def _bank(settings: WorkerSettings, engine: Engine | None) -> Check:
             inspector.use(bank)
     except QuarterturnError as error:
         return failure("bank", error)
+    if different := disagreements(bank, settings.overkill, settings.cameras):
+        return Check("bank", "warning", f"{found}, and fits the engine", "; ".join(different))
     return Check("bank", "ok", f"{found}, and fits the engine")
 
 

@@ -50,8 +50,8 @@ def evaluate(
         overkill: the share of good parts that may be rejected; sets the thresholds.
         data: the folder that the pictures are from; the heat maps are compared with the masks it holds.
         thresholds: fixed thresholds by product, instead of the calibrated ones.
-        region: the part of each picture to look at.
-        bit_depth: of samples that lie in 16 bits.
+        region: the part of each picture to look at; None: that of the bank.
+        bit_depth: of samples that lie in 16 bits; None: that of the bank.
         on_progress: called with how many frames are done and how many there are in all.
 
     Example, with an `engine`, a `bank` and labelled pictures in the folder `ring`:
@@ -63,9 +63,11 @@ def evaluate(
         DataError: a picture's file or mask cannot be read, or the bank cannot promise `overkill`.
         MismatchError: the bank was made by another engine.
     """
+    region, bit_depth = region or bank.manifest.region, bit_depth or bank.manifest.bit_depth
     honest = [(one.path, one.product if one.product in bank.products else None) for one in pictures]
     swapped = _swapped(pictures, bank.products)
-    camera = CameraSettings(region=region, bit_depth=bit_depth)
+    # Files are no camera's: a folder may hold a picture twice.
+    camera = CameraSettings(region=region, bit_depth=bit_depth, frozen_after=None)
     inspector = Inspector(engine, _CAMERA, overkill, {_CAMERA: camera}, thresholds)
     with closing(inspector):
         inspector.use(bank)

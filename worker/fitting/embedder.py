@@ -17,9 +17,10 @@ from quarterturn.worker.contract.detectors import Normal, supported
 from quarterturn.worker.contract.embeddings import FRAME, Embeddings
 from quarterturn.worker.contract.framing import Layout, cut
 from quarterturn.worker.contract.manifest import EmbeddingSpec
-from quarterturn.worker.contract.preprocess import Region, read_picture
+from quarterturn.worker.contract.preprocess import Region, read_decoded
 from quarterturn.worker.contract.views import orientations
 from quarterturn.worker.fitting.normal import NormalFit
+from quarterturn.worker.fitting.sights import Sight
 from quarterturn.worker.fitting.synthetic_anomalies import spoil_all
 from quarterturn.worker.inspection.scoring import read
 
@@ -35,6 +36,8 @@ _AHEAD = 2  # batches read while the encoder is at work
 
 class Embedder:
     """Sends pictures through an encoder, in batches; the next ones are read while it is at work.
+
+    `sights` holds what each picture that was read is and measures.
 
     Args:
         spec: what the embeddings mean.
@@ -57,6 +60,7 @@ class Embedder:
         self._region = region
         self._bit_depth = bit_depth
         self._on_progress = on_progress or (lambda _: None)
+        self.sights: dict[Path, Sight] = {}
 
     @property
     def detectors(self) -> tuple[str, ...]:
@@ -71,7 +75,7 @@ class Embedder:
         """
 
         def decode(start: int) -> list[Picture]:
-            return [read_picture(path, self._region, self._bit_depth) for path in paths[start : start + _BATCH]]
+            return [self._read(path) for path in paths[start : start + _BATCH]]
 
         starts = iter(range(0, len(paths), _BATCH))
         with ThreadPoolExecutor(_AHEAD, thread_name_prefix="decode") as pool:
@@ -126,6 +130,12 @@ class Embedder:
             for reading in read(embeddings, layouts, [normal], scoring, detectors)
         ]
         return np.stack(raw)
+
+    def _read(self, path: Path) -> Picture:
+        seen = read_decoded(path, self._region, self._bit_depth)
+        if path not in self.sights:
+            self.sights[path] = Sight.of(seen, self._spec.framing)
+        return seen.picture
 
     def _framed(self, batches: Iterator[list[Picture]]) -> Iterator[tuple[Frames, list[Layout]]]:
         for pictures in batches:

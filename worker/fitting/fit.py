@@ -22,9 +22,11 @@ from quarterturn.worker.contract.errors import ConfigError
 from quarterturn.worker.contract.framing import Layout
 from quarterturn.worker.contract.preprocess import Region, depth_doubt
 from quarterturn.worker.contract.times import now
+from quarterturn.worker.contract.traits import PictureTraits
 from quarterturn.worker.engine.base import Engine
 from quarterturn.worker.fitting.embedder import Embedder, OnProgress
 from quarterturn.worker.fitting.normal import NormalFit, weigh
+from quarterturn.worker.fitting.sights import guard_of, tell_unusable
 from quarterturn.worker.fitting.split import Paths, Split, require_enough
 from quarterturn.worker.inspection.scorer import Scorer
 from quarterturn.worker.inspection.scoring import fit_scale, turn_ratio
@@ -70,6 +72,9 @@ def fit_bank(
     fits, before = _learn(embedder, split, scoring)
     detectors = _detectors(embedder, fits.values(), scoring)
     weighed = _weigh(embedder, before, split.weighing, scoring, detectors)
+    learned = {product: [*split.normal[product], *split.weighing[product]] for product in fits}
+    seen = {product: [embedder.sights[path] for path in paths] for product, paths in learned.items()}
+    guard = np.stack([guard_of(sights) for sights in seen.values()])
     manifest = BankManifest(
         spec=engine.spec,
         engine=engine.hash,
@@ -78,14 +83,20 @@ def fit_bank(
         scoring=scoring,
         votes=weighed.votes,
         found=weighed.found,
+        pictures=PictureTraits.of(sight.traits for sights in seen.values() for sight in sights),
+        region=region,
+        bit_depth=bit_depth,
+        overkill=overkill,
         created_at=now(),
     )
     normals = tuple(fit.build(needed(weighed.votes)) for fit in fits.values())
-    uncalibrated = Bank(manifest, normals, weighed.scales, calibration=())
+    uncalibrated = Bank(manifest, normals, weighed.scales, (), guard)
     calibration = tuple(
         calibrate(uncalibrated, c, embedder.embed(embedder.read(split.calibration[product])))
         for c, product in enumerate(fits)
     )
+    for product, limits in zip(fits, guard, strict=True):
+        tell_unusable(embedder.sights, split.calibration[product], limits)
     return replace(uncalibrated, calibration=calibration)
 
 

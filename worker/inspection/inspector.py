@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,14 +12,13 @@ import numpy as np
 
 from quarterturn.worker.contract.arrays import Array, Frames
 from quarterturn.worker.contract.bank import Bank, require_same_engine
-from quarterturn.worker.contract.decode import decode
 from quarterturn.worker.contract.errors import ConfigError, FrameError
-from quarterturn.worker.contract.framing import Layout, cut
-from quarterturn.worker.contract.preprocess import crop
 from quarterturn.worker.contract.times import now
 from quarterturn.worker.engine.base import Engine
 from quarterturn.worker.inspection import heatmap
 from quarterturn.worker.inspection.judge import Judge, Judgement
+from quarterturn.worker.inspection.look import Look, look_at
+from quarterturn.worker.inspection.repeats import Repeats
 from quarterturn.worker.inspection.scorer import Scored, Scorer
 from quarterturn.worker.messages.events import (
     DeadLetter,
@@ -35,23 +32,11 @@ from quarterturn.worker.messages.events import (
     Verdict,
     result_id,
 )
-from quarterturn.worker.messages.frames import MAX_HEADER_BYTES, Frame, FrameInfo
+from quarterturn.worker.messages.frames import MAX_HEADER_BYTES, Frame, FrameInfo, Position
+from quarterturn.worker.messages.notices import Notice
 from quarterturn.worker.settings.worker import CameraSettings
 
-log = logging.getLogger(__name__)
-
 _NO_CAMERA = CameraSettings()
-_MOST_DOUBTED = 1000  # cameras that a warning is remembered of: their names come from whoever sends frames
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """A decoded frame: its (T, S, S, 3) tiles and their layout; `products` are those that it may show (None: any)."""
-
-    info: FrameInfo
-    tiles: Frames
-    layout: Layout
-    products: Sequence[str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +77,7 @@ class Inspector:
         self._cameras = cameras or {}
         self._thresholds = thresholds or {}
         self._in_service: tuple[Scorer, Judge] | None = None
-        self._doubted: set[str] = set()
-        self._doubting = threading.Lock()
+        self._repeats = Repeats()
         self._decoders = ThreadPoolExecutor(max_workers=2, thread_name_prefix="decode")
 
     @property
@@ -153,7 +137,10 @@ class Inspector:
         embed_ms = _ms_since(started_s)
         started_s = time.perf_counter()
         scored = scorer.score(embeddings, [look.layout for look in looks.values()], products)
-        decided = [_decide(scorer, judge, one) for one in scored]
+        decided = [
+            self._decide(scorer, judge, one, look, batch.frames[n].position)
+            for (n, look), one in zip(looks.items(), scored, strict=True)
+        ]
         times = ProcessingTimes(
             decode_ms=round(batch.decode_ms, 3),
             embed_ms=round(embed_ms, 3),
@@ -161,9 +148,7 @@ class Inspector:
             total_ms=round(_ms_since(batch.started_s), 3),
         )
         for (n, look), (judgement, heat) in zip(looks.items(), decided, strict=True):
-            outcomes[n] = self._verdict(
-                batch.frames[n], look.info, judgement, heat, bank=scorer.bank.version, times=times
-            )
+            outcomes[n] = self._verdict(batch.frames[n], look, judgement, heat, bank=scorer.bank, times=times)
         return [outcomes[n] for n in range(len(batch.frames))]
 
     def close(self) -> None:
@@ -177,31 +162,32 @@ class Inspector:
             camera = self._cameras.get(info.camera, _NO_CAMERA)
             if camera.max_age_ms is not None and (age_ms := info.age_ms()) > camera.max_age_ms:
                 return self._late(frame, info, age_ms, camera.max_age_ms)
-            decoded = decode(frame.data, info.raw, camera.bit_depth)
-            if decoded.doubt:
-                self._warn_once(frame, info.camera, decoded.doubt)
-            tiles, layout = cut(crop(decoded.picture, camera.region), self._engine.spec.framing)
+            return look_at(frame, info, camera, self._engine.spec.framing)
         except FrameError as error:
             return self._dead_letter(frame, info, error)
-        return Look(info, tiles, layout, (info.product,) if info.product else camera.products)
 
-    def _warn_once(self, frame: Frame, camera: str, doubt: str) -> None:
-        """Say what is odd about the depth of a camera's first such frame."""
-        with self._doubting:
-            if camera in self._doubted or len(self._doubted) >= _MOST_DOUBTED:
-                return
-            self._doubted.add(camera)
-        log.warning("%s cam=%s: %s", frame.position, camera, doubt)
+    def _decide(
+        self, scorer: Scorer, judge: Judge, scored: Scored, look: Look, position: Position
+    ) -> tuple[Judgement, Array]:
+        """What is decided of a frame, and its heat map against the threshold of the product that it was judged as."""
+        judgement = judge.judge(scored, look.measured)
+        frozen_after = self._cameras.get(look.info.camera, _NO_CAMERA).frozen_after
+        if look.digest is not None and frozen_after is not None:
+            times = self._repeats.times(look.info.camera, position, look.digest)
+            if times >= frozen_after:
+                judgement = judgement.unusable(f"the camera has sent the same picture {times} times in a row")
+        return judgement, scorer.heat_map(scored, judgement.product, judgement.threshold)
 
     def _verdict(
-        self, frame: Frame, info: FrameInfo, judgement: Judgement, heat: Array, *, bank: str, times: ProcessingTimes
+        self, frame: Frame, look: Look, judgement: Judgement, heat: Array, *, bank: Bank, times: ProcessingTimes
     ) -> Verdict:
         data = ResultData(
-            **self._identity(frame, info),
-            **_said(info),
+            **self._identity(frame, look.info),
+            **_said(look.info),
             internal_recipe_id=self._engine.hash,
-            internal_configuration_id=bank,
+            internal_configuration_id=bank.version,
             alert=judgement.alert,
+            reason=judgement.reason,
             score=judgement.score,
             threshold=judgement.threshold,
             p_value=judgement.p_value,
@@ -210,7 +196,9 @@ class Inspector:
             heat_map=heatmap.encode(heat) if heat.size > 1 else None,
             processing_times=times,
         )
-        return Verdict(frame.position, frame.key, data, heat)
+        notices: dict[Notice, str] = {"depth_in_doubt": look.doubt} if look.doubt else {}
+        notices.update(bank.manifest.pictures.differences(look.traits).items())
+        return Verdict(frame.position, frame.key, data, heat, notices)
 
     def _late(self, frame: Frame, info: FrameInfo, age_ms: float, max_age_ms: float) -> Late:
         data = LateData(**self._identity(frame, info), **_said(info), age_ms=round(age_ms, 3), max_age_ms=max_age_ms)
@@ -265,12 +253,6 @@ def _said(info: FrameInfo) -> _Said:
         "part_id": info.part_id,
         "is_simulated": info.simulated,
     }
-
-
-def _decide(scorer: Scorer, judge: Judge, scored: Scored) -> tuple[Judgement, Array]:
-    """What is decided of a frame, and its heat map against the threshold of the product that it was judged as."""
-    judgement = judge.judge(scored)
-    return judgement, scorer.heat_map(scored, judgement.product, judgement.threshold)
 
 
 def _joined(tiles: Sequence[Frames], side: int) -> Frames:

@@ -6,7 +6,7 @@ Shapes: C products, V views.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.calibration import conformal_p_value, conformal_threshold
 from quarterturn.worker.contract.errors import ConfigError
+from quarterturn.worker.contract.guard import unusable
 from quarterturn.worker.inspection.scorer import Scored
 from quarterturn.worker.inspection.scoring import Appearance, turn_ratio
 from quarterturn.worker.messages.events import AlertKind
@@ -31,6 +32,7 @@ class Judgement:
     `product` is the admissible product that fits best; `score`, `threshold` and `p_value` are its own, and
     `view_distances` (V,) the distances of the frame's embedding from it. `alert` is None within the threshold.
     `nearest` is `product`, unless the alert is `wrong_product`: then it is the product that the frame looks like.
+    `reason` says why the picture is unusable, where the alert says so.
     """
 
     alert: AlertKind | None
@@ -40,6 +42,11 @@ class Judgement:
     threshold: float
     p_value: float
     view_distances: tuple[float, ...]
+    reason: str | None = None
+
+    def unusable(self, reason: str) -> Judgement:
+        """The same of a picture that cannot be judged, whatever it scores."""
+        return replace(self, alert="unusable_picture", nearest=self.product, reason=reason)
 
 
 @dataclass(frozen=True)
@@ -77,13 +84,16 @@ class Judge:
         turn_limits = tuple(_turn_limit(calibration.turn_ratios) for calibration in bank.calibration)
         return cls(bank, np.array(thresholds, np.float32), np.array(limits, np.float32), turn_limits)
 
-    def judge(self, scored: Scored) -> Judgement:
-        """Decide on one frame that was scored by the same bank."""
+    def judge(self, scored: Scored, measured: Array | None = None) -> Judgement:
+        """Decide on one frame that was scored by the same bank.
+
+        `measured` (M,) is what its picture measures, see `guard.measure`; None: nobody asks whether it can be judged.
+        """
         best = int((scored.scores / np.maximum(self.thresholds[list(scored.products)], _TINY)).argmin())
         product, score = scored.products[best], float(scored.scores[best])
         threshold, seen = float(self.thresholds[product]), scored.appearance
         alert, nearest = self._alert(product, scored.products, seen) if score > threshold else (None, product)
-        return Judgement(
+        judgement = Judgement(
             alert=alert,
             product=self.bank.products[product],
             nearest=self.bank.products[nearest],
@@ -92,6 +102,9 @@ class Judge:
             p_value=conformal_p_value(self.bank.calibration[product].scores, score),
             view_distances=tuple(seen.views[product].tolist()),
         )
+        # By the product that it shows: a good picture of a darker product is no unusable one of this.
+        reason = None if measured is None else unusable(measured, self.bank.guard[nearest])
+        return judgement if reason is None else judgement.unusable(reason)
 
     def _alert(self, product: int, allowed: Sequence[int], seen: Appearance) -> tuple[AlertKind, int]:
         """Why a frame is beyond the threshold of `product`, and the product that it shows."""

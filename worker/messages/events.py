@@ -6,6 +6,7 @@ are published in docs/schemas/ and made by `json_schemas`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import quote
@@ -16,8 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from quarterturn.worker.messages.frames import Position
+from quarterturn.worker.messages.notices import Notice
 
-AlertKind = Literal["defect", "wrong_product", "wrong_orientation"]
+AlertKind = Literal["unusable_picture", "wrong_product", "wrong_orientation", "defect"]
 
 
 class _Data(BaseModel):
@@ -61,11 +63,13 @@ class _Outcome(_Data):
 class ResultData(_Outcome):
     """The data of a verdict and of an alert.
 
-    `alert` is null for a part within its threshold. `score` is the evidence against the declared product, `productId`,
-    or else against the one of those that the camera may show that fits best: −log₁₀ of the share of good parts beyond
-    it; `pValue` is that share as counted among the bank's calibration pictures. `viewDistances` are the distances of
-    the whole frame's embedding from that product, one for each view. `predictedProduct` is that product, too, unless
-    `alert` is `wrong_product`: then it is the one that the whole frame looks like.
+    `alert` is null for a part within its threshold whose picture can be judged. `unusable_picture` goes before all
+    other kinds, whatever the score, and `reason` says what is wrong with the picture. `score` is the evidence against
+    the declared product, `productId`, or else against the one of those that the camera may show that fits best: −log₁₀
+    of the share of good parts beyond it; `pValue` is that share as counted among the bank's calibration pictures.
+    `viewDistances` are the distances of the whole frame's embedding from that product, one for each view.
+    `predictedProduct` is that product, too, unless `alert` is `wrong_product`: then it is the one that the whole frame
+    looks like.
     """
 
     is_partial: Literal[False] = False
@@ -73,6 +77,7 @@ class ResultData(_Outcome):
     internal_recipe_id: str = Field(description="the hash of the engine")
     internal_configuration_id: str = Field(description="the version of the bank")
     alert: AlertKind | None = None
+    reason: str | None = Field(default=None, description="why the picture is unusable, null where it is not")
     score: float = Field(ge=0)
     threshold: float = Field(ge=0)
     p_value: float = Field(gt=0, le=1, description="of a good part's scoring as high, from calibration")
@@ -108,17 +113,19 @@ class DeadLetterData(_Outcome):
 class Verdict:
     """The result for one frame; it is also an alert where `data.alert` says so.
 
-    `heat` (h, w) float32 is the map behind `data.heat_map` before it was rounded; it is not published.
+    `heat` (h, w) float32 is the map behind `data.heat_map` before it was rounded. `notices` say in words
+    what is odd about the picture: where it differs from those that the bank learned from. Neither is published.
     """
 
     position: Position
     key: bytes | None
     data: ResultData
     heat: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((1, 1), np.float32), compare=False)
+    notices: Mapping[Notice, str] = field(default_factory=dict)
 
     @property
     def is_alert(self) -> bool:
-        """Whether the score is beyond the threshold."""
+        """Whether the score is beyond the threshold, or the picture cannot be judged."""
         return self.data.alert is not None
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-Notice = Literal["unlisted_camera"]
+from quarterturn.worker.contract.traits import Trait
+
+Notice = Literal["unlisted_camera", "depth_in_doubt", Trait]
 """The kinds; each is a label of a metric, and stands in docs/reliability.md."""
 
 OnNotice = Callable[[Notice, str, str], None]

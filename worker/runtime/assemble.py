@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 
@@ -9,12 +10,15 @@ from quarterturn.worker.bankstore.base import BankStore
 from quarterturn.worker.bankstore.watch import BankWatcher
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.engine.base import Engine, open_folder
+from quarterturn.worker.inspection.agreement import disagreements
 from quarterturn.worker.inspection.inspector import Inspector
 from quarterturn.worker.runtime.health import Health
 from quarterturn.worker.runtime.server import HealthServer
 from quarterturn.worker.runtime.service import Service
 from quarterturn.worker.settings.worker import BankSettings, EngineSettings, TransportSettings, WorkerSettings
 from quarterturn.worker.transport.base import Transport
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -36,6 +40,8 @@ def build_service(settings: WorkerSettings) -> Iterator[Service]:
 
         def use(bank: Bank, version: str) -> None:
             inspector.use(bank)
+            for sentence in disagreements(bank, settings.overkill, settings.cameras):
+                log.warning("%s", sentence)
             health.metrics.serves(version, bank.manifest.engine)
 
         store = stack.enter_context(closing(open_store(settings.bank)))

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from quarterturn.worker.inspection.inspector import Inspector
-from quarterturn.worker.messages.events import DeadLetter, Outcome
+from quarterturn.worker.messages.events import DeadLetter, Outcome, Verdict
 from quarterturn.worker.messages.notices import Notice
 from quarterturn.worker.runtime.metrics import Metrics
 from quarterturn.worker.transport.base import Standing, Transport, standing_of
@@ -98,6 +98,9 @@ class Health:
             if isinstance(outcome, DeadLetter):
                 reason, message = outcome.data.reason, outcome.data.message
                 log.warning("%s cam=%s: %s: %s", outcome.position, camera or "unknown", reason, message)
+            if isinstance(outcome, Verdict):
+                for kind, text in outcome.notices.items():
+                    self.notice(kind, outcome.data.camera, f"{outcome.position}: {text}")
             if self._listed and camera and camera not in self._listed:
                 self.notice("unlisted_camera", camera, f"{outcome.position}: the settings' 'cameras' do not list it")
 

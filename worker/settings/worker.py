@@ -147,6 +147,16 @@ class CameraSettings(Settings):
         gt=0,
         description="an older frame is not inspected but reported as late; None: no frame is too old",
     )
+    guard: bool = Field(
+        default=True,
+        description="a picture too dark, bright, flat or blurred for the bank is an alert, whatever it scores",
+    )
+    frozen_after: int | None = Field(
+        default=5,
+        ge=2,
+        description="the same picture for so many times in a row is an alert, unless the frame is marked as simulated; "
+        "None: never",
+    )
 
 
 class BatchSettings(Settings):

@@ -212,6 +212,21 @@ def test_a_fixed_threshold_is_shown_as_such(
     assert "at most" not in shown  # no promise
 
 
+def test_what_the_bank_and_the_settings_say_differently_is_said(
+    configs: Path, engine: NumpyPlacesEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_bank_file(configs / "bank.safetensors", bank_of(engine))
+    run("push", configs / "bank.safetensors", "--config", configs / "worker.yaml")
+    assert "mind: overkill is 0.06, but the bank was fitted for 0.02" in capsys.readouterr().out
+    run("show", "--config", configs / "worker.yaml")
+    shown = capsys.readouterr().out
+    assert "mind: overkill is 0.06, but the bank was fitted for 0.02" in shown
+    assert "learned from pictures of 32x32 pixels, 8 bits, in colour" in shown
+    assert re.search(r"ring: brightness [\d.]+ to [\d.]+, contrast [\d.]+ to", shown)
+    run("show", "--config", configs / "worker.yaml", "--set", "overkill=0.02")
+    assert "mind" not in capsys.readouterr().out
+
+
 def test_an_empty_line_is_said_so(configs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     worker = ("--config", configs / "worker.yaml")
     run("list", *worker)

@@ -27,8 +27,10 @@ from quarterturn.worker.contract.bank import (
 from quarterturn.worker.contract.detectors import Coreset, Gaussian, Normal
 from quarterturn.worker.contract.errors import DataError, MismatchError
 from quarterturn.worker.contract.framing import WHOLE, Framing
+from quarterturn.worker.contract.guard import MEASURES
 from quarterturn.worker.contract.manifest import Depth, EmbeddingSpec, sha256
 from quarterturn.worker.fitting.normal import NormalFit
+from tests.parts import LEARNED_FROM
 
 EVERY = ("frame", "nearest.middle", "nearest.deep", "position", "learned")
 FEW = ("position", "nearest.deep")
@@ -80,12 +82,15 @@ def make_bank(
         scoring=ScoringSettings(worst=0.1, coreset=members),
         votes={one: (k + 1) / sum(range(len(detectors) + 1)) for k, one in enumerate(detectors)},
         found=dict.fromkeys(detectors, 0.75),
+        **LEARNED_FROM,
         created_at="2026-01-01T00:00:00.000Z",
     )
     calibration = tuple(
         Calibration(numbers(rng, 7 + c), numbers(rng, 7 + c), numbers(rng, 7 * (c % 2))) for c in range(products)
     )
-    return Bank(manifest, normals, numbers(rng, products, len(detectors), 2) + np.float32(0.1), calibration)
+    scales = numbers(rng, products, len(detectors), 2) + np.float32(0.1)
+    guard = np.sort(numbers(rng, products, len(MEASURES), 2), axis=-1)
+    return Bank(manifest, normals, scales, calibration, guard)
 
 
 def assert_same(one: Normal, other: Normal) -> None:
@@ -113,6 +118,7 @@ def test_a_bank_comes_back_as_it_was(**shape: Any) -> None:
     assert again.manifest.detectors == bank.manifest.detectors == shape["detectors"]  # in the order of the scales
     assert again.products == bank.products
     np.testing.assert_array_equal(again.scales, bank.scales)
+    np.testing.assert_array_equal(again.guard, bank.guard)
     for mine, theirs in zip(bank.normals, again.normals, strict=True):
         assert_same(mine, theirs)
     for before, after in zip(bank.calibration, again.calibration, strict=True):
@@ -184,6 +190,7 @@ def test_the_bank_of_one_product(product: int) -> None:
     one = bank.of_products([product])
     assert one.products == (f"product {product}",)
     np.testing.assert_array_equal(one.scales, bank.scales[[product]])
+    np.testing.assert_array_equal(one.guard, bank.guard[[product]])
     assert one.normals == (bank.normals[product],)
     assert one.calibration == (bank.calibration[product],)
     again = read_bank(one.blob, "bank", one.version)
@@ -316,6 +323,16 @@ def changed(change: Callable[[dict[str, Any], dict[str, Any]], None]) -> bytes:
         (lambda t, _: t["scales"].__setitem__((1, 0, 1), -1), r"scales holds a spread that is not above 0; fit the"),
         (lambda t, _: t["scales"].__setitem__((0, 0, 1), np.nan), r"scales holds values that are no numbers; fit the"),
         (lambda t, _: t["scales"].__setitem__((0, 1, 0), np.inf), r"scales holds values that are no numbers; fit the"),
+        (lambda t, _: t.pop("guard"), r"lacks the tensors \['guard'\] and has \[\] instead; fit the bank again"),
+        (lambda t, _: t.update(guard=t["guard"][:, :3].copy()), r"guard is float32\[2, 3, 2\], not float32\[2, 5, 2\]"),
+        (lambda t, _: t["guard"].__setitem__((1, 2, 0), np.nan), r"guard holds values that are no numbers; fit the"),
+        (lambda t, _: t["guard"].__setitem__((1, 2, 0), 2), r"guard holds limits that no picture keeps; fit the bank"),
+        (lambda _, m: m.pop("pictures"), r"pictures is missing.*; the bank is from another version, fit it again$"),
+        (lambda _, m: m.pop("region"), r"region is missing.*; the bank is from another version, fit it again$"),
+        (lambda _, m: m.pop("bit_depth"), r"bit_depth is missing.*; the bank is from another version, fit it again$"),
+        (lambda _, m: m.pop("overkill"), r"overkill is missing.*; the bank is from another version, fit it again$"),
+        (lambda _, m: m.update(overkill=1), r"overkill = 1: .*; the bank is from another version, fit it again$"),
+        (lambda _, m: m["pictures"].update(bits=[]), r"pictures.bits = \[\]: .*; the bank is from another version"),
         (lambda _, m: m.update(products=["a"]), r"lacks the tensors \[\] and has \['1.calibration.distances', "),
         (
             lambda _, m: m.update(votes={"nearest.deep": 1.0}, found={}),

@@ -50,7 +50,7 @@ def settings(tmp_path: Path) -> MakeSettings:
             "engine": {"path": "engine"},
             "bank": {"file": {"path": str(tmp_path / "banks")}},
             "transport": {"folder": {"path": "pictures", "out": "out.jsonl"}},
-            "overkill": 0.05,
+            "overkill": 0.02,
         }
         return WorkerSettings.model_validate(document | changes)
 
@@ -91,6 +91,26 @@ def test_an_engine_and_a_bank_that_fit(engine: NumpyEngine, bank: Bank, settings
         "Redis": Check("Redis", "skipped", "not needed: banks are in a folder"),
         "bank": Check("bank", "ok", found),
     }
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"overkill": 0.05}, "overkill is 0.05, but the bank was fitted for 0.02"),
+        (
+            {"cameras": {"top-01": {"region": {"x": 1, "y": 2, "width": 8, "height": 9}}}},
+            "cameras.top-01.region is 8x9 pixels at (1, 2), but the bank was fitted with the whole picture",
+        ),
+    ],
+)
+def test_a_bank_that_was_fitted_otherwise(
+    *, engine: NumpyEngine, bank: Bank, settings: MakeSettings, tmp_path: Path, changes: dict[str, Any], told: str
+) -> None:
+    asked = settings(**changes)
+    FileBankStore(tmp_path / "banks").publish(asked.line, bank)
+    check = look(asked)["bank"]
+    assert check.status == "warning"
+    assert check.fix.startswith(told)
 
 
 def test_a_bank_of_another_engine(engine: NumpyEngine, settings: MakeSettings, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -156,6 +157,26 @@ def test_several_files_of_one_mask_count_together(
             cv2.imwrite(str(parts / f"{number:03}.png"), half)
     whole, found = (evaluate(*places, labelled_pictures(data), 0.02, data=data) for data in (masked, in_parts))
     assert found.localisation == whole.localisation
+
+
+def test_the_region_is_that_of_the_bank_unless_another_is_named(
+    places: tuple[NumpyPlacesEngine, Bank], masked: Path
+) -> None:
+    engine, bank = places
+    region = Region(x=0, y=0, width=16, height=16)
+    fitted = replace(bank, manifest=bank.manifest.model_copy(update={"region": region}))
+
+    def scores(bank: Bank, region: Region | None) -> list[float]:
+        found = evaluate(engine, bank, labelled_pictures(masked), 0.02, region=region)
+        return [one.score for one in found.inspected]
+
+    assert scores(fitted, None) == scores(bank, region) == scores(fitted, region) != scores(bank, None)
+
+
+def test_a_folder_may_hold_a_picture_twice(places: tuple[NumpyPlacesEngine, Bank], masked: Path) -> None:
+    """No camera froze: files are no camera's."""
+    found = evaluate(*places, [labelled_pictures(masked)[0]] * 20, 0.02)
+    assert len({one.alert for one in found.inspected}) == 1
 
 
 def test_only_what_the_region_shows_of_a_mask_counts(places: tuple[NumpyPlacesEngine, Bank], masked: Path) -> None:

@@ -16,6 +16,7 @@ from quarterturn.worker.contract.embeddings import Embeddings
 from quarterturn.worker.contract.framing import WHOLE, Framing, Layout
 from quarterturn.worker.contract.manifest import Depth, EmbeddingSpec
 from quarterturn.worker.fitting.normal import NormalFit
+from tests.parts import LEARNED_FROM, any_picture
 
 Doubles = npt.NDArray[np.float64]
 TILED = Layout(16, 30, ((0, 0), (0, 9), (0, 14)))  # three tiles, two or three of them on some places
@@ -61,10 +62,11 @@ def bank_from(
         products=tuple(f"product {c}" for c in range(len(normals))),
         scoring=ScoringSettings.model_validate(scoring),
         votes=votes,
+        **LEARNED_FROM,
         created_at="",
     )
     scales = np.random.default_rng(9).uniform(0.2, 1.5, (len(normals), len(detectors), 2)).astype(np.float32)
-    return Bank(manifest, tuple(normals), scales, ())
+    return Bank(manifest, tuple(normals), scales, (), any_picture(len(normals)))
 
 
 def score_of(distances: Iterable[float], scale: npt.NDArray[Any], votes: Sequence[float]) -> float:

@@ -17,6 +17,7 @@ from quarterturn.worker.contract.framing import WHOLE, Framing
 from quarterturn.worker.contract.manifest import EmbeddingSpec
 from quarterturn.worker.inspection.judge import Judge, Judgement
 from quarterturn.worker.inspection.scorer import Scorer
+from tests.parts import LEARNED_FROM, any_picture
 
 PRODUCTS = ("ring", "bracket", "washer")
 SPEC = EmbeddingSpec(framing=Framing(side=32), views=4, frame=2)
@@ -33,11 +34,12 @@ def bank_at(means: Array, calibration: Sequence[Calibration]) -> Bank:
         products=PRODUCTS,
         scoring=ScoringSettings(),
         votes={"frame": 1},
+        **LEARNED_FROM,
         created_at="",
     )
     scales = np.tile(np.array([MEDIAN, SPREAD], np.float32), (len(PRODUCTS), 1, 1))
     normals = tuple({"frame": Gaussian(mean[:, None], identity)} for mean in means)
-    return Bank(manifest, normals, scales, tuple(calibration))
+    return Bank(manifest, normals, scales, tuple(calibration), any_picture(len(PRODUCTS)))
 
 
 def calibration_of(rng: np.random.Generator, *, oriented: float) -> Calibration:

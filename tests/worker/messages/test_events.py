@@ -25,6 +25,7 @@ SCHEMAS = Path(__file__).parents[3] / "docs" / "schemas"
 OUTCOMES = {
     "good": examples.verdict(examples.frame(7)),
     "alert": examples.verdict(examples.frame(8), "wrong_orientation"),
+    "unusable picture": examples.verdict(examples.frame(12), "unusable_picture"),
     "alert with heat map": examples.verdict(examples.frame(10), "defect", heat_map=examples.HEAT_MAP),
     "late": examples.late(examples.frame(11)),
     "dead letter": examples.dead_letter(examples.frame(9)),

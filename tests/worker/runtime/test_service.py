@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -16,7 +18,7 @@ from quarterturn.worker.runtime.health import Health
 from quarterturn.worker.runtime.service import Service
 from quarterturn.worker.settings.worker import BatchSettings, CameraSettings
 from quarterturn.worker.transport.memory import Fault, MemoryTransport
-from tests.parts import NumpyEngine, bank_of, frame, good_part, png
+from tests.parts import SIDE, NumpyEngine, bank_of, frame, good_part, png
 
 RNG = np.random.default_rng(11)
 TIMEOUT_S = 20
@@ -186,6 +188,23 @@ def test_late_frames_are_counted(health: Health) -> None:
     Service(transport, inspector, health, BatchSettings()).run(threading.Event())
     assert [type(outcome) for outcome in transport.outcomes] == [Late] * 3
     assert sample(health, "quarterturn_frames_total", camera="gate", outcome="late") == 3
+
+
+def test_pictures_unlike_the_banks_are_counted_and_said_once(health: Health, caplog: pytest.LogCaptureFixture) -> None:
+    grey = [cv2.imencode(".png", good_part(RNG)[..., 0])[1].tobytes() for _ in range(3)]
+    with caplog.at_level(logging.WARNING):
+        transport = MemoryTransport([*(frame(one, n) for n, one in enumerate(grey)), *frames(2, start=3)])
+        service(transport, health).run(threading.Event())
+    assert sample(health, "quarterturn_notices_total", camera="top-01", kind="picture_colour") == 3
+    assert sample(health, "quarterturn_notices_total", camera="top-01", kind="picture_size") == 0
+    (said,) = caplog.messages
+    assert said.startswith("cam=top-01: picture_colour: frames[0]@0: its pictures are grey, those of the bank have")
+
+
+def test_pictures_that_cannot_be_judged_are_counted(health: Health) -> None:
+    black = png(np.zeros((SIDE, SIDE, 3), np.uint8))
+    service(MemoryTransport([frame(black, n) for n in range(3)]), health).run(threading.Event())
+    assert sample(health, "quarterturn_frames_total", camera="top-01", outcome="unusable_picture") == 3
 
 
 def test_an_engine_that_fails_ends_the_service_without_delivery(health: Health) -> None:
