@@ -11,8 +11,8 @@ from rich.table import Column, Table
 
 from quarterturn.demo.stream import WRONG_PRODUCT, Result
 from quarterturn.worker.contract.bank import Bank
+from quarterturn.worker.contract.calibration import promises
 from quarterturn.worker.contract.pictures import GOOD, TestPicture
-from quarterturn.worker.evaluation.evaluate import promises
 from quarterturn.worker.evaluation.figures import Evaluation, Inspected, Swapped
 from quarterturn.worker.inspection.heatmap import decode
 
@@ -61,8 +61,8 @@ def print_summary(
         console.print(f" (of the raw backbone: {_figure(raw.total.auroc)})", end="")
     if total.overkill is not None and total.escape is not None:
         console.print(f"; overkill {total.overkill:.1%}, escape {total.escape:.1%} at the threshold")
-    for product, sentence in evaluation.promises.items():
-        console.print(f"{product}: {sentence}")
+    for product, promise in evaluation.promises.items():
+        console.print(f"{product}: {promise.sentence}")
 
 
 def _verdict_table(results: Sequence[Result], truth: Mapping[str, TestPicture]) -> Table:

@@ -26,6 +26,7 @@ from quarterturn.trainer.encoder import Encoder
 from quarterturn.trainer.head import HeadStage, draw_examples
 from quarterturn.trainer.monitor import Monitor, stop_signals
 from quarterturn.trainer.projection import FreshViews, KeptViews, Projection, Views, choose_pictures, view_features
+from quarterturn.trainer.promise import tell_promises
 from quarterturn.trainer.rotations import TurnFeatures, measure_rotations, turn_features
 from quarterturn.trainer.weights import create_encoder
 from quarterturn.worker.contract.arrays import Array, Frames, Indices
@@ -73,6 +74,7 @@ def train(settings: TrainSettings, progress: bool = True) -> Path:
     require_replaceable(settings.out, "a model")
     settings = settings.model_copy(update={"precision": precision_of(settings)})
     parts = find_good_parts(settings.data)
+    tell_promises(parts, settings.data.holdout)
     run = Run(settings, parts, progress)
     run.take("projection", settings.projection.steps, run.projection)
     run.take("head", settings.head.steps if settings.completed.head else 0, lambda *_: run.head())

@@ -16,10 +16,10 @@ from rich.table import Column, Table
 from quarterturn.worker.bankstore.base import BankVersion
 from quarterturn.worker.bankstore.versions import find_version, require_active
 from quarterturn.worker.contract.bank import Bank, require_same_engine
+from quarterturn.worker.contract.calibration import promises
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.manifest import EngineManifest, read_manifest
 from quarterturn.worker.engine.base import open_folder
-from quarterturn.worker.evaluation.evaluate import promises
 from quarterturn.worker.fitting.bank_file import read_bank_file, write_bank_file
 from quarterturn.worker.fitting.fit import fit_bank
 from quarterturn.worker.fitting.split import split_pictures
@@ -182,8 +182,8 @@ def _print_bank(bank: Bank, overkill: float, fixed: Mapping[str, float]) -> None
             "looks the same" if limit is None else "is told apart",
         )
     _say(table)
-    for product, sentence in promises(bank, overkill, fixed).items():
-        _say(f"{product}: {sentence}")
+    for product, promise in promises(bank, overkill, fixed).items():
+        _say(f"{product}: {promise.sentence}")
 
 
 def _say(what: str | Table) -> None:

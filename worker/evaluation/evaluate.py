@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from quarterturn.worker.contract.bank import Bank
-from quarterturn.worker.contract.calibration import promise
+from quarterturn.worker.contract.calibration import promises
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.pictures import GOOD, TestPicture
 from quarterturn.worker.contract.preprocess import Region
@@ -84,15 +84,6 @@ def evaluate(
         localisation=localise(data, [(one, v.heat) for one, v in verdicts], region) if data else None,
         region=region,
     )
-
-
-def promises(bank: Bank, overkill: float, fixed: Mapping[str, float]) -> dict[str, str]:
-    """The guarantee behind each calibrated threshold, in words; products with a `fixed` one have none."""
-    return {
-        product: promise(len(calibration.scores), overkill)
-        for product, calibration in zip(bank.products, bank.calibration, strict=True)
-        if product not in fixed
-    }
 
 
 def _swapped(pictures: Sequence[TestPicture], products: Sequence[str]) -> list[tuple[Path, str | None]]:

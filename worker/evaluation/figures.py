@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from quarterturn.worker.contract.arrays import Array
+from quarterturn.worker.contract.calibration import Promise
+from quarterturn.worker.contract.chance import share_between
 from quarterturn.worker.contract.pictures import GOOD
 from quarterturn.worker.contract.preprocess import Region
 from quarterturn.worker.fitting.normal import auroc
@@ -58,8 +60,9 @@ class Figures:
     """What a set of verdicts is worth.
 
     `overkill` and `escape` count the alerts at the thresholds in service: the share of good parts rejected, and of bad
-    parts passed. The others look at the ranking alone; `recall_at` belongs to `OVERKILLS`, by thresholds chosen on
-    these very pictures, and so promises nothing.
+    parts passed; the true shares lie between those of `overkill_between` and `escape_between` with 95% confidence. The
+    others look at the ranking alone; `recall_at` belongs to `OVERKILLS`, by thresholds chosen on these very pictures,
+    and so promises nothing.
     """
 
     good: int
@@ -67,7 +70,9 @@ class Figures:
     auroc: float | None
     average_precision: float | None
     overkill: float | None
+    overkill_between: tuple[float, float] | None
     escape: float | None
+    escape_between: tuple[float, float] | None
     recall_at: Mapping[float, float | None]
 
     @classmethod
@@ -82,7 +87,9 @@ class Figures:
             auroc=auroc(good, bad) if len(good) and len(bad) else None,
             average_precision=average_precision(good, bad),
             overkill=share(rejected, len(good)),
+            overkill_between=share_between(rejected, len(good)) if len(good) else None,
             escape=share(passed, len(bad)),
+            escape_between=share_between(passed, len(bad)) if len(bad) else None,
             recall_at={overkill: recall_at(good, bad, overkill) for overkill in OVERKILLS},
         )
 
@@ -126,7 +133,7 @@ class Unreadable:
 class Evaluation:
     """The verdicts on a labelled folder, by one engine (its hash) and one bank (its version).
 
-    `promises` holds the calibration's guarantee for each product in words. `swapped` is None for a bank of one product,
+    `promises` holds the calibration's guarantee for each product. `swapped` is None for a bank of one product,
     `localisation` where there are no masks or no heat maps. `region` is the part of each picture that was looked at,
     and that its heat map covers; None for the whole.
     """
@@ -135,7 +142,7 @@ class Evaluation:
     target: str
     bank: str
     overkill: float
-    promises: Mapping[str, str]
+    promises: Mapping[str, Promise]
     inspected: Sequence[Inspected]
     unreadable: Sequence[Unreadable]
     swapped: Swapped | None
@@ -221,3 +228,8 @@ def _share_from(scores: Scores, thresholds: Scores) -> Scores:
 def percent(share: float | None) -> str:
     """A share as it is printed everywhere: 12.3%, or a dash where there is none."""
     return "–" if share is None else f"{share:.1%}"
+
+
+def between(interval: tuple[float, float] | None) -> str:
+    """An interval of shares as it is printed everywhere: 8.1–17.9%; nothing where there is none."""
+    return "" if interval is None else f"{100 * interval[0]:.1f}–{100 * interval[1]:.1f}%"

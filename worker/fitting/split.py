@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from quarterturn.worker.contract.bank import ScoringSettings
-from quarterturn.worker.contract.calibration import conformal_threshold
+from quarterturn.worker.contract.calibration import pictures_needed, too_few
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.pictures import good_pictures, hold_out, split_held_out
+from quarterturn.worker.contract.supply import to_add
 from quarterturn.worker.fitting.embedder import SPOILED
 
 Paths = Mapping[str, Sequence[Path]]
@@ -19,11 +18,15 @@ Paths = Mapping[str, Sequence[Path]]
 
 @dataclass(frozen=True)
 class Split:
-    """Good pictures by product: to learn from, to weigh detectors by, to calibrate with. No picture is in two."""
+    """Good pictures by product: to learn from, to weigh detectors by, to calibrate with. No picture is in two.
+
+    `holdout` is the share of all of them that training held out; None: the last two are of a folder of their own.
+    """
 
     normal: Paths
     weighing: Paths
     calibration: Paths
+    holdout: float | None = None
 
     def total(self, scoring: ScoringSettings) -> int:
         """How many pictures pass through the engine; those to weigh by do so several times, also spoiled if need be."""
@@ -61,6 +64,7 @@ def split_pictures(data: Path, calibration: Path | None, holdout: float) -> Spli
         normal,
         {product: weighing for product, (weighing, _) in halves.items()},
         {product: rest for product, (_, rest) in halves.items()},
+        holdout if calibration is None else None,
     )
 
 
@@ -68,10 +72,22 @@ def require_enough(split: Split, overkill: float) -> None:
     """Refuse too few calibration pictures before the engine has run for minutes.
 
     Raises:
-        DataError: a product has too few for a promise of `overkill`; says how many are missing.
+        DataError: a product has too few for a promise of `overkill`; says how many good pictures to add.
     """
     for product, paths in split.calibration.items():
-        conformal_threshold(np.zeros(len(paths)), overkill, f"product '{product}'")
+        if len(paths) < pictures_needed(overkill):
+            raise too_few(f"product '{product}'", len(paths), overkill, _remedy(split, product, overkill))
+
+
+def _remedy(split: Split, product: str, overkill: float) -> str:
+    held_out = [*split.weighing[product], *split.calibration[product]]
+    if split.holdout is None:
+        return f"add {to_add(held_out, None, overkill)} good pictures to the folder that 'calibration' names"
+    more = to_add([*split.normal[product], *held_out], split.holdout, overkill)
+    return (
+        f"add {more} good pictures, of which {split.holdout:.0%} are held out, and train again, or name a folder of "
+        f"{to_add([], None, overkill)} others with 'calibration'"
+    )
 
 
 def _pictures_like(pictures: Paths, data: Path, calibration: Path) -> Paths:

@@ -7,10 +7,12 @@ import re
 from pathlib import Path
 
 import pytest
+from scipy import stats
 
 from quarterturn.worker.bankstore.file import FileBankStore
 from quarterturn.worker.commands import evaluate as command
 from quarterturn.worker.contract.bank import Bank
+from quarterturn.worker.contract.calibration import Promise
 from quarterturn.worker.contract.errors import ConfigError, DataError
 from quarterturn.worker.evaluation.probe.probe import probe
 from quarterturn.worker.fitting.bank_file import write_bank_file
@@ -49,7 +51,9 @@ def test_the_command_prints_a_table_and_writes_the_report(
     run("--config", config, "--data", plant, "--out", tmp_path / "out" / "report.html")
     printed = capsys.readouterr().out
     assert re.search(r"ring scratch +12 +8 +1\.000 +1\.000 +\d", printed)
-    assert "ring: at most 2.00% of good parts are rejected on average, guaranteed from 120" in printed
+    assert f"ring: {Promise.of(120, 0.02).sentence}" in printed
+    assert re.search(r"ring: [01] of 12 good parts were rejected; with a promise of 2% .* up to 1 are", printed)
+    assert re.search(r"(26\.5|38\.5)% +0\.0–36\.9%", printed)  # of 0 or 1 of 12 good parts, and of 0 of 8 bad ones
     assert "of 24 good parts declared as another product, 100.0% raised an alert" in printed
     said = probe(plant).findings[0].sentence
     assert f"probe: {said}" in printed
@@ -70,7 +74,22 @@ def test_the_command_prints_json(
     assert {"product": "ring", "defect": "scratch"}.items() <= document["defects"][2].items()
     assert len(document["pictures"]) == 56
     assert document["swapped"]["parts"] == 24
-    assert document["promises"]["ring"].startswith("at most 2.00% of good parts are rejected")
+    promise = document["promises"]["ring"]
+    assert (promise["pictures"], promise["asked"], promise["average"]) == (120, 0.02, 2 / 121)
+    assert promise["bound"] == pytest.approx(stats.beta(2, 119).ppf(0.95))
+    assert promise["sentence"] == Promise.of(120, 0.02).sentence
+    rejected = sum(one["defect"] == "good" and one["alert"] is not None for one in document["pictures"][:28])
+    assert document["kept"][0] == {
+        "product": "bracket",
+        "good": 12,
+        "rejected": rejected,
+        "most_by_chance": int(stats.betabinom(12, 2, 119).ppf(0.975)),  # two products share the 5%
+        "within_chance": True,
+        "sentence": document["kept"][0]["sentence"],
+    }
+    total = document["total"]
+    exact = stats.binomtest(round(24 * total["overkill"]), 24).proportion_ci(method="exact")
+    assert total["overkill_between"] == pytest.approx([exact.low, exact.high])
     assert [one["product"] for one in document["probe"]["products"]] == ["bracket", "ring"]
     assert document["localisation"] is None
     assert "heat" not in document["pictures"][0]
