@@ -1,26 +1,53 @@
-"""Which pictures a folder holds: of which product, good or not, for training or held out.
+"""Which pictures a folder holds: of which product, good or not, and the masks of the bad ones.
 
-Four layouts are read:
+A folder is one product in one of the `layouts.LAYOUTS`, or holds several such folders side by side, or is one of these:
 
-- `train/good/*`, `test/<type>/*`: MVTec's, one product named after the folder;
-- `<product>/train/good/*`, `<product>/test/<type>/*`: the same, several products side by side;
 - `train/<product>/*`, `test/<product>/*`: products only, every picture is good;
 - `<product>/*` or pictures directly in the folder: products only, nothing to test on.
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 from quarterturn.worker.contract.errors import DataError
+from quarterturn.worker.contract.folder_names import (
+    GOOD,
+    GOODS,
+    MASKS,
+    learned_in,
+    named,
+    picture_of,
+    require_good_name,
+    require_no_good_among,
+    require_no_pictures,
+    type_of,
+    word_of,
+)
+from quarterturn.worker.contract.layouts import Layout, layout_of, tests_in, to_test, train_in
+from quarterturn.worker.contract.picture_files import (
+    SUFFIXES,
+    folders_in,
+    holds_pictures,
+    list_pictures,
+    pictures_in,
+)
+from quarterturn.worker.contract.splits import hold_out, split_held_out
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
-GOOD = "good"
+__all__ = [
+    "GOOD",
+    "SUFFIXES",
+    "TestPicture",
+    "good_pictures",
+    "hold_out",
+    "list_pictures",
+    "mask_paths",
+    "split_held_out",
+    "test_pictures",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,38 +61,31 @@ class TestPicture:
     defect: str
 
 
-def list_pictures(folder: Path) -> list[Path]:
-    """All picture files below `folder`, sorted.
-
-    Raises:
-        DataError: the folder is missing or holds no picture.
-    """
-    _require_folder(folder)
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not found:
-        raise DataError(f"{folder}: holds no picture ({', '.join(sorted(SUFFIXES))}); check the path")
-    return found
-
-
 def good_pictures(root: Path) -> dict[str, list[Path]]:
     """The good pictures to learn from, by product (sorted).
 
     Raises:
-        DataError: the folder is missing, empty or laid out in none of the four ways.
+        DataError: the folder is missing, empty, or laid out so that bad pictures or masks might be learned from.
     """
-    _require_folder(root)
-    if (root / "train" / GOOD).is_dir():
-        return {root.resolve().name: list_pictures(root / "train" / GOOD)}
-    children = _folders(root)
-    plants = [child for child in children if (child / "train" / GOOD).is_dir()]
-    if plants:
-        return {child.name: list_pictures(child / "train" / GOOD) for child in plants}
+    products = _products(root)
+    if products:
+        found = {name: layout.good(folder) for name, (folder, layout) in products.items()}
+        for name, pictures in found.items():
+            if not pictures:
+                raise DataError(
+                    f"{products[name][0]}: holds test pictures alone, and nothing to learn from; add train/good"
+                )
+        return found
     # Below train/ only, where there is one: beside it lie the test pictures, and those must never count as good.
-    folder = root / "train" if (root / "train").is_dir() else root
-    children = _folders(folder)
-    if children:
-        return {child.name: list_pictures(child) for child in children}
-    return {root.resolve().name: list_pictures(folder)}
+    folder = train_in(root) or root
+    children = folders_in(folder)
+    if not children:
+        return {_name(root): learned_in(folder)}
+    require_no_good_among(children)
+    for child in children:
+        require_good_name(child)
+    require_no_pictures(folder, "folders of products")
+    return {_name(child): learned_in(child) for child in children}
 
 
 def test_pictures(root: Path) -> list[TestPicture]:
@@ -74,19 +94,18 @@ def test_pictures(root: Path) -> list[TestPicture]:
     Raises:
         DataError: the folder is missing, or holds none.
     """
-    _require_folder(root)
-    products = good_pictures(root) if (root / "train").is_dir() else {}
-    found: list[TestPicture] = []
-    if (root / "test").is_dir():
-        for child in _folders(root / "test"):
-            is_product = child.name in products
-            product, defect = (child.name, GOOD) if is_product else (root.resolve().name, child.name)
-            found += [TestPicture(path, product, defect) for path in list_pictures(child)]
-    else:
-        for plant in _folders(root):
-            if (plant / "test").is_dir():
-                for child in _folders(plant / "test"):
-                    found += [TestPicture(path, plant.name, child.name) for path in list_pictures(child)]
+    products = _products(root)
+    found = [
+        TestPicture(path, name, defect)
+        for name, (folder, layout) in products.items()
+        for path, defect in layout.test(folder)
+    ]
+    if not products and train_in(root):
+        known = good_pictures(root)
+        for child in tests_in(root):
+            kind = type_of(child)
+            product, defect = (kind, GOOD) if kind in known else (_name(root), kind)
+            found += [TestPicture(path, product, defect) for path, _ in to_test([child])]
     if not found:
         raise DataError(f"{root}: holds no test/<type>/ folder with pictures; see docs/data.md for the layouts")
     return found
@@ -95,49 +114,56 @@ def test_pictures(root: Path) -> list[TestPicture]:
 test_pictures.__test__ = False  # type: ignore[attr-defined]  # not a pytest function
 
 
-def mask_path(root: Path, picture: TestPicture) -> Path | None:
-    """Where MVTec's layouts keep the mask of a test picture of `root`'s; None where there is none.
+def mask_paths(root: Path, picture: TestPicture) -> list[Path]:
+    """The files that together are the mask of a test picture below `root`, sorted; empty where there is none.
 
-    That of `test/<type>/<name>.*` is `ground_truth/<type>/<name>.png` or `<name>_mask.png`, beside the product's test/.
+    That of `test/<type>/<name>.*` is `ground_truth/<type>/<name>.*`, `<name>_mask.*` there, or all pictures in a folder
+    `<name>` there; of other layouts see docs/data.md.
     """
-    for folder in (root, root / picture.product):
-        if picture.path.is_relative_to(folder / "test"):
-            beside = folder / "ground_truth" / picture.path.relative_to(folder / "test").parent
-            candidates = (beside / f"{picture.path.stem}{ending}.png" for ending in ("", "_mask"))
-            return next((path for path in candidates if path.is_file()), None)
-    return None
+    stem = picture.path.stem
+    for folder, lone in _mask_places(root, picture.path):
+        if not folder.is_dir():
+            continue
+        if (parts := folder / stem).is_dir():  # MVTec LOCO: a file for each defect of the picture
+            return list_pictures(parts)
+        files = [path for path in pictures_in(folder) if path != picture.path]
+        found = [path for path in files if lone and path.stem == stem]
+        if found := found or [path for path in files if picture_of(path) == stem]:
+            return found
+    return []
 
 
-def hold_out(pictures: Sequence[Path], share: float) -> tuple[list[Path], list[Path]]:
-    """Split one product's pictures into (to learn from, held out), the same way every time.
-
-    The order is that of the hash of the file names, so training and bank fitting agree without a list on disk, and
-    neighbouring numbers fall on both sides. `ceil(share · n)` are held out, never all.
-    """
-    ranked = _ranked(pictures)
-    count = min(math.ceil(Fraction(str(share)) * len(ranked)), len(ranked) - 1)
-    return sorted(ranked[count:]), sorted(ranked[:count])
-
-
-def split_held_out(pictures: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Split held-out pictures into (a quarter to weigh detectors by, the rest to calibrate with), always the same way.
-
-    What was weighed on a picture may not be calibrated on it, else the threshold would promise too much. At least one
-    picture is to weigh by, and where there are two or more at least one to calibrate with.
-    """
-    ranked = _ranked(pictures)
-    count = max(1, len(ranked) // 4)
-    return sorted(ranked[:count]), sorted(ranked[count:])
+def _mask_places(root: Path, picture: Path) -> Iterator[tuple[Path, bool]]:
+    """Folders that may hold the mask of `picture`, the nearest first; whether it may have the picture's name."""
+    for above in [one for one in picture.parents if one.is_relative_to(root)][1:]:
+        kind = picture.parent.relative_to(above).parts
+        for masks in named(above, MASKS):
+            yield masks.joinpath(*kind), True
+            if kind[1:] or sum(word_of(one) not in GOODS | MASKS for one in folders_in(above)) == 1:
+                yield masks.joinpath(*kind[1:]), True  # without test/ or Images/, or the only type there is
+    if picture.is_relative_to(root):
+        yield picture.parent, False
 
 
-def _ranked(pictures: Sequence[Path]) -> list[Path]:
-    return sorted(pictures, key=lambda path: hashlib.sha256(path.name.encode()).digest())
+def _products(root: Path) -> dict[str, tuple[Path, Layout]]:
+    """The folders below `root` that hold one product each, in a known layout, by the product's name."""
+    if (layout := layout_of(root)) is not None:
+        return {_name(root): (root, layout)}
+    if train_in(root) is not None:
+        return {}
+    layouts = {child: layout_of(child) for child in folders_in(root)}
+    found = {_name(child): (child, layout) for child, layout in layouts.items() if layout is not None}
+    for child, layout in layouts.items() if found else ():
+        if layout is None and holds_pictures(child):
+            raise DataError(
+                f"{child}: lies beside {next(iter(found))}/, but is not laid out like it; give it train/good, or move "
+                "it away"
+            )
+    if found:
+        require_no_pictures(root, "folders of products")
+    return found
 
 
-def _folders(root: Path) -> list[Path]:
-    return sorted(child for child in root.iterdir() if child.is_dir() and not child.name.startswith("."))
-
-
-def _require_folder(path: Path) -> None:
-    if not path.is_dir():
-        raise DataError(f"{path}: there is no such folder; check the path")
+def _name(folder: Path) -> str:
+    """The product's name: the folder's, in Unicode's composed form, as keyboards and other systems write it."""
+    return unicodedata.normalize("NFC", folder.resolve().name)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from quarterturn.worker.contract.arrays import Array, Mask
-from quarterturn.worker.contract.pictures import GOOD, TestPicture, mask_path
+from quarterturn.worker.contract.pictures import GOOD, TestPicture, mask_paths
 from quarterturn.worker.contract.preprocess import Region, read_picture
 from quarterturn.worker.evaluation import localisation
 from quarterturn.worker.evaluation.figures import Localisation
@@ -34,7 +34,7 @@ def localise(data: Path, inspected: Sequence[tuple[TestPicture, Array]], region:
         for picture, heat in inspected
         if heat.size > 1 and (file := _mask_file(data, picture, region)) is not None
     ]
-    marked = sum(file.path is not None for _, file in known)
+    marked = sum(bool(file.paths) for _, file in known)
     if not marked:
         return None
     maps, masks = [heat for heat, _ in known], _Masks([file for _, file in known])
@@ -49,16 +49,17 @@ def localise(data: Path, inspected: Sequence[tuple[TestPicture, Array]], region:
 
 @dataclass(frozen=True, slots=True)
 class _MaskFile:
-    """The mask of a picture (height, width) of which `region` was looked at; no `path`: an empty one."""
+    """The mask of a picture (height, width) of which `region` was looked at: all `paths` together, or empty."""
 
-    path: Path | None
+    paths: Sequence[Path]
     height: int
     width: int
     region: Region | None
 
     def read(self) -> Mask:
-        size = (self.height, self.width)
-        mask = read_mask(self.path, *size) if self.path else np.zeros(size, np.bool_)
+        mask = np.zeros((self.height, self.width), np.bool_)
+        for path in self.paths:
+            mask |= read_mask(path, self.height, self.width)
         seen = self.region or Region(x=0, y=0, width=self.width, height=self.height)
         return mask[seen.y : seen.y + seen.height, seen.x : seen.x + seen.width]
 
@@ -78,9 +79,9 @@ class _Masks(Sequence[Mask]):
 
 def _mask_file(data: Path, picture: TestPicture, region: Region | None) -> _MaskFile | None:
     """An empty mask for a good part; None for a bad one without a mask or with nothing in it: it may be anywhere."""
-    path = None if picture.defect == GOOD else mask_path(data, picture)
-    if path is None and picture.defect != GOOD:
+    paths = [] if picture.defect == GOOD else mask_paths(data, picture)
+    if not paths and picture.defect != GOOD:
         return None
     height, width, _ = read_picture(picture.path).shape
-    file = _MaskFile(path, height, width, region)
-    return file if path is None or file.read().any() else None
+    file = _MaskFile(paths, height, width, region)
+    return file if not paths or file.read().any() else None

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.pictures import TestPicture as Labelled
-from quarterturn.worker.contract.pictures import good_pictures, hold_out, list_pictures, mask_path, split_held_out
+from quarterturn.worker.contract.pictures import good_pictures, hold_out, list_pictures, mask_paths, split_held_out
 from quarterturn.worker.contract.pictures import test_pictures as labelled_pictures
 
 
@@ -90,9 +90,13 @@ def test_test_pictures_never_count_as_good(tmp_path: Path) -> None:
     assert names(good_pictures(root), root) == {"screw": ["train/0.png"]}
 
 
-def masks(root: Path) -> dict[str, str | None]:
-    found = {picture.path: mask_path(root, picture) for picture in labelled_pictures(root)}
-    return {str(at.relative_to(root)): mask and str(mask.relative_to(root)) for at, mask in found.items()}
+def masks(root: Path) -> dict[str, str]:
+    """By test picture, its masks, joined by a space."""
+    found = {picture.path: mask_paths(root, picture) for picture in labelled_pictures(root)}
+    return {
+        str(at.relative_to(root)): " ".join(str(mask.relative_to(root)) for mask in files)
+        for at, files in found.items()
+    }
 
 
 def test_masks_lie_beside_the_test_folder_under_either_name(tmp_path: Path) -> None:
@@ -111,10 +115,10 @@ def test_masks_lie_beside_the_test_folder_under_either_name(tmp_path: Path) -> N
     )
     (root / "ground_truth/scratch/2_mask.png").mkdir()
     assert masks(root) == {
-        "test/good/0.png": None,
+        "test/good/0.png": "",
         "test/scratch/0.jpg": "ground_truth/scratch/0.png",
         "test/scratch/1.png": "ground_truth/scratch/1_mask.png",
-        "test/scratch/2.png": None,
+        "test/scratch/2.png": "",
         "test/scratch/left/3.png": "ground_truth/scratch/left/3_mask.png",
     }
 
@@ -128,14 +132,14 @@ def test_masks_of_several_products(tmp_path: Path) -> None:
         "bolt/train/good/0.png",
         "bolt/test/bent/0.png",
     )
-    assert masks(root) == {"nut/test/bent/0.png": "nut/ground_truth/bent/0_mask.png", "bolt/test/bent/0.png": None}
+    assert masks(root) == {"nut/test/bent/0.png": "nut/ground_truth/bent/0_mask.png", "bolt/test/bent/0.png": ""}
 
 
 def test_products_only_have_no_masks(tmp_path: Path) -> None:
     root = touch(tmp_path, "train/a/0.png", "test/a/1.png")
-    assert masks(root) == {"test/a/1.png": None}
+    assert masks(root) == {"test/a/1.png": ""}
     elsewhere = Labelled(tmp_path.parent / "test/a/1.png", "a", "dent")
-    assert mask_path(root, elsewhere) is None
+    assert mask_paths(root, elsewhere) == []
 
 
 def test_folders_without_pictures(tmp_path: Path) -> None:
