@@ -13,7 +13,7 @@ from quarterturn.worker.contract.pictures import GOOD, TestPicture
 from quarterturn.worker.contract.preprocess import Region
 from quarterturn.worker.engine.base import Engine
 from quarterturn.worker.evaluation.figures import Evaluation, Inspected, Swapped, Unreadable
-from quarterturn.worker.evaluation.masks import localise
+from quarterturn.worker.evaluation.masks import Masks, find_masks, localise
 from quarterturn.worker.inspection.inspector import Inspector
 from quarterturn.worker.messages.events import DeadLetter, Outcome, Verdict
 from quarterturn.worker.messages.frames import Frame, Position
@@ -57,7 +57,7 @@ def evaluate(
         0.0
 
     Raises:
-        DataError: a picture's file or mask cannot be read, or the bank cannot promise `overkill`.
+        DataError: a picture's file cannot be read, or the bank cannot promise `overkill`.
         MismatchError: the bank was made by another engine.
     """
     honest = [(one.path, one.product if one.product in bank.products else None) for one in pictures]
@@ -68,20 +68,24 @@ def evaluate(
         outcomes = _inspect(inspector, honest + swapped, on_progress)
     judged = list(zip(pictures, outcomes, strict=False))  # the honest ones
     verdicts = [(picture, outcome) for picture, outcome in judged if isinstance(outcome, Verdict)]
+    masks = find_masks(data, pictures, region) if data else Masks()
     return Evaluation(
         engine=engine.hash,
         target=engine.target,
         bank=bank.version,
         overkill=overkill,
         promises=promises(bank, overkill, thresholds or {}),
-        inspected=[_inspected(picture, verdict) for picture, verdict in verdicts],
+        inspected=[_inspected(picture, verdict, masks) for picture, verdict in verdicts],
         unreadable=[
             Unreadable(picture.path, outcome.data.message)
             for picture, outcome in judged
             if isinstance(outcome, DeadLetter)
         ],
         swapped=_swapped_figures(outcomes[len(pictures) :]),
-        localisation=localise(data, [(one, v.heat) for one, v in verdicts], region) if data else None,
+        localisation=localise(
+            [(v.heat, masks.known[one.path]) for one, v in verdicts if one.path in masks.known and v.heat.size > 1]
+        ),
+        mask_faults=masks.faults,
         region=region,
     )
 
@@ -116,8 +120,9 @@ def _frame(path: Path, product: str | None, index: int) -> Frame:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
 
 
-def _inspected(picture: TestPicture, verdict: Verdict) -> Inspected:
+def _inspected(picture: TestPicture, verdict: Verdict, masks: Masks) -> Inspected:
     data = verdict.data
+    mask = masks.known.get(picture.path)
     return Inspected(
         path=picture.path,
         product=picture.product,
@@ -127,6 +132,7 @@ def _inspected(picture: TestPicture, verdict: Verdict) -> Inspected:
         alert=data.alert,
         nearest=data.predicted_product,
         heat=verdict.heat if verdict.heat.size > 1 else None,
+        masks=mask.paths if mask else (),
     )
 
 

@@ -32,7 +32,7 @@ class Inspected:
     """The verdict on one labelled picture.
 
     `defect` is "good" for a good part, `nearest` the product it looks like. `heat` (h, w) float32 says in thresholds
-    where it deviates; None where no detector sees places.
+    where it deviates; None where no detector sees places. `masks` are the files that together show a bad part's defect.
     """
 
     path: Path
@@ -43,6 +43,7 @@ class Inspected:
     alert: AlertKind | None
     nearest: str
     heat: Array | None = field(default=None, repr=False, compare=False)
+    masks: Sequence[Path] = field(default=(), compare=False)
 
     @property
     def is_good(self) -> bool:
@@ -134,7 +135,8 @@ class Evaluation:
     """The verdicts on a labelled folder, by one engine (its hash) and one bank (its version).
 
     `promises` holds the calibration's guarantee for each product. `swapped` is None for a bank of one product,
-    `localisation` where there are no masks or no heat maps. `region` is the part of each picture that was looked at,
+    `localisation` where there are no masks or no heat maps; `mask_faults` says what is wrong with
+    masks. `region` is the part of each picture that was looked at,
     and that its heat map covers; None for the whole.
     """
 
@@ -147,6 +149,7 @@ class Evaluation:
     unreadable: Sequence[Unreadable]
     swapped: Swapped | None
     localisation: Localisation | None = None
+    mask_faults: Sequence[str] = ()
     region: Region | None = None
 
     @property

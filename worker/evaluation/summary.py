@@ -46,6 +46,7 @@ def sentences(evaluation: Evaluation) -> list[str]:
             f"of {swapped.parts} good parts declared as another product, {swapped.alerted:.1%} raised an alert "
             f"({swapped.named:.1%} wrong_product)"
         )
+    said += [f"masks: {fault}" for fault in evaluation.mask_faults]
     return said + [f"{one.path}: not inspected: {one.reason}" for one in evaluation.unreadable]
 
 
@@ -68,6 +69,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
             for (product, defect), figures in evaluation.by_defect.items()
         ],
         "localisation": asdict(evaluation.localisation) if evaluation.localisation else None,
+        "mask_faults": list(evaluation.mask_faults),
         "swapped": asdict(evaluation.swapped) if evaluation.swapped else None,
         "pictures": [_picture_json(one) for one in evaluation.inspected],
         "unreadable": [{"path": str(one.path), "reason": one.reason} for one in evaluation.unreadable],
@@ -76,7 +78,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
 
 def _picture_json(one: Inspected) -> dict[str, Any]:
     everything = {field.name: getattr(one, field.name) for field in fields(one) if field.name != "heat"}
-    return {**everything, "path": str(one.path)}
+    return {**everything, "path": str(one.path), "masks": [str(path) for path in one.masks]}
 
 
 def _kept_json(one: Kept) -> dict[str, Any]:
