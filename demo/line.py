@@ -23,8 +23,8 @@ from quarterturn.worker.contract.pictures import TestPicture, test_pictures
 from quarterturn.worker.contract.settings import parse_settings
 from quarterturn.worker.contract.times import parse_time
 from quarterturn.worker.evaluation.evaluate import evaluate
-from quarterturn.worker.evaluation.figures import Evaluation
 from quarterturn.worker.evaluation.report import write_report
+from quarterturn.worker.evaluation.result import Evaluation
 from quarterturn.worker.fitting.bank_file import write_bank_file
 from quarterturn.worker.fitting.fit import fit_bank
 from quarterturn.worker.fitting.split import Split, require_enough, split_pictures

@@ -13,7 +13,10 @@ from quarterturn.demo.stream import WRONG_PRODUCT, Result
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.calibration import promises
 from quarterturn.worker.contract.pictures import GOOD, TestPicture
-from quarterturn.worker.evaluation.figures import Evaluation, Inspected, Swapped
+from quarterturn.worker.evaluation.choice import choices
+from quarterturn.worker.evaluation.figures import Inspected
+from quarterturn.worker.evaluation.ran import what_was_run
+from quarterturn.worker.evaluation.result import Evaluation, Swapped
 from quarterturn.worker.inspection.heatmap import decode
 
 _KINDS = ("defect", "wrong_product", "wrong_orientation")
@@ -28,13 +31,14 @@ def streamed_evaluation(
     """
     verdicts = [(truth[result["partId"]], result) for result in results if "score" in result]
     swapped = [result["alert"] for part, result in verdicts if part.defect == WRONG_PRODUCT]
+    inspected = [_inspected(part, result) for part, result in verdicts if part.defect != WRONG_PRODUCT]
     return Evaluation(
         engine=bank.manifest.engine,
         target=bank.manifest.target,
         bank=bank.version,
         overkill=overkill,
         promises=promises(bank, overkill, {}),
-        inspected=[_inspected(part, result) for part, result in verdicts if part.defect != WRONG_PRODUCT],
+        inspected=inspected,
         unreadable=[],
         swapped=Swapped(
             parts=len(swapped),
@@ -43,6 +47,8 @@ def streamed_evaluation(
         )
         if swapped
         else None,
+        choices=choices(bank, inspected, overkill),
+        ran=what_was_run(bank, overkill, data=None, thresholds={}, region=None),
     )
 
 

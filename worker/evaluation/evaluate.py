@@ -12,8 +12,11 @@ from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.pictures import GOOD, TestPicture
 from quarterturn.worker.contract.preprocess import Region
 from quarterturn.worker.engine.base import Engine
-from quarterturn.worker.evaluation.figures import Evaluation, Inspected, Swapped, Unreadable
+from quarterturn.worker.evaluation.choice import choices
+from quarterturn.worker.evaluation.figures import Inspected, Unreadable
 from quarterturn.worker.evaluation.masks import Masks, find_masks, localise
+from quarterturn.worker.evaluation.ran import what_was_run
+from quarterturn.worker.evaluation.result import Evaluation, Swapped
 from quarterturn.worker.inspection.inspector import Inspector
 from quarterturn.worker.messages.events import DeadLetter, Outcome, Verdict
 from quarterturn.worker.messages.frames import Frame, Position
@@ -69,13 +72,14 @@ def evaluate(
     judged = list(zip(pictures, outcomes, strict=False))  # the honest ones
     verdicts = [(picture, outcome) for picture, outcome in judged if isinstance(outcome, Verdict)]
     masks = find_masks(data, pictures, region) if data else Masks()
+    inspected = [_inspected(picture, verdict, masks) for picture, verdict in verdicts]
     return Evaluation(
         engine=engine.hash,
         target=engine.target,
         bank=bank.version,
         overkill=overkill,
         promises=promises(bank, overkill, thresholds or {}),
-        inspected=[_inspected(picture, verdict, masks) for picture, verdict in verdicts],
+        inspected=inspected,
         unreadable=[
             Unreadable(picture.path, outcome.data.message)
             for picture, outcome in judged
@@ -86,6 +90,8 @@ def evaluate(
             [(v.heat, masks.known[one.path]) for one, v in verdicts if one.path in masks.known and v.heat.size > 1]
         ),
         mask_faults=masks.faults,
+        choices=choices(bank, inspected, overkill),
+        ran=what_was_run(bank, overkill, data=data, thresholds=thresholds or {}, region=region),
         region=region,
     )
 

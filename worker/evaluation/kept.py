@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from quarterturn.worker.contract.calibration import CONFIDENCE, Promise
 from quarterturn.worker.contract.chance import most_rejected
-from quarterturn.worker.evaluation.figures import Evaluation
+from quarterturn.worker.evaluation.result import Evaluation
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,9 +40,8 @@ def read_mask(path: Path, height: int, width: int) -> Mask:
 
 def _marked(data: bytes) -> Mask:
     decode_picture(data)  # refuses what is damaged, or no picture
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)  # all bits, and alpha
-    if pixels.ndim == 2:
-        pixels = pixels[..., np.newaxis]
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)  # all bits, and alpha
+    pixels = np.atleast_3d(np.asarray(decoded))
     if pixels.shape[2] == 4:
         opaque, coloured = pixels[..., 3] > 0, pixels[..., :3].any(axis=2)
         shown = np.asarray(opaque & coloured)

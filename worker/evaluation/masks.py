@@ -15,8 +15,8 @@ from quarterturn.worker.contract.picture_files import folders_in, holds_pictures
 from quarterturn.worker.contract.pictures import GOOD, TestPicture, mask_paths
 from quarterturn.worker.contract.preprocess import Region, read_picture
 from quarterturn.worker.evaluation import localisation
-from quarterturn.worker.evaluation.figures import Localisation
 from quarterturn.worker.evaluation.mask_files import read_mask
+from quarterturn.worker.evaluation.result import Localisation
 
 _NAMED = 3  # files that a sentence names; of the others it tells how many there are
 

@@ -9,8 +9,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 
 from quarterturn.worker.evaluation import localisation
-from quarterturn.worker.evaluation.figures import OVERKILLS, Evaluation, Figures, Inspected, between, percent
+from quarterturn.worker.evaluation.figures import OVERKILLS, Figures, Inspected, between, percent
 from quarterturn.worker.evaluation.kept import Kept, kept
+from quarterturn.worker.evaluation.result import Evaluation
 
 
 def table(evaluation: Evaluation) -> Table:
@@ -57,10 +58,12 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
         "target": evaluation.target,
         "bank": evaluation.bank,
         "overkill": evaluation.overkill,
+        "ran": dict(evaluation.ran),
         "promises": {
             product: {**asdict(promise), "sentence": promise.sentence}
             for product, promise in evaluation.promises.items()
         },
+        "choices": [asdict(choice) for choice in evaluation.choices],
         "kept": [_kept_json(one) for one in kept(evaluation)],
         "total": asdict(evaluation.total),
         "products": {product: asdict(figures) for product, figures in evaluation.by_product.items()},

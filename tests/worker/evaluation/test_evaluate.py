@@ -12,7 +12,7 @@ from quarterturn.worker.contract.errors import MismatchError
 from quarterturn.worker.contract.pictures import test_pictures as labelled_pictures
 from quarterturn.worker.contract.preprocess import Region, read_picture
 from quarterturn.worker.evaluation.evaluate import evaluate
-from quarterturn.worker.evaluation.figures import Evaluation
+from quarterturn.worker.evaluation.result import Evaluation
 from quarterturn.worker.inspection.scorer import Scorer
 from tests.parts import NumpyEngine, NumpyPlacesEngine, bank_of, embedded
 from tests.worker.dataset import write_product

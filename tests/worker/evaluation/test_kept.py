@@ -6,8 +6,9 @@ import pytest
 from scipy import stats
 
 from quarterturn.worker.contract.calibration import Promise
-from quarterturn.worker.evaluation.figures import Evaluation, Inspected
+from quarterturn.worker.evaluation.figures import Inspected
 from quarterturn.worker.evaluation.kept import kept
+from quarterturn.worker.evaluation.result import Evaluation
 from quarterturn.worker.evaluation.summary import sentences, to_json
 
 

@@ -12,9 +12,10 @@ import pytest
 
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.preprocess import Region
-from quarterturn.worker.evaluation.figures import Evaluation, Inspected, Localisation, Swapped, Unreadable
+from quarterturn.worker.evaluation.figures import Inspected, Unreadable
 from quarterturn.worker.evaluation.probe.findings import Finding, Strength
 from quarterturn.worker.evaluation.report import histogram, render, roc_points, write_report
+from quarterturn.worker.evaluation.result import Evaluation, Localisation, Swapped
 from tests.parts import good_part, png
 
 _VOID = {"meta", "img", "br", "line", "rect", "path"}
