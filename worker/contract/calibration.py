@@ -61,8 +61,8 @@ class Promise:
     def sentence(self) -> str:
         """The promise in words."""
         return (
-            f"at most {_rounded_up(self.average)} of good parts are rejected on average (asked for: "
-            f"{100 * self.asked:g}%), and with {CONFIDENCE:.0%} confidence at most {_rounded_up(self.bound)} by this "
+            f"at most {at_most(self.average)} of good parts are rejected on average (asked for: "
+            f"{100 * self.asked:g}%), and with {CONFIDENCE:.0%} confidence at most {at_most(self.bound)} by this "
             f"calibration, guaranteed from {self.pictures} held-out good pictures as long as new good parts look like "
             "those"
         )
@@ -121,6 +121,6 @@ def _from_top(pictures: int, overkill: float) -> int:
     return math.floor((pictures + 1) * Fraction(str(overkill)))
 
 
-def _rounded_up(share: float) -> str:
-    """To a hundredth of 1%, so that what is printed is true; less a trifle, or 2% would become 2.01%."""
-    return f"{math.ceil(share * 10_000 - 1e-9) / 10_000:.2%}"
+def at_most(share: float) -> str:
+    """A share as a bound is printed: rounded up to a hundredth of 1%, so that it is true."""
+    return f"{math.ceil(share * 10_000 - 1e-9) / 10_000:.2%}"  # less a trifle, or 2% would become 2.01%

@@ -11,7 +11,7 @@ import jinja2
 import numpy as np
 import numpy.typing as npt
 
-from quarterturn.worker.contract.calibration import CONFIDENCE, Promise
+from quarterturn.worker.contract.calibration import CONFIDENCE, Promise, at_most
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.supply import to_add
 from quarterturn.worker.contract.times import now
@@ -101,7 +101,8 @@ def render(evaluation: Evaluation, findings: Sequence[Finding] = ()) -> str:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
-    environment.filters["between"] = between
+    environment.filters["between"] = lambda interval: between(interval).replace("–", "\u2060–\u2060")  # one word
+    environment.filters["at_most"] = at_most
     environment.filters["figure"] = lambda value: "–" if value is None else f"{value:.3f}"
     overlooked = sorted((one for one in evaluation.inspected if _is_overlooked(one)), key=lambda one: one.ratio)
     rejected = sorted((one for one in evaluation.inspected if _is_rejected(one)), key=lambda one: -one.ratio)

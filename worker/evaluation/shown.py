@@ -17,9 +17,9 @@ from quarterturn.worker.evaluation.masks import PictureMask
 from quarterturn.worker.inspection.heatmap import overlay
 
 _THUMBNAIL_PX = 320  # the longer side; twice its size on the page, for fine screens
-_BESIDE_PX = 3  # between a defect and its outline, so that a fine one stays visible
+_BESIDE_PX = 5  # between a defect and its outline, so that a fine one stays visible
 # Bright on dark, so that it shows on any picture, in print and to the colour-blind; no colour of the heat map.
-_OUTLINE = ((0, 0, 0), 3), ((90, 220, 255), 1)
+_OUTLINE = ((0, 0, 0), 4), ((90, 220, 255), 2)
 
 
 @dataclass(frozen=True)

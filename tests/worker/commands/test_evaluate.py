@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import html
+import importlib.metadata
 import json
 import re
 from pathlib import Path
@@ -14,6 +15,8 @@ from quarterturn.worker.commands import evaluate as command
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.calibration import Promise
 from quarterturn.worker.contract.errors import ConfigError, DataError
+from quarterturn.worker.contract.manifest import EngineManifest, TargetManifest, write_manifest
+from quarterturn.worker.evaluation import report
 from quarterturn.worker.evaluation.probe.probe import probe
 from quarterturn.worker.fitting.bank_file import write_bank_file
 from tests.parts import NumpyEngine, NumpyPlacesEngine
@@ -22,6 +25,17 @@ from tests.parts import NumpyEngine, NumpyPlacesEngine
 @pytest.fixture
 def config(tmp_path: Path, engine: NumpyEngine, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(command, "open_engine", lambda _: engine)
+    (tmp_path / "engine").mkdir()
+    manifest = EngineManifest(
+        spec=engine.spec,
+        model="m",
+        products=("ring",),
+        holdout=0.4,
+        targets={"openvino": TargetManifest(precision="bfloat16", files=("model.xml",), parity=1.0)},
+        files={"model.xml": "0" * 64},
+        created_at="2026-01-01T00:00:00Z",
+    )
+    write_manifest(tmp_path / "engine", manifest)
     path = tmp_path / "worker.yaml"
     path.write_text(
         f"""
@@ -114,6 +128,67 @@ def test_the_command_says_how_well_defects_are_found(
     said = capsys.readouterr().out
     assert f"where: in {figures['peak_in_mask']:.1%} of 7 bad pictures with masks, the heat map's peak" in said
     assert f"pixel AUROC {figures['pixel_auroc']:.3f}, AUPRO up to 30% false positives {figures['aupro']:.3f}" in said
+
+
+def test_what_was_run_is_in_the_report_and_the_json(
+    config: Path, bank: Bank, plant: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_bank_file(tmp_path / "bank.safetensors", bank)
+    arguments = ("--config", config, "--data", plant, "--bank", tmp_path / "bank.safetensors", "--camera", "top")
+    run(*arguments, "--no-probe", "--json", "--out", tmp_path / "report.html", "--set", "thresholds={ring: 7.5}")
+    ran = json.loads(capsys.readouterr().out)["ran"]
+    assert (
+        ran.items()
+        >= {
+            "engine from": str(tmp_path / "engine"),
+            "precision": "bfloat16",
+            "votes of the detectors": "frame 100%",
+            "overkill asked": "2%",
+            "fixed thresholds": "ring 7.5",
+            "camera": "top",
+            "region": "8x8 px at (0, 0)",
+            "pictures from": str(plant),
+            "Quarterturn": importlib.metadata.version("quarterturn"),
+            "bank made at": bank.manifest.created_at,
+        }.items()
+    )
+    report = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert all(html.escape(value) in report for value in ran.values())
+
+
+def test_a_place_that_cannot_be_written_is_said_before_anything_is_inspected(
+    config: Path, bank: Bank, plant: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_bank_file(tmp_path / "bank.safetensors", bank)
+    monkeypatch.setattr(command, "evaluate", lambda *_, **__: pytest.fail("inspected"))
+    arguments = ("--config", config, "--data", plant, "--bank", tmp_path / "bank.safetensors")
+    for place in (config / "report.html", tmp_path, Path("/proc/report.html")):
+        with pytest.raises(DataError, match=re.escape(str(place)) + ": (cannot be written|is a folder)"):
+            run(*arguments, "--out", place)
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_report_that_fails_leaves_the_figures_and_no_file(
+    *,
+    as_json: bool,
+    config: Path,
+    bank: Bank,
+    plant: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(one: object, *_: object) -> None:
+        raise DataError("a picture cannot be read any more")
+
+    write_bank_file(tmp_path / "bank.safetensors", bank)
+    monkeypatch.setattr(report, "show", refuse)
+    arguments = ("--config", config, "--data", plant, "--bank", tmp_path / "bank.safetensors", "--no-probe")
+    with pytest.raises(DataError, match="cannot be read any more"):
+        run(*arguments, "--out", tmp_path / "out" / "report.html", *(["--json"] if as_json else []))
+    assert list((tmp_path / "out").iterdir()) == []
+    printed = capsys.readouterr().out
+    assert json.loads(printed)["bank"] == bank.version if as_json else "ring scratch" in printed
 
 
 def test_the_probe_can_be_left_out(
