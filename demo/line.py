@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
     require_enough(_split(settings), settings.bank.overkill)  # before minutes of training
 
     console.rule("2. Train an encoder on good parts")
-    train(settings.train)
+    train(settings.train, overkill=settings.bank.overkill)
     console.rule("3. Build an engine")
     build(settings.build)
     console.rule("4. Fit a bank through the engine, and push it")
@@ -125,7 +125,7 @@ def _frames_per_s(results: Sequence[Result]) -> float:
 
 def _evaluate(settings: DemoSettings, pictures: list[TestPicture]) -> Evaluation:
     """Train, build, fit and evaluate by `settings`, quietly and without a stream."""
-    train(settings.train, progress=False)
+    train(settings.train, progress=False, overkill=settings.bank.overkill)
     build(settings.build, progress=False)
     bank = _fit(settings)
     with closing(open_engine(settings.bank.engine)) as engine:

@@ -28,10 +28,10 @@ def parts(folder: Path, count: int, holdout: float) -> GoodParts:
 def test_too_few_are_told_with_how_many_to_add(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, count: int, holdout: float
 ) -> None:
-    tell_promises(parts(tmp_path / "ring", count, holdout) if count > 2 else few(tmp_path), holdout)
+    tell_promises(parts(tmp_path / "ring", count, holdout) if count > 2 else few(tmp_path), holdout, 0.01)
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    more = int(re.search(r"for 1%, which is the default, add (\d+) good pictures before training", record.message)[1])
+    more = int(re.search(r"for 1% add (\d+) good pictures before training", record.message)[1])
     others = int(re.search(r"with (\d+) others as 'calibration'$", record.message)[1])
     for enough, missing in ((True, 0), (False, 1)):
         parts(folder := tmp_path / f"{enough}", count + more - missing, holdout)
@@ -60,7 +60,7 @@ def few(folder: Path) -> GoodParts:
 
 def test_enough_are_told_with_the_bound_of_this_calibration(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    tell_promises(parts(tmp_path / "ring", 372, 0.35), 0.35)
+    tell_promises(parts(tmp_path / "ring", 372, 0.35), 0.35, 0.01)
     counted = "ring: 99 of 372 good pictures calibrate (35% are held out)"
     bound = stats.beta(1, 99).ppf(0.95)
     assert [(record.levelname, record.message) for record in caplog.records] == [
@@ -69,3 +69,11 @@ def test_enough_are_told_with_the_bound_of_this_calibration(tmp_path: Path, capl
             f"{counted}: an overkill of 1% can be promised on average, and {bound:.2%} with 95% confidence",
         )
     ]
+
+
+def test_another_overkill_is_promised_sooner(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    for overkill in (0.02, 0.01):
+        tell_promises(parts(tmp_path / "ring", 186, 0.35), 0.35, overkill)
+    assert [record.levelname for record in caplog.records] == ["INFO", "WARNING"]
+    assert "an overkill of 2% can be promised on average" in caplog.messages[0]

@@ -49,7 +49,7 @@ def show(one: Inspected, region: Region | None) -> Shown:
     small = resize(picture, max(1, round(height * scale)), max(1, round(width * scale)))
     marked = small if one.heat is None else overlay(small, one.heat)
     if one.masks:
-        marked = outlined(marked, PictureMask(one.masks, *whole.shape[:2], region).read())
+        marked = outlined(marked, PictureMask(one.masks, whole.shape[0], whole.shape[1], region).read())
     return Shown(one, _data_uri(small), None if marked is small else _data_uri(marked), small.shape[1], small.shape[0])
 
 
@@ -60,7 +60,7 @@ def outlined(picture: Picture, mask: Mask) -> Picture:
     beside = 2 * _BESIDE_PX + 1
     around = cv2.dilate(covered.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (beside, beside)))
     lines = cv2.findContours(around, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)[0]
-    drawn = picture.copy()
+    drawn: Picture = picture.copy()
     for colour, thickness in _OUTLINE:
         cv2.drawContours(drawn, lines, -1, colour, thickness, cv2.LINE_AA)
     return drawn
