@@ -15,6 +15,7 @@ from quarterturn.worker.contract.calibration import promises
 from quarterturn.worker.contract.pictures import GOOD, TestPicture
 from quarterturn.worker.evaluation.choice import choices
 from quarterturn.worker.evaluation.figures import Inspected
+from quarterturn.worker.evaluation.kept import kept
 from quarterturn.worker.evaluation.ran import what_was_run
 from quarterturn.worker.evaluation.result import Evaluation, Swapped
 from quarterturn.worker.inspection.heatmap import decode
@@ -69,6 +70,8 @@ def print_summary(
         console.print(f"; overkill {total.overkill:.1%}, escape {total.escape:.1%} at the threshold")
     for product, promise in evaluation.promises.items():
         console.print(f"{product}: {promise.sentence}")
+    for one in kept(evaluation):
+        console.print(f"{one.product}: {one.sentence}")
 
 
 def _verdict_table(results: Sequence[Result], truth: Mapping[str, TestPicture]) -> Table:
