@@ -126,7 +126,8 @@ def run(settings: DemoSettings) -> Row:
     trained_s = time.process_time()
     build(settings.build, progress=False)
     with closing(open_engine(fit.engine)) as engine:
-        split = split_pictures(fit.data, fit.calibration, settings.train.data.holdout)
+        trained = settings.train.data
+        split = split_pictures(fit.data, fit.calibration, trained.holdout, group=trained.group, region=fit.region)
         bank = fit_bank(engine, split, fit.scoring, fit.overkill, region=fit.region)
         fitted_s = time.process_time()
         found = evaluate(engine, bank, test_pictures(data), fit.overkill, data=data, region=fit.region)

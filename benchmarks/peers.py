@@ -116,7 +116,8 @@ class Ours:
         train(settings.train, progress=False)
         build(settings.build, progress=False)
         with closing(open_engine(fit.engine)) as engine:
-            split = split_pictures(fit.data, fit.calibration, settings.train.data.holdout)
+            trained = settings.train.data
+            split = split_pictures(fit.data, fit.calibration, trained.holdout, group=trained.group, region=fit.region)
             write_bank_file(fit.out, fit_bank(engine, split, fit.scoring, fit.overkill))
         return {"fit_s": time.perf_counter() - started_s}
 

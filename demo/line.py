@@ -72,7 +72,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _split(settings: DemoSettings) -> Split:
-    return split_pictures(settings.bank.data, settings.bank.calibration, settings.train.data.holdout)
+    fit, trained = settings.bank, settings.train.data
+    return split_pictures(fit.data, fit.calibration, trained.holdout, group=trained.group, region=fit.region)
 
 
 def _fit(settings: DemoSettings) -> Bank:

@@ -109,6 +109,8 @@ class _Bench:
             model=self.source.model_hash,
             products=self.source.manifest.products,
             holdout=self.source.manifest.holdout,
+            group=self.source.manifest.group,
+            pictures=self.source.manifest.pictures,
             targets=dict(parts),
             files=hash_files(self.folder, (path.name for path in self.folder.iterdir())),
             created_at=now(),

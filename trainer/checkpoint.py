@@ -19,6 +19,7 @@ from quarterturn.trainer.backbone import without_counters
 from quarterturn.trainer.encoder import Architecture, Encoder
 from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
 from quarterturn.worker.contract.framing import Framing
+from quarterturn.worker.contract.known_pictures import KnownPictures
 from quarterturn.worker.contract.manifest import (
     MANIFEST,
     ModelManifest,
@@ -45,6 +46,8 @@ def save_model(
     products: tuple[str, ...],
     views: Literal[1, 2, 4, 8],
     holdout: float,
+    group: str | None,
+    pictures: Mapping[str, KnownPictures],
     rotations: Mapping[str, RotationReport],
     training: Mapping[str, Any],
 ) -> ModelManifest:
@@ -63,6 +66,8 @@ def save_model(
             views=views,
             architecture=encoder.architecture.model_dump(mode="json"),
             holdout=holdout,
+            group=group,
+            pictures=dict(pictures),
             rotations=dict(rotations),
             training=dict(training),
             files=hash_files(new, [WEIGHTS]),

@@ -12,6 +12,7 @@ from quarterturn.worker.contract.errors import ConfigError
 from quarterturn.worker.contract.framing import Framing
 from quarterturn.worker.contract.preprocess import Region
 from quarterturn.worker.contract.settings import Settings
+from quarterturn.worker.contract.splits import Group
 
 _WITHOUT_EFFECT = ("out", "resume", "tensorboard", "checkpoint_every", "device", "data.path", "data.cache_gib")
 
@@ -29,6 +30,10 @@ class DataSettings(Settings):
     tiles: int = Field(default=1, ge=1, le=8, description="that span a picture's shorter side, with fit 'tiles'")
     region: Region | None = None
     holdout: float = Field(default=0.35, gt=0, lt=1, description="share that training never sees; the bank needs it")
+    group: Group | None = Field(
+        default=None,
+        description="pictures of one part are held out together: 'folder', or a pattern whose (group) names the part",
+    )
     cache_gib: float = Field(default=2.0, ge=0, description="memory for decoded frames, or for features of them")
 
     @model_validator(mode="after")

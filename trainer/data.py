@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import logging
 import math
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,25 +19,35 @@ import torch
 from quarterturn.trainer.config import DataSettings
 from quarterturn.worker.contract.arrays import Frames, Indices
 from quarterturn.worker.contract.errors import DataError
+from quarterturn.worker.contract.known_pictures import KnownPictures, Side, distinct, hash_pictures
+from quarterturn.worker.contract.near_duplicates import SIMILARITY, nearest, read_thumbnails, require_variety
 from quarterturn.worker.contract.pictures import good_pictures, hold_out, split_held_out
 from quarterturn.worker.contract.preprocess import read_frames
 from quarterturn.worker.contract.views import ROTATIONS, label
 
+log = logging.getLogger(__name__)
+
+_NAMED = 3  # pairs of near-duplicates
 _FEWEST = 2  # pictures of a product to learn from: a partner for each, and a spread
 
 
 @dataclass(frozen=True)
 class GoodParts:
-    """The pictures of each product: `learned[c]` to learn from, `held_out[c]` that training never sees."""
+    """The pictures of each product: `learned[c]` to learn from, `held_out[c]` that training never sees.
+
+    `group` says which pictures show the same part, and `hashes` are those of the files' contents.
+    """
 
     products: tuple[str, ...]
     learned: tuple[list[Path], ...]
     held_out: tuple[list[Path], ...]
+    group: str | None = None
+    hashes: Mapping[Path, str] = field(default_factory=dict)
 
     @property
     def to_choose(self) -> tuple[list[Path], ...]:
         """Of each product the held-out pictures by which things may be chosen: none of them calibrates."""
-        return tuple(split_held_out(paths)[0] for paths in self.held_out)
+        return tuple(split_held_out(paths, self.group)[0] for paths in self.held_out)
 
     @property
     def to_learn(self) -> tuple[list[Path], Indices]:
@@ -45,31 +56,71 @@ class GoodParts:
         return list(itertools.chain(*self.learned)), np.repeat(np.arange(len(counts)), counts)
 
     @property
+    def known(self) -> dict[str, KnownPictures]:
+        """What the bank's fitting must know of these pictures, by product."""
+        found = {}
+        for product, learned, held_out in zip(self.products, self.learned, self.held_out, strict=True):
+            chosen_by, kept = split_held_out(held_out, self.group)
+            sides: Mapping[Side, Sequence[Path]] = {"learned": learned, "chosen_by": chosen_by, "held_out": kept}
+            found[product] = KnownPictures.of(sides, self.hashes)
+        return found
+
+    @property
     def fingerprint(self) -> str:
-        """A hash of what is learned from: the products and the pictures' names."""
-        names = [
-            [product, *(path.name for path in paths)]
-            for product, paths in zip(self.products, self.learned, strict=True)
-        ]
-        return hashlib.sha256(repr(names).encode()).hexdigest()
+        """A hash of what is learned from: the products, and the pictures' names and contents."""
+        known = [[product, pictures.learned] for product, pictures in self.known.items()]
+        return hashlib.sha256(repr(known).encode()).hexdigest()
 
 
 def find_good_parts(settings: DataSettings) -> GoodParts:
-    """List the good pictures below `settings.path` and hold a share of each product out.
+    """List the good pictures below `settings.path`, leave exact copies out, and hold a share of each product out.
 
     Raises:
         DataError: there is no picture, or a product has too few; the text says how many are needed.
     """
-    pictures = good_pictures(settings.path)
-    splits = [hold_out(paths, settings.holdout) for paths in pictures.values()]
-    for (product, paths), (learned, _) in zip(pictures.items(), splits, strict=True):
+    found = good_pictures(settings.path)
+    hashes = hash_pictures(list(itertools.chain(*found.values())))
+    pictures = distinct(found, hashes)
+    splits = [hold_out(paths, settings.holdout, settings.group) for paths in pictures.values()]
+    for (product, paths), (learned, held_out) in zip(pictures.items(), splits, strict=True):
         if len(learned) < _FEWEST:
             needed = next(n for n in itertools.count(1) if n - math.ceil(settings.holdout * n) >= _FEWEST)
             raise DataError(
                 f"{settings.path}: product '{product}' has {len(paths)} good pictures, but {needed} are needed to "
-                f"learn from {_FEWEST} and hold out {settings.holdout:.0%}; add {needed - len(paths)} or more"
+                f"learn from {_FEWEST} and hold out {settings.holdout:.0%}; add {max(1, needed - len(paths))} or more"
             )
-    return GoodParts(tuple(pictures), tuple(s[0] for s in splits), tuple(s[1] for s in splits))
+        if not held_out:
+            raise DataError(
+                f"{settings.path}: data.group '{settings.group}' puts all {len(paths)} pictures of product "
+                f"'{product}' into one group, so none can be held out; correct it, or add other parts"
+            )
+    return GoodParts(tuple(pictures), tuple(s[0] for s in splits), tuple(s[1] for s in splits), settings.group, hashes)
+
+
+def look_over(parts: GoodParts, settings: DataSettings) -> None:
+    """Refuse pictures from which nothing can be learned, and say which held-out ones show nearly what is learned.
+
+    Raises:
+        DataError: a product's pictures all look the same, or one cannot be read.
+    """
+    for product, learned, held_out in zip(parts.products, parts.learned, parts.held_out, strict=True):
+        thumbnails = read_thumbnails([*learned, *held_out], settings.region)
+        require_variety(product, thumbnails)
+        similarities, indices = nearest(thumbnails[: len(learned)], thumbnails[len(learned) :])
+        pairs = [
+            f"{path.name} is nearly {learned[index].name}"
+            for path, index, similarity in zip(held_out, indices, similarities, strict=True)
+            if similarity >= SIMILARITY
+        ]
+        if pairs:
+            log.warning(
+                "%s: %d of %d held-out pictures show nearly what training learns from (%s); if these are pictures of "
+                "one part, set data.group, so that what is promised holds for other parts, too",
+                product,
+                len(pairs),
+                len(held_out),
+                ", ".join(pairs[:_NAMED]),
+            )
 
 
 class Pictures:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from pathlib import Path
 
 from quarterturn.trainer.data import GoodParts
 from quarterturn.worker.contract.calibration import CONFIDENCE, Promise, pictures_needed, smallest_promise
@@ -20,22 +18,19 @@ def tell_promises(parts: GoodParts, holdout: float, overkill: float) -> None:
     """
     for product, learned, held_out in zip(parts.products, parts.learned, parts.held_out, strict=True):
         pictures = [*learned, *held_out]
-        count = calibrating(pictures, holdout)
+        count, needed = calibrating(pictures, holdout, parts.group), pictures_needed(overkill)
         told = f"{product}: {count} of {len(pictures)} good pictures calibrate ({holdout:.0%} are held out)"
-        if count >= pictures_needed(overkill):
+        if count >= needed:
             bound = Promise.of(count, overkill).bound
             log.info(
                 f"{told}: an overkill of {100 * overkill:g}% can be promised on average, and {bound:.2%} with "
                 f"{CONFIDENCE:.0%} confidence"
             )
-        else:
-            log.warning(f"{told}: {_too_few(pictures, count, holdout, overkill)}")
-
-
-def _too_few(pictures: Sequence[Path], count: int, holdout: float, overkill: float) -> str:
-    least = f"no smaller overkill than {smallest_promise(count):.2%}" if count else "no overkill"
-    more, others = to_add(pictures, holdout, overkill), to_add([], None, overkill)
-    return (
-        f"{least} can be promised; for {100 * overkill:g}% add {more} good pictures before training, or fit the bank "
-        f"with {others} others as 'calibration'"
-    )
+            continue
+        least = f"no smaller overkill than {smallest_promise(count):.2%}" if count else "no overkill"
+        more = to_add(pictures, needed - count, holdout, parts.group)
+        log.warning(
+            f"{told}: {least} can be promised; for {100 * overkill:g}% add {more} "
+            f"{'parts' if parts.group else 'good pictures'} before training, or fit the bank with "
+            f"{to_add([], needed, None)} others as 'calibration'"
+        )

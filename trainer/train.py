@@ -21,7 +21,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from quarterturn.trainer.basis import fit_bases
 from quarterturn.trainer.checkpoint import Learner, load_checkpoint, save_checkpoint, save_model
 from quarterturn.trainer.config import TrainSettings
-from quarterturn.trainer.data import GoodParts, Pictures, Plan, find_good_parts
+from quarterturn.trainer.data import GoodParts, Pictures, Plan, find_good_parts, look_over
 from quarterturn.trainer.encoder import Encoder
 from quarterturn.trainer.head import HeadStage, draw_examples
 from quarterturn.trainer.monitor import Monitor, stop_signals
@@ -76,6 +76,7 @@ def train(settings: TrainSettings, progress: bool = True, overkill: float = OVER
     require_replaceable(settings.out, "a model")
     settings = settings.model_copy(update={"precision": precision_of(settings)})
     parts = find_good_parts(settings.data)
+    look_over(parts, settings.data)
     tell_promises(parts, settings.data.holdout, overkill)
     run = Run(settings, parts, progress)
     run.take("projection", settings.projection.steps, run.projection)
@@ -187,6 +188,8 @@ class Run:
             products=self.parts.products,
             views=_VIEWS,
             holdout=settings.data.holdout,
+            group=settings.data.group,
+            pictures=self.parts.known,
             rotations=rotations,
             training={**self._recipe, **{f"last_loss.{name}": loss for name, loss in self._losses.items()}},
         )

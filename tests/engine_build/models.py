@@ -16,6 +16,7 @@ from quarterturn.trainer.depths import DepthSettings
 from quarterturn.trainer.encoder import Architecture, Encoder
 from quarterturn.worker.contract.embeddings import Embeddings
 from quarterturn.worker.contract.framing import Framing
+from quarterturn.worker.contract.known_pictures import KnownPictures
 
 SIDE = 64
 
@@ -72,6 +73,8 @@ def save_random_model(
         products=("ring", "nut"),
         views=views,
         holdout=0.25,
+        group="folder",
+        pictures={"ring": KnownPictures(learned="0" * 32)},
         rotations={},
         training={},
     )

@@ -21,6 +21,7 @@ from quarterturn.engine_build.golden import parity
 from quarterturn.trainer.encoder import Architecture
 from quarterturn.worker.contract.embeddings import Embeddings, rows
 from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
+from quarterturn.worker.contract.known_pictures import KnownPictures
 from quarterturn.worker.contract.manifest import CONTRACT, EngineManifest, read_manifest
 from quarterturn.worker.contract.settings import load_settings
 from quarterturn.worker.engine.base import EngineFolder, open_folder
@@ -75,6 +76,8 @@ def test_the_manifest_says_what_the_engine_was_made_from(model: Path, engine: Pa
     assert manifest.model == hashlib.sha256((model / "model.safetensors").read_bytes()).hexdigest()
     assert manifest.products == ("ring", "nut")
     assert manifest.holdout == 0.25
+    assert manifest.group == "folder"
+    assert manifest.pictures == {"ring": KnownPictures(learned="0" * 32)}
     assert manifest.spec.model_dump() == {
         "contract": CONTRACT,
         "framing": {"side": SIDE, "fit": "stretch", "tiles": 1},

@@ -46,7 +46,7 @@ sys.exit(main(["build", "--target", "onnxruntime", "--config", sys.argv[1]]))
     assert done.returncode == 0, done.stderr
     before, after = (read_manifest(path, EngineManifest, "") for path in (exported, tmp_path / "engine"))
     assert after.engine_hash("onnxruntime") == before.engine_hash("onnxruntime")
-    for name in ("spec", "model", "products", "holdout", "files"):
+    for name in ("spec", "model", "products", "holdout", "group", "pictures", "files"):
         assert getattr(after, name) == getattr(before, name)
     golden = [safetensors.numpy.load_file(path / "golden.safetensors") for path in (exported, tmp_path / "engine")]
     assert golden[0].keys() == golden[1].keys() == {"frames", *SHAPES}

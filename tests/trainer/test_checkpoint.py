@@ -38,6 +38,8 @@ def write_model(folder: Path, encoder: Encoder | None = None) -> ModelManifest:
         products=("ring",),
         views=4,
         holdout=0.3,
+        group=None,
+        pictures={},
         rotations={"ring": RotationReport(accuracy=0.9, views=4, sentence="ring: fine")},
         training={"epochs": 1},
     )

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import hashlib
 import shutil
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from quarterturn.trainer.config import DataSettings
-from quarterturn.trainer.data import Pictures, Plan, Turns, find_good_parts, seeded
+from quarterturn.trainer.data import Pictures, Plan, Turns, find_good_parts, look_over, seeded
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.framing import Framing
 from quarterturn.worker.contract.pictures import split_held_out
@@ -72,6 +76,111 @@ def test_the_fingerprint_changes_with_the_pictures_and_not_with_the_place(parts_
     assert find_good_parts(settings(moved)).fingerprint == before
     next((moved / "train" / "ring").iterdir()).unlink()
     assert find_good_parts(settings(moved)).fingerprint != before
+
+
+def test_the_fingerprint_changes_with_what_the_pictures_show(parts_folder: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(parts_folder, moved)
+    before = find_good_parts(settings(moved))
+    learned = before.learned[0][0]
+    learned.write_bytes(learned.read_bytes() + b"0")
+    assert find_good_parts(settings(moved)).fingerprint != before.fingerprint
+
+
+def test_what_is_known_of_the_pictures_is_where_they_are(parts_folder: Path) -> None:
+    parts = find_good_parts(settings(parts_folder))
+    assert list(parts.known) == ["bracket", "ring"]
+    for product, learned, to_choose, held_out in zip(
+        parts.products, parts.learned, parts.to_choose, parts.held_out, strict=True
+    ):
+        expected = {
+            hashlib.sha256(path.read_bytes()).hexdigest()[:16]: side
+            for side, paths in (("held_out", held_out), ("chosen_by", to_choose), ("learned", learned))
+            for path in paths
+        }
+        assert parts.known[product].sides() == expected
+
+
+def test_pictures_of_one_part_are_on_one_side(tmp_path: Path) -> None:
+    write_parts(tmp_path / "ring", 60)
+    for number, path in enumerate(sorted((tmp_path / "ring").iterdir())):
+        path.rename(tmp_path / "ring" / f"part{number // 4}_{number}.png")
+    parts = find_good_parts(settings(tmp_path / "ring", group=r"^part(\d+)"))
+    (learned, held_out, to_choose) = (
+        {path.name.split("_")[0] for path in side[0]} for side in (parts.learned, parts.held_out, parts.to_choose)
+    )
+    assert not learned & held_out
+    assert len(learned | held_out) == 15
+    assert len(held_out) == 6
+    assert len(to_choose) == 2
+    with pytest.raises(DataError, match=r"data\.group 'folder' puts all 60 pictures of product 'ring' into one group"):
+        find_good_parts(settings(tmp_path / "ring", group="folder"))
+
+
+def test_copies_count_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for number, path in enumerate(write_parts(tmp_path / "ring", 10)):
+        for copy in range(14):
+            shutil.copy(path, tmp_path / "ring" / f"{number}-{copy}.bmp")
+    parts = find_good_parts(settings(tmp_path / "ring"))
+    assert (len(parts.learned[0]), len(parts.held_out[0])) == (6, 4)
+    assert [message for message in caplog.messages if "140 of 150 pictures are exact copies" in message]
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda n: np.full((SIDE, SIDE, 3), 128, np.uint8), "has 1 good pictures, but 4 are needed"),
+        (lambda n: np.full((SIDE, SIDE, 3), 90 + 2 * n, np.uint8), "all 20 good pictures are plain grey"),
+        (lambda n: np.full((SIDE, SIDE + n, 3), 90, np.uint8), "all 20 good pictures look the same"),
+    ],
+    ids=["copies", "flat", "the same"],
+)
+def test_pictures_that_teach_nothing_are_refused(
+    tmp_path: Path, make: Callable[[int], npt.NDArray[np.uint8]], sentence: str
+) -> None:
+    (tmp_path / "ring").mkdir()
+    for n in range(20):
+        (tmp_path / "ring" / f"{n}.png").write_bytes(png(make(n)))
+    one = settings(tmp_path / "ring")
+    with pytest.raises(DataError, match=sentence):
+        look_over(find_good_parts(one), one)
+
+
+def test_near_duplicates_on_both_sides_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    paths = write_parts(tmp_path / "ring", 40)
+    one = settings(tmp_path / "ring")
+    look_over(find_good_parts(one), one)
+    assert caplog.messages == []
+    parts = find_good_parts(one)
+    learned = cv2.imread(str(parts.learned[0][3]))
+    parts.held_out[0][1].write_bytes(cv2.imencode(".png", (learned * 0.9 + 10).astype(np.uint8))[1].tobytes())
+    look_over(find_good_parts(one), one)
+    (said,) = caplog.messages
+    pair = f"{parts.held_out[0][1].name} is nearly {parts.learned[0][3].name}"
+    assert said.startswith(
+        f"ring: 1 of {len(parts.held_out[0])} held-out pictures show nearly what training learns from"
+    )
+    assert f"({pair}); if these are pictures of one part, set data.group" in said
+    assert len(paths) == 40
+
+
+@pytest.mark.parametrize(
+    "name", [" nut", "nut ", "nut  8", "nut\u00a08", "nut\t", "nut\n8", "\x07nut", "nut\u200b", "\u202enut"]
+)
+def test_products_that_no_frame_could_name_are_refused(tmp_path: Path, name: str) -> None:
+    write_parts(tmp_path / "plant" / name, 4)
+    for root in (tmp_path / "plant", tmp_path / "plant" / name):
+        with pytest.raises(
+            DataError, match="has a name with spaces or characters that cannot be seen; rename its folder"
+        ):
+            find_good_parts(settings(root))
+
+
+def test_a_product_is_named_in_one_form(tmp_path: Path) -> None:
+    write_parts(tmp_path / "plant" / unicodedata.normalize("NFD", "Öse 8 mm"), 4)
+    for path in write_parts(tmp_path / "plant" / "nut", 8)[:4]:
+        path.unlink()  # those of the other product
+    assert find_good_parts(settings(tmp_path / "plant")).products == ("nut", unicodedata.normalize("NFC", "Öse 8 mm"))
 
 
 @pytest.mark.parametrize(("holdout", "needed"), [(0.3, 3), (0.5, 4), (0.9, 20)])

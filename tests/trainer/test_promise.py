@@ -6,6 +6,8 @@ import logging
 import re
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from scipy import stats
 
@@ -16,46 +18,44 @@ from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.fitting.split import require_enough, split_pictures
 
 
-def parts(folder: Path, count: int, holdout: float) -> GoodParts:
-    """Nobody looks into the files."""
+def parts(folder: Path, count: int, holdout: float, first: int = 0) -> GoodParts:
+    """Pictures of noise, so small that hundreds are soon written."""
     folder.mkdir(exist_ok=True)
-    for number in range(count):
-        (folder / f"{number:04}.png").touch()
+    for number in range(first, first + count):
+        noise = np.random.default_rng(number).integers(0, 255, (16, 16), np.uint8)
+        cv2.imwrite(str(folder / f"{number:04}.png"), noise)
     return find_good_parts(DataSettings(path=folder, holdout=holdout))
 
 
-@pytest.mark.parametrize(("count", "holdout"), [(40, 0.35), (280, 0.35), (371, 0.35), (200, 0.6), (2, 0.1), (6, 0.2)])
+@pytest.mark.parametrize(
+    ("count", "holdout", "overkill"),
+    [(280, 0.35, 0.01), (40, 0.35, 0.05), (30, 0.6, 0.05), (3, 0.3, 0.1), (6, 0.3, 0.1)],
+)
 def test_too_few_are_told_with_how_many_to_add(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, count: int, holdout: float
+    *, tmp_path: Path, caplog: pytest.LogCaptureFixture, count: int, holdout: float, overkill: float
 ) -> None:
-    tell_promises(parts(tmp_path / "ring", count, holdout) if count > 2 else few(tmp_path), holdout, 0.01)
+    tell_promises(parts(tmp_path / "ring", count, holdout), holdout, overkill)
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    more = int(re.search(r"for 1% add (\d+) good pictures before training", record.message)[1])
-    others = int(re.search(r"with (\d+) others as 'calibration'$", record.message)[1])
-    for enough, missing in ((True, 0), (False, 1)):
-        parts(folder := tmp_path / f"{enough}", count + more - missing, holdout)
-        parts(calibration := tmp_path / f"{enough}-calibration", others - missing, 0.5)
+    told = re.search(r"for (\d+)% add (\d+) good pictures before training", record.message)
+    others = re.search(r"with (\d+) others as 'calibration'$", record.message)
+    assert told
+    assert others
+    assert int(told[1]) == 100 * overkill
+    for missing in (0, 1):
+        parts(folder := tmp_path / f"{missing}", count + int(told[2]) - missing, holdout)
+        parts(calibration := tmp_path / f"{missing}-calibration", int(others[1]) - missing, 0.5, first=5000)
         for split in (split_pictures(folder, None, holdout), split_pictures(folder, calibration, holdout)):
-            if enough:
-                require_enough(split, 0.01)
-            else:
+            if missing:
                 with pytest.raises(DataError):
-                    require_enough(split, 0.01)
-    told = re.search(r"no smaller overkill than ([\d.]+)%", record.message)
-    calibrating = split_pictures(tmp_path / "ring", None, holdout).calibration["ring"]
-    assert (told is None) == (not calibrating) == ("no overkill can be promised" in record.message)
-    if told:
-        require_enough(split_pictures(tmp_path / "ring", None, holdout), round(float(told[1]) / 100, 6))
-
-
-def few(folder: Path) -> GoodParts:
-    """Two to learn from and hold out: what `find_good_parts` itself refuses."""
-    parts(folder / "ring", 4, 0.5)
-    for path in sorted((folder / "ring").iterdir())[2:]:
-        path.unlink()
-    one, other = sorted((folder / "ring").iterdir())
-    return GoodParts(("ring",), ([one],), ([other],))
+                    require_enough(split, overkill)
+            else:
+                require_enough(split, overkill)
+    least = re.search(r"no smaller overkill than ([\d.]+)%", record.message)
+    split = split_pictures(tmp_path / "ring", None, holdout)
+    assert (least is None) == (not split.calibration["ring"]) == ("no overkill can be promised" in record.message)
+    if least:
+        require_enough(split, round(float(least[1]) / 100, 6))
 
 
 def test_enough_are_told_with_the_bound_of_this_calibration(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from torch.optim import AdamW
 import quarterturn.trainer.train
 from quarterturn.trainer.checkpoint import load_model
 from quarterturn.trainer.config import TrainSettings
-from quarterturn.trainer.data import Pictures, find_good_parts
+from quarterturn.trainer.data import Pictures, find_good_parts, look_over
 from quarterturn.trainer.encoder import embed_views
 from quarterturn.trainer.train import learning_rate, precision_of, train
 from quarterturn.trainer.weights import create_encoder
@@ -92,7 +93,9 @@ def test_a_model_is_written_with_all_it_was_made_from(
     assert (manifest.products, manifest.holdout) == (("bracket", "ring"), settings.data.holdout)
     assert manifest.views == 4
     assert manifest.training.items() >= settings.model_copy(update={"precision": "float32"}).recipe().items()
-    assert manifest.training["pictures"] == find_good_parts(settings.data).fingerprint
+    parts = find_good_parts(settings.data)
+    assert manifest.training["pictures"] == parts.fingerprint
+    assert (manifest.pictures, manifest.group) == (parts.known, settings.data.group)
     assert manifest.training["last_loss.projection"] > 0
     assert manifest.training["last_loss.head"] > 0
     assert [message.partition(";")[0] for message in caplog.messages] == [
@@ -105,6 +108,16 @@ def test_a_model_is_written_with_all_it_was_made_from(
         *(report.sentence for report in manifest.rotations.values()),
     ]
     assert [path.name for path in settings.out.parent.iterdir()] == ["model"]
+
+
+def test_pictures_that_teach_nothing_end_it_before_anything_is_computed(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    (tmp_path / "ring").mkdir()
+    for n in range(12):
+        (tmp_path / "ring" / f"{n}.png").write_bytes(png(np.full((SIDE, SIDE, 3), 90 + 3 * n, np.uint8)))
+    with pytest.raises(DataError, match="product 'ring': all 12 good pictures are plain grey and show no part"):
+        train(make_settings(**{"data.path": tmp_path / "ring"}, weights="nowhere.pth"), progress=False)
 
 
 def test_a_frozen_backbone_stays_as_it_was(make_settings: MakeSettings) -> None:
@@ -327,12 +340,18 @@ sys.addaudithook(_note_opened)
 
 
 def require_blind(settings: TrainSettings, patch: pytest.MonkeyPatch) -> None:
-    """Train; fail if a picture is read that is to calibrate a bank."""
-    opened, parts = list[Path](), find_good_parts(settings.data)
-    with patch.context() as noting:
-        noting.setattr(sys.modules[__name__], "OPENED", opened)
-        train(settings, progress=False)
-    pictures = {path for path in opened if path.suffix == ".png"}
+    """Train; fail if a picture is read that is to calibrate a bank, but to look for copies before training begins."""
+
+    def opened_by(work: Callable[[], object]) -> Counter[Path]:
+        opened = list[Path]()
+        with patch.context() as noting:
+            noting.setattr(sys.modules[__name__], "OPENED", opened)
+            work()
+        return Counter(path for path in opened if path.suffix == ".png")
+
+    parts = find_good_parts(settings.data)
+    beforehand = opened_by(lambda: look_over(find_good_parts(settings.data), settings.data))
+    pictures = set(opened_by(lambda: train(settings, progress=False)) - beforehand)
     held_out = {path for paths in parts.held_out for path in paths}
     to_choose = {path for paths in parts.held_out for path in split_held_out(paths)[0]}
     assert {*parts.to_learn[0]} <= pictures
@@ -396,11 +415,13 @@ def test_with_a_backbone_that_is_trained_all_turns_do(
 def test_the_head_sees_all_tiles_of_long_pictures(
     make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three squares side by side, of the levels 40, 120 and 200."""
+    """Three squares side by side, of the levels 40, 120 and 200, and a spot that makes each picture another."""
     (tmp_path / "strips").mkdir()
     strip = np.repeat(np.array([40, 120, 200], np.uint8), 32)[None, :, None].repeat(32, axis=0).repeat(3, axis=2)
     for n in range(12):
-        (tmp_path / "strips" / f"{n:03}.png").write_bytes(png(strip))
+        spotted = strip.copy()
+        spotted[12:18, 8 * n : 8 * n + 6] = 0
+        (tmp_path / "strips" / f"{n:03}.png").write_bytes(png(spotted))
     levels: set[int] = set()
     original = quarterturn.trainer.train.draw_examples
 

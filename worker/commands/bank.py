@@ -63,8 +63,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def fit(arguments: argparse.Namespace) -> None:
     """`quarterturn bank fit`: good pictures -> embeddings, Gaussians and calibration -> one file."""
     settings = read_config(arguments, FitSettings)
-    holdout = read_manifest(settings.engine.path, EngineManifest, "quarterturn build").holdout
-    split = split_pictures(settings.data, settings.calibration, holdout)
+    trained = read_manifest(settings.engine.path, EngineManifest, "quarterturn build")
+    if not trained.pictures:
+        _say("the engine does not say which pictures training saw, so whether they are these was not checked")
+    split = split_pictures(
+        settings.data,
+        settings.calibration,
+        trained.holdout,
+        group=trained.group,
+        known=trained.pictures,
+        region=settings.region,
+    )
     with closing(open_engine(settings.engine)) as engine, Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("good pictures", total=split.total(settings.scoring))
         bank = fit_bank(

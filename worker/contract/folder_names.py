@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.picture_files import folders_in, list_pictures, pictures_in
+from quarterturn.worker.contract.splits import composed
 
 GOOD = "good"
 
@@ -41,7 +41,7 @@ _WANTED = (
 
 def word_of(folder: Path) -> str:
     """What a folder's name says: without case, plural, separators and a number behind one."""
-    plain = re.sub(r"[\s_.\-]+\d+$", "", unicodedata.normalize("NFC", folder.name).casefold().strip())
+    plain = re.sub(r"[\s_.\-]+\d+$", "", composed(folder.name).casefold().strip())
     return re.sub(r"[\s_.\-]+", "", plain).removesuffix("s")
 
 
@@ -52,7 +52,7 @@ def named(folder: Path, words: Iterable[str]) -> list[Path]:
 
 def type_of(folder: Path) -> str:
     """What the test pictures in `folder` are: "good", or the folder's name in Unicode's composed form."""
-    return GOOD if word_of(folder) in GOODS else unicodedata.normalize("NFC", folder.name)
+    return GOOD if word_of(folder) in GOODS else composed(folder.name)
 
 
 def picture_of(mask: Path) -> str | None:

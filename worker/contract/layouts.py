@@ -107,9 +107,15 @@ def _visa_split(folder: Path) -> list[tuple[Path, str, str]]:
     product = folder.resolve()
     table = product.parent / "split_csv" / "1cls.csv"
     if table.is_file():
-        with table.open(encoding="utf-8", newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row["object"] == product.name]
-        return [(folder.joinpath(*Path(row["image"]).parts[1:]), row["split"], row["label"]) for row in rows]
+        try:
+            with table.open(encoding="utf-8", newline="") as file:
+                rows = [row for row in csv.DictReader(file) if row["object"] == product.name]
+            split = [(folder.joinpath(*Path(row["image"]).parts[1:]), row["split"], row["label"]) for row in rows]
+        except (OSError, ValueError, KeyError, TypeError, csv.Error):
+            split = []
+        if not split:
+            raise DataError(f"{table}: is not the table of VisA's split of '{product.name}'; load the set anew")
+        return split
     images = folder / "Data" / "Images"
     bad = images / "Anomaly"
     return [(path, "train", "normal") for path in list_pictures(images / "Normal")] + [

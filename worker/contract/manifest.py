@@ -13,7 +13,9 @@ from pydantic import AfterValidator, Field, field_validator
 from quarterturn.worker.contract.embeddings import FRAME, LOGITS, PLACES
 from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
 from quarterturn.worker.contract.framing import UNITS, Framing
+from quarterturn.worker.contract.known_pictures import KnownPictures
 from quarterturn.worker.contract.settings import Settings, parse_settings
+from quarterturn.worker.contract.splits import Group
 
 CONTRACT = 4
 """Raised whenever pre-processing, views or scoring change in a way that makes old banks wrong."""
@@ -102,7 +104,11 @@ class RotationReport(Settings):
 
 
 class ModelManifest(Settings):
-    """`model/manifest.json`: a trained encoder."""
+    """`model/manifest.json`: a trained encoder.
+
+    `holdout` is the share of pictures that training never saw, `group` the rule by which those of one part stayed
+    together, and `pictures` are those of each product that it knew (none: made before they were written down).
+    """
 
     kind: Literal["quarterturn-model"] = "quarterturn-model"
     contract: Contract = CONTRACT
@@ -111,6 +117,8 @@ class ModelManifest(Settings):
     views: Literal[1, 2, 4, 8]
     architecture: dict[str, Any]
     holdout: float = Field(ge=0, lt=1)
+    group: Group | None = None
+    pictures: dict[str, KnownPictures] = Field(default_factory=dict)
     rotations: dict[str, RotationReport]
     training: dict[str, Any]
     files: dict[str, str]
@@ -129,7 +137,7 @@ class TargetManifest(Settings):
 class EngineManifest(Settings):
     """`engine/manifest.json`: a model compiled for one or more targets.
 
-    `model` is the hash of the model it was made from; `holdout` the share of pictures that training never saw.
+    `model` is the hash of the model it was made from, whose `holdout`, `group` and `pictures` it repeats.
     """
 
     kind: Literal["quarterturn-engine"] = "quarterturn-engine"
@@ -137,6 +145,8 @@ class EngineManifest(Settings):
     model: str
     products: tuple[str, ...]
     holdout: float = Field(ge=0, lt=1)
+    group: Group | None = None
+    pictures: dict[str, KnownPictures] = Field(default_factory=dict)
     targets: dict[str, TargetManifest]
     files: dict[str, str]
     created_at: str

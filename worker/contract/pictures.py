@@ -8,8 +8,7 @@ A folder is one product in one of the `layouts.LAYOUTS`, or holds several such f
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +34,7 @@ from quarterturn.worker.contract.picture_files import (
     list_pictures,
     pictures_in,
 )
-from quarterturn.worker.contract.splits import hold_out, split_held_out
+from quarterturn.worker.contract.splits import composed, hold_out, split_held_out
 
 __all__ = [
     "GOOD",
@@ -61,21 +60,27 @@ class TestPicture:
     defect: str
 
 
-def good_pictures(root: Path) -> dict[str, list[Path]]:
+def good_pictures(root: Path, *, needed: bool = True) -> dict[str, list[Path]]:
     """The good pictures to learn from, by product (sorted).
 
+    Where none are `needed`, products with test pictures alone are left out instead of refused.
+
     Raises:
-        DataError: the folder is missing, empty, or laid out so that bad pictures or masks might be learned from.
+        DataError: the folder is missing, empty, or laid out so that bad pictures or masks might be learned from, or a
+            product has a name that a frame's header cannot carry.
     """
+    found = _good_pictures(root)
+    for product, pictures in found.items():
+        _require_nameable(product, root)
+        if needed and not pictures:
+            raise DataError(f"{root}: of '{product}' holds test pictures alone, and none to learn from; add train/good")
+    return {product: pictures for product, pictures in sorted(found.items()) if pictures}
+
+
+def _good_pictures(root: Path) -> dict[str, list[Path]]:
     products = _products(root)
     if products:
-        found = {name: layout.good(folder) for name, (folder, layout) in products.items()}
-        for name, pictures in found.items():
-            if not pictures:
-                raise DataError(
-                    f"{products[name][0]}: holds test pictures alone, and nothing to learn from; add train/good"
-                )
-        return found
+        return {name: layout.good(folder) for name, (folder, layout) in products.items()}
     # Below train/ only, where there is one: beside it lie the test pictures, and those must never count as good.
     folder = train_in(root) or root
     children = folders_in(folder)
@@ -85,7 +90,7 @@ def good_pictures(root: Path) -> dict[str, list[Path]]:
     for child in children:
         require_good_name(child)
     require_no_pictures(folder, "folders of products")
-    return {_name(child): learned_in(child) for child in children}
+    return {name: learned_in(child) for name, child in _by_name(children).items()}
 
 
 def test_pictures(root: Path) -> list[TestPicture]:
@@ -151,9 +156,9 @@ def _products(root: Path) -> dict[str, tuple[Path, Layout]]:
         return {_name(root): (root, layout)}
     if train_in(root) is not None:
         return {}
-    layouts = {child: layout_of(child) for child in folders_in(root)}
-    found = {_name(child): (child, layout) for child, layout in layouts.items() if layout is not None}
-    for child, layout in layouts.items() if found else ():
+    layouts = {name: (child, layout_of(child)) for name, child in _by_name(folders_in(root)).items()}
+    found = {name: (child, layout) for name, (child, layout) in layouts.items() if layout is not None}
+    for child, layout in layouts.values() if found else ():
         if layout is None and holds_pictures(child):
             raise DataError(
                 f"{child}: lies beside {next(iter(found))}/, but is not laid out like it; give it train/good, or move "
@@ -164,6 +169,25 @@ def _products(root: Path) -> dict[str, tuple[Path, Layout]]:
     return found
 
 
+def _require_nameable(product: str, root: Path) -> None:
+    """Refuse a product that no frame on the line could name: people would type, and logs show, another one."""
+    if not product.isprintable() or not product or product != " ".join(product.split()):
+        shown = product.encode(errors="backslashreplace").decode()
+        raise DataError(
+            f"{root}: the product {shown!r} has a name with spaces or characters that cannot be seen; "
+            "rename its folder to letters, digits and single spaces"
+        )
+
+
+def _by_name(folders: Sequence[Path]) -> dict[str, Path]:
+    """The folders by the names of their products."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        if found.setdefault(composed(folder.name), folder) != folder:
+            raise DataError(f"{folder}: there are two folders of this name, written in other characters; join them")
+    return dict(sorted(found.items()))
+
+
 def _name(folder: Path) -> str:
-    """The product's name: the folder's, in Unicode's composed form, as keyboards and other systems write it."""
-    return unicodedata.normalize("NFC", folder.resolve().name)
+    """The name of a product alone: its folder's, in Unicode's composed form, as keyboards write it."""
+    return composed(folder.resolve().name)

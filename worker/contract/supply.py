@@ -2,43 +2,41 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
 
-from quarterturn.worker.contract.calibration import pictures_needed
-from quarterturn.worker.contract.pictures import hold_out, split_held_out
+from quarterturn.worker.contract.splits import groups_of, hold_out, split_held_out
 
 
-def calibrating(pictures: Sequence[Path], holdout: float | None) -> int:
-    """How many of one product's good pictures give a calibration score.
+def calibrating(pictures: Sequence[Path], holdout: float | None, group: str | None = None) -> int:
+    """How many calibration scores one product's good pictures give: one for each part that calibrates.
 
-    `holdout` is the share that training holds out; None: all are held out, in a folder of their own.
+    `holdout` is the share that training holds out; None: all are held out, in a folder of their own. `group` says which
+    pictures show the same part.
     """
-    if len(pictures) < 2:
-        return 0  # one to learn from, or to weigh detectors by
-    held_out = pictures if holdout is None else hold_out(pictures, holdout)[1]
-    return len(split_held_out(held_out)[1])
+    held_out = pictures if holdout is None else hold_out(pictures, holdout, group)[1]
+    return len(groups_of(split_held_out(held_out, group)[1], group))
 
 
-def to_add(pictures: Sequence[Path], holdout: float | None, overkill: float) -> int:
-    """How many good pictures are missing for a promise of `overkill`: the fewest with which the split leaves enough."""
-    return _missing(pictures, holdout, pictures_needed(overkill))
+def to_add(pictures: Sequence[Path], missing: int, holdout: float | None, group: str | None = None) -> int:
+    """The fewest good pictures with which so many more calibrate; found by trying the split itself.
+
+    With a `group` it is the number of parts to add, with about as many pictures of each as of those that are there.
+    """
+    there = len(groups_of(pictures, group))
+    wanted = _calibrating(there, holdout) + missing
+    surely = 1
+    while _calibrating(there + surely, holdout) < wanted:
+        surely *= 2
+    return bisect_left(range(surely), True, key=lambda more: _calibrating(there + more, holdout) >= wanted)
 
 
-def to_add_to_a_bank(scores: int, holdout: float, overkill: float) -> int:
+def to_add_to_a_bank(scores: int, missing: int, holdout: float) -> int:
     """As `to_add`, where only the number of a bank's calibration scores is known: enough, if not always the fewest."""
-    at_least = _stand_ins(_missing([], holdout, scores))
-    return to_add(at_least, holdout, overkill)
+    at_least = to_add([], scores, holdout)
+    return to_add([], scores + missing, holdout) - at_least
 
 
-def _missing(pictures: Sequence[Path], holdout: float | None, wanted: int) -> int:
-    """By trying the split itself, with stand-ins beside the pictures."""
-    surely = 2 * math.ceil(4 * (wanted + 2) / (3 * (holdout or 1)))
-    added = _stand_ins(surely)
-    return bisect_left(range(surely), True, key=lambda more: calibrating([*pictures, *added[:more]], holdout) >= wanted)
-
-
-def _stand_ins(count: int) -> list[Path]:
-    return [Path(f"stand-in/{number}") for number in range(count)]
+def _calibrating(count: int, holdout: float | None) -> int:
+    return calibrating([Path(f"{number}") for number in range(count)], holdout)

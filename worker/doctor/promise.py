@@ -30,14 +30,14 @@ def promise(settings: WorkerSettings, bank: Bank) -> Check:
 
 def _fix(settings: WorkerSettings, fewest: int) -> str:
     """What makes the promise true for the product with the fewest calibration pictures."""
-    others = to_add([], None, settings.overkill)
+    needed = pictures_needed(settings.overkill)
     allow = f"or set overkill: {smallest_promise(fewest):.4g}"
-    calibrate = f"fit a bank with a folder of {others} good pictures as 'calibration'"
+    calibrate = f"fit a bank with a folder of {to_add([], needed, None)} good pictures as 'calibration'"
     try:
         holdout = read_manifest(settings.engine.path, EngineManifest, "quarterturn build").holdout
     except QuarterturnError:  # the check of the engine says so
         return f"{calibrate}, {allow}"
     if not holdout:
         return f"{calibrate}, {allow}"
-    more = to_add_to_a_bank(fewest, holdout, settings.overkill)
+    more = to_add_to_a_bank(fewest, needed - fewest, holdout)
     return f"add {more} good pictures to those of training, train, build and fit again, or {calibrate}, {allow}"

@@ -11,7 +11,7 @@ import jinja2
 import numpy as np
 import numpy.typing as npt
 
-from quarterturn.worker.contract.calibration import CONFIDENCE, Promise, at_most
+from quarterturn.worker.contract.calibration import CONFIDENCE, Promise, at_most, pictures_needed
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.supply import to_add
 from quarterturn.worker.contract.times import now
@@ -119,7 +119,7 @@ def render(evaluation: Evaluation, findings: Sequence[Finding] = ()) -> str:
         promises=_products_by_promise(evaluation.promises),
         kept=kept(evaluation),
         confidence=CONFIDENCE,
-        folder_needed=lambda asked: to_add([], None, asked),
+        folder_needed=lambda asked: to_add([], pictures_needed(asked), None),
         curve=roc_points(evaluation),
         histogram=histogram(evaluation),
         aupro_limit=LIMIT,

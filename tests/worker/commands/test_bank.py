@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from quarterturn.worker.bankstore.file import FileBankStore
 from quarterturn.worker.commands import bank
 from quarterturn.worker.contract.calibration import Promise
 from quarterturn.worker.contract.errors import DataError, MismatchError
-from quarterturn.worker.contract.manifest import EngineManifest, TargetManifest, sha256, write_manifest
+from quarterturn.worker.contract.known_pictures import KnownPictures, Side, hash_pictures
+from quarterturn.worker.contract.manifest import EngineManifest, TargetManifest, read_manifest, sha256, write_manifest
 from quarterturn.worker.fitting.bank_file import read_bank_file, write_bank_file
 from tests.parts import NumpyPlacesEngine, bank_of
 from tests.worker.dataset import write_product
@@ -132,6 +134,49 @@ def test_from_pictures_to_a_bank_in_service_and_back(
     active = store.current("line-1")
     assert active is not None
     assert active.version == second.version
+
+
+def test_fit_says_where_the_engine_does_not_know_its_pictures(
+    configs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("fit", "--config", configs / "bank.yaml")
+    said = "the engine does not say which pictures training saw, so whether they are these was not checked"
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("group", [None, r"^(\d)"])
+def test_fit_calibrates_with_what_its_engine_never_saw(
+    configs: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], group: str | None
+) -> None:
+    """As if training had held out the last pictures, which the names' hashes would not, and one had been added."""
+    pictures = sorted((configs / "ring" / "train" / "good").iterdir())
+    sides: dict[Side, list[Path]] = {
+        "learned": pictures[:36],
+        "chosen_by": pictures[36:40],
+        "held_out": pictures[40:60],
+    }
+    known = KnownPictures.of(sides, hash_pictures(pictures))
+    manifest = read_manifest(configs / "engine", EngineManifest, "")
+    write_manifest(
+        configs / "engine", manifest.model_copy(update={"pictures": {"ring": known}, "group": group, "holdout": 0.1})
+    )
+    if group:  # what was added is of a part that is known
+        for number, path in enumerate(pictures):
+            path.rename(path.with_name(f"{number // 12}-{number}.png"))
+        shutil.copy(configs / "ring" / "test" / "good" / "000.png", pictures[0].with_name("4-100.png"))
+        run("fit", "--config", configs / "bank.yaml", "--set", "overkill=0.4")
+    else:
+        shutil.copy(configs / "ring" / "test" / "good" / "000.png", pictures[0].with_name("100.png"))
+        run("fit", "--config", configs / "bank.yaml")
+    assert caplog.messages == [
+        (
+            "ring: the pictures are not those of training (1 are new); those that it knew stay on their side, so that "
+            "none it learned from calibrates"
+        )
+    ]
+    fitted = read_bank_file(configs / "bank.safetensors")
+    assert len(fitted.calibration[0].scores) == (2 if group else 20)
+    assert "the engine does not say" not in capsys.readouterr().out
 
 
 def test_push_refuses_what_the_worker_would_refuse(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import shutil
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.worker.transport import librdkafka
 
 CreateTopics = Callable[[int], Topics]
 Publish = Callable[..., list[tuple[Frame, Message]]]
+CaptureFd = pytest.CaptureFixture[str]
 
 CONFIG = """
 line: line-3
@@ -100,6 +102,90 @@ def test_publishes_a_video(publish: Publish, tmp_path: Path) -> None:
     assert {frame.info().camera for frame, _ in published} == {"belt"}
     levels = [decode_picture(frame.data).mean() for frame, _ in published]
     assert np.allclose(levels, [20, 120, 220], atol=5)
+
+
+def write_video(path: Path, codec: str, count: int = 30) -> None:
+    """Frames whose grey level is eight times their number, with some noise that takes bytes."""
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), 25, (64, 48))
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        picture = np.full((48, 64, 3), 8 * number, np.uint8)
+        picture[10:20, 10:30] = rng.integers(0, 255, (10, 20, 3))
+        video.write(picture)
+    video.release()
+
+
+def test_a_damaged_frame_does_not_end_a_video(publish: Publish, tmp_path: Path, capfd: CaptureFd) -> None:
+    path = tmp_path / "belt.mp4"
+    write_video(path, "mp4v")
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 300] = np.random.default_rng(3).bytes(300)
+    path.write_bytes(data)
+    published = publish(str(path), "--rate", "0")
+
+    numbers = [int((frame.info().part_id or "").rpartition("-")[2]) for frame, _ in published]
+    assert numbers[-1] == 29
+    levels = [float(np.median(decode_picture(frame.data))) for frame, _ in published]
+    assert np.allclose(levels[-8:], [8 * number for number in numbers[-8:]], atol=8)
+    lost = 30 - len(numbers)
+    assert lost > 0
+    assert (
+        f"belt: {len(numbers)} frames published; left out: {lost} damaged or missing frames\n" in capfd.readouterr().err
+    )
+
+
+def test_a_video_that_was_cut_off_says_so(publish: Publish, tmp_path: Path, capfd: CaptureFd) -> None:
+    path = tmp_path / "belt.avi"
+    write_video(path, "MJPG")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    published = publish(str(path), "--rate", "0")
+    assert 10 < len(published) < 25
+    said = f"belt: {len(published)} frames published; left out: {30 - len(published)} damaged or missing frames\n"
+    assert said in capfd.readouterr().err
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """A set with masks and test pictures of all kinds."""
+    for name in (
+        *("train/good/1.png", "train/good/2.png", "train/good/2_mask.png", "train/good/.3.png", "extra/1.png"),
+        *("test/good/1.png", "test/scratch/1.png", "ground_truth/scratch/1.png", "Masks/1.png", "val/1.png"),
+    ):
+        path = tmp_path / "ring" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), np.zeros((8, 8, 3), np.uint8))
+    return tmp_path / "ring"
+
+
+def test_masks_and_test_pictures_are_left_out_and_named(publish: Publish, labelled: Path, capfd: CaptureFd) -> None:
+    published = publish(str(labelled), "--rate", "0", "--loop", "--count", "6")
+    parts = [frame.info().part_id for frame, _ in published]
+    assert parts == ["extra/1.png", "train/good/1.png", "train/good/2.png"] * 2
+    assert capfd.readouterr().err.splitlines()[-1] == (
+        "ring: 6 frames published; left out: 1 in Masks/, 1 in ground_truth/, 2 in test/, 1 in val/, "
+        "1 masks beside their pictures; --all publishes them, too"
+    )
+
+
+@pytest.mark.parametrize(
+    ("folder", "option", "count"),
+    [(".", ["--all"], 9), ("test", [], 2), ("ground_truth", [], 1), ("train", [], 2), ("train", ["--all"], 3)],
+)
+def test_what_is_asked_for_is_published(
+    publish: Publish, labelled: Path, capfd: CaptureFd, folder: str, option: list[str], count: int
+) -> None:
+    assert len(publish(str(labelled / folder), "--rate", "0", *option)) == count
+    said = capfd.readouterr().err.splitlines()[-1]
+    assert f": {count} frames published" in said
+    assert ("left out" in said) == (folder == "train" and not option)
+
+
+def test_nothing_but_test_pictures_says_how_to_publish_them(publish: Publish, labelled: Path) -> None:
+    for folder in ("train", "extra"):
+        shutil.rmtree(labelled / folder)
+    with pytest.raises(DataError, match="holds masks and test pictures alone; to publish these, add --all"):
+        publish(str(labelled))
 
 
 class Clock:

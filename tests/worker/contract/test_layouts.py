@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import cv2
@@ -174,6 +175,16 @@ def test_visas_table_says_what_is_to_train(tmp_path: Path) -> None:
     assert learned(root / "candle") == {"candle": f"{normal}/0.JPG {normal}/2.JPG"}
 
 
+@pytest.mark.parametrize(
+    "content", [b"", b"object,split\ncandle,train\n", b"\xff\xfe", b'"', b"object,split,label,image\ncandle"]
+)
+def test_another_table_than_visas_is_told(tmp_path: Path, content: bytes) -> None:
+    root = touch(tmp_path / "VisA", "candle/Data/Images/Normal/0.JPG split_csv/1cls.csv")
+    (root / "split_csv" / "1cls.csv").write_bytes(content)
+    with pytest.raises(DataError, match=r"1cls\.csv: is not the table of VisA's split"):
+        good_pictures(root)
+
+
 def write_mask(path: Path, *marked: int) -> None:
     mask = np.zeros((4, 6), np.uint8)
     mask[:, list(marked)] = 255
@@ -227,8 +238,11 @@ WANTED = r".*lay the pictures out as train/good, .*docs/data\.md"
         ("train/good/0.png train/1.png", r"train/1\.png: lies beside folders of training pictures"),
         ("train/nut/0.png train/1.png", r"train/1\.png: lies beside folders of products, so nobody knows"),
         ("nut/0.png 1.png", r"1\.png: lies beside folders of products"),
-        ("test/good/0.png test/dent/1.png", "set: holds test pictures alone, and nothing to learn from; add train"),
-        ("nut/test/good/0.png bolt/train/good/0.png", "nut: holds test pictures alone"),
+        (
+            "test/good/0.png test/dent/1.png",
+            r"set: of 'set' holds test pictures alone, and none to learn from; add train",
+        ),
+        ("nut/test/good/0.png bolt/train/good/0.png", "set: of 'nut' holds test pictures alone"),
         ("nut/train/good/0.png bolt/0.png", "bolt: lies beside nut/, but is not laid out like it; give it train/good"),
         ("0.png 0_mask.png", r"0_mask\.png: is named as a mask, and lies among good pictures" + WANTED),
         ("nut/0.jpg nut/0_label.bmp", r"0_label\.bmp: is named as a mask" + WANTED),
@@ -285,3 +299,17 @@ def test_pictures_directly_in_test_are_neither_good_nor_bad(tmp_path: Path) -> N
     with pytest.raises(DataError, match=r"test/1\.png: lies beside folders of test pictures, so nobody knows"):
         labelled_pictures(root)
     assert learned(root) == {"set": "train/good/0.png"}
+
+
+def test_two_folders_of_one_name_are_told(tmp_path: Path) -> None:
+    for form in ("NFC", "NFD"):
+        touch(tmp_path / unicodedata.normalize(form, "Öse"), "0.png")
+    with pytest.raises(DataError, match="there are two folders of this name, written in other characters; join them"):
+        good_pictures(tmp_path)
+
+
+def test_a_linked_product_is_named_by_its_link(tmp_path: Path) -> None:
+    (tmp_path / "plant").mkdir()
+    (tmp_path / "plant" / "nut").symlink_to(touch(tmp_path / "nut-2024", "train/good/0.png test/dent/1.png"))
+    assert list(good_pictures(tmp_path / "plant")) == ["nut"]
+    assert [one.product for one in labelled_pictures(tmp_path / "plant")] == ["nut"]

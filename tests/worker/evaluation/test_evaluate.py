@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -127,6 +128,25 @@ def test_heat_maps_are_compared_with_masks(places: tuple[NumpyPlacesEngine, Bank
     rates = np.linspace(0, 0.3, 30_001)
     area = np.trapezoid(np.interp(rates, false, overlap), rates) / 0.3
     assert found.localisation.aupro == pytest.approx(area, abs=1e-3)
+
+
+def test_several_files_of_one_mask_count_together(
+    places: tuple[NumpyPlacesEngine, Bank], masked: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """As in MVTec LOCO: the two halves of a mask, each in a file of its own."""
+    in_parts = tmp_path_factory.mktemp("parts") / masked.name
+    shutil.copytree(masked, in_parts)
+    for path in sorted((in_parts / "ground_truth").rglob("*.png")):
+        mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        path.unlink()
+        parts = path.with_name(path.stem.removesuffix("_mask"))
+        parts.mkdir()
+        for number, columns in enumerate((slice(0, 20), slice(20, None))):
+            half = np.zeros_like(mask)
+            half[:, columns] = mask[:, columns]
+            cv2.imwrite(str(parts / f"{number:03}.png"), half)
+    whole, found = (evaluate(*places, labelled_pictures(data), 0.02, data=data) for data in (masked, in_parts))
+    assert found.localisation == whole.localisation
 
 
 def test_only_what_the_region_shows_of_a_mask_counts(places: tuple[NumpyPlacesEngine, Bank], masked: Path) -> None:

@@ -59,6 +59,15 @@ def test_writes_an_alert_before_the_verdict_that_ends_the_frame(settings: Folder
     assert events(settings) == ALL
 
 
+@pytest.mark.parametrize("name", ["a/._1.png", "@eaDir/1.png", "a/.ipynb_checkpoints/1.png", "$RECYCLE.BIN/1.png"])
+def test_what_systems_leave_is_no_frame(settings: FolderSettings, name: str) -> None:
+    (settings.path / name).parent.mkdir(exist_ok=True)
+    (settings.path / name).write_bytes(b"good")
+    drain(settings)
+
+    assert events(settings) == ALL
+
+
 def test_each_line_is_a_cloud_event(settings: FolderSettings) -> None:
     drain(settings)
 

@@ -15,13 +15,11 @@ import numpy.typing as npt
 
 from quarterturn.worker.contract.arrays import Picture
 from quarterturn.worker.contract.errors import DataError
+from quarterturn.worker.contract.near_duplicates import Grey, thumbnail
 from quarterturn.worker.contract.preprocess import decode_picture
 from quarterturn.worker.fitting.normal import auroc
 
-Grey = npt.NDArray[np.uint8]
-
 NOTABLE = 0.65  # an AUROC below it is a trifle, however many pictures show it
-THUMBNAIL_PX = 64
 
 # What each number measures, and what a picture with more, and with less of it is.
 _NUMBERS = (
@@ -103,8 +101,7 @@ def read_traits(path: Path) -> Traits:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
     picture = decode_picture(data)
     grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
-    thumbnail = cv2.resize(grey, (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA)
-    return Traits((*_pixel_numbers(picture, grey), float(len(data))), _encoding(data), thumbnail.astype(np.uint8))
+    return Traits((*_pixel_numbers(picture, grey), float(len(data))), _encoding(data), thumbnail(grey))
 
 
 def compare(reference: Sequence[Traits], group: Sequence[Traits]) -> Comparison:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
 
 from quarterturn.worker.evaluation.probe.confounders import NOTABLE, Comparison
-from quarterturn.worker.evaluation.probe.near_duplicates import NearDuplicate
 
 _LEVELS = (0.90, 0.75, NOTABLE)  # the AUROC from which a confounder is strong, clear, weak; docs/evaluation.md says why
 _SHARES = (0.25, 0.05, 0.0)  # the same for the share of test pictures with a near-duplicate
@@ -21,6 +21,16 @@ class Strength(IntEnum):
     WEAK = 1
     CLEAR = 2
     STRONG = 3
+
+
+@dataclass(frozen=True, slots=True)
+class NearDuplicate:
+    """A test picture that is nearly a training picture; `similarity` is 1 for the same picture."""
+
+    test: Path
+    train: Path
+    similarity: float
+    is_good: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +77,10 @@ def on_shift(shift: Comparison) -> Finding:
     return Finding(strength, f"{_first(shift, f'{claim} test-good from train-good', 'test')}; {consequence}")
 
 
-def on_near_duplicates(near_duplicates: Sequence[NearDuplicate], good: int, bad: int) -> Finding:
+def on_near_duplicates(near_duplicates: Sequence[NearDuplicate], train: int, good: int, bad: int) -> Finding:
     """What the near-duplicates, the nearest first, say of `good` and `bad` test pictures."""
+    if not train:
+        return Finding(Strength.NONE, "no near-duplicates of training pictures were looked for: there are none")
     if not near_duplicates:
         return Finding(Strength.NONE, "no test picture has a near-duplicate in training")
     good_ones = sum(pair.is_good for pair in near_duplicates)

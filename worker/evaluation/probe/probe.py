@@ -12,11 +12,17 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 
 from quarterturn.worker.contract.errors import FrameError
+from quarterturn.worker.contract.near_duplicates import SIMILARITY, nearest
 from quarterturn.worker.contract.pictures import GOOD, good_pictures, test_pictures
 from quarterturn.worker.evaluation.figures import Unreadable
 from quarterturn.worker.evaluation.probe.confounders import CONFOUNDERS, Comparison, Traits, compare, read_traits
-from quarterturn.worker.evaluation.probe.findings import Finding, on_bad, on_near_duplicates, on_shift
-from quarterturn.worker.evaluation.probe.near_duplicates import SIMILARITY, NearDuplicate, nearest
+from quarterturn.worker.evaluation.probe.findings import (
+    Finding,
+    NearDuplicate,
+    on_bad,
+    on_near_duplicates,
+    on_shift,
+)
 
 OnProgress = Callable[[int, int], object]
 Pictures = Mapping[Path, Traits]
@@ -36,7 +42,8 @@ class ProductProbe:
     @property
     def findings(self) -> list[Finding]:
         """The findings on this product, the strongest first."""
-        near_duplicates = on_near_duplicates(self.near_duplicates, self.bad.reference, self.bad.group)
+        counts = (self.shift.reference, self.bad.reference, self.bad.group)
+        near_duplicates = on_near_duplicates(self.near_duplicates, *counts)
         found = [on_bad(self.bad), near_duplicates, on_shift(self.shift)]
         return sorted(found, key=lambda finding: -finding.strength)
 
@@ -68,11 +75,12 @@ def probe(data: Path, *, on_progress: OnProgress | None = None) -> Probe:
     """Probe a labelled folder; every picture is decoded once.
 
     What a product has none of (a part that does not belong on the line has no good pictures) is taken of all products.
+    A folder of test pictures alone has no training pictures to compare them with.
 
     Raises:
         DataError: the folder holds no labelled pictures, or one cannot be read.
     """
-    train, test = good_pictures(data), test_pictures(data)
+    train, test = good_pictures(data, needed=False), test_pictures(data)
     all_train = [path for paths in train.values() for path in paths]
     all_good = [one.path for one in test if one.defect == GOOD]
     traits, unreadable = _read(list(dict.fromkeys([*all_train, *(one.path for one in test)])), on_progress)

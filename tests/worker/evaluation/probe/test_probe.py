@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,6 @@ from sklearn.metrics import roc_auc_score
 
 from quarterturn.worker.evaluation.probe.confounders import CONFOUNDERS, chance_bound, compare, read_traits
 from quarterturn.worker.evaluation.probe.findings import Strength
-from quarterturn.worker.evaluation.probe.near_duplicates import nearest
 from quarterturn.worker.evaluation.probe.probe import ProductProbe, probe, probe_sentences
 from tests.worker.evaluation.probe.surfaces import (
     Picture,
@@ -225,18 +225,17 @@ def test_near_duplicates_are_found_under_another_exposure(tmp_path: Path) -> Non
     )
 
 
-def test_parts_that_look_alike_are_no_near_duplicates() -> None:
-    """All show the same outline; what they have of their own is a tenth of it."""
-    outline = surface(99, 64, 64)[..., 0].astype(np.float32)
-
-    def alike(seed: int) -> Picture:
-        own = np.random.default_rng(seed).normal(0, 4, (64, 64))
-        return (outline + own).clip(0, 255).astype(np.uint8)
-
-    train, test = [alike(seed) for seed in range(60)], [alike(seed) for seed in range(100, 130)]
-    similarities, _ = nearest(train, [*test, exposed(train[7], 0.7, 20)])
-    assert similarities[:-1].max() < 0.4
-    assert similarities[-1] > 0.8
+@pytest.mark.parametrize("product", ["", "ring"])
+def test_test_pictures_alone_are_not_compared_with_themselves(tmp_path: Path, product: str) -> None:
+    root = write_set(tmp_path / "set" / product)
+    shutil.rmtree(root / "train")
+    found = probed(tmp_path / "set")
+    assert (found.shift.reference, found.bad.reference, found.bad.group) == (0, 24, 24)
+    assert found.near_duplicates == []
+    assert probe_sentences(probe(tmp_path / "set"))[1:] == [
+        "no near-duplicates of training pictures were looked for: there are none",
+        "no confounder tells test-good from train-good: there are no training pictures",
+    ]
 
 
 def test_products_are_probed_one_by_one(tmp_path: Path) -> None:
