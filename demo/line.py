@@ -23,8 +23,8 @@ from quarterturn.worker.contract.pictures import TestPicture, test_pictures
 from quarterturn.worker.contract.settings import parse_settings
 from quarterturn.worker.contract.times import parse_time
 from quarterturn.worker.evaluation.evaluate import evaluate
-from quarterturn.worker.evaluation.figures import Evaluation
 from quarterturn.worker.evaluation.report import write_report
+from quarterturn.worker.evaluation.result import Evaluation
 from quarterturn.worker.fitting.bank_file import write_bank_file
 from quarterturn.worker.fitting.fit import fit_bank
 from quarterturn.worker.fitting.split import Split, require_enough, split_pictures
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
     require_enough(_split(settings), settings.bank.overkill)  # before minutes of training
 
     console.rule("2. Train an encoder on good parts")
-    train(settings.train)
+    train(settings.train, overkill=settings.bank.overkill)
     console.rule("3. Build an engine")
     build(settings.build)
     console.rule("4. Fit a bank through the engine, and push it")
@@ -133,7 +133,7 @@ def _frames_per_s(results: Sequence[Result]) -> float:
 
 def _evaluate(settings: DemoSettings, pictures: list[TestPicture]) -> Evaluation:
     """Train, build, fit and evaluate by `settings`, quietly and without a stream."""
-    train(settings.train, progress=False)
+    train(settings.train, progress=False, overkill=settings.bank.overkill)
     build(settings.build, progress=False)
     bank = _fit(settings)
     with closing(open_engine(settings.bank.engine)) as engine:

@@ -11,9 +11,13 @@ from rich.table import Column, Table
 
 from quarterturn.demo.stream import WRONG_PRODUCT, Result
 from quarterturn.worker.contract.bank import Bank
+from quarterturn.worker.contract.calibration import promises
 from quarterturn.worker.contract.pictures import GOOD, TestPicture
-from quarterturn.worker.evaluation.evaluate import promises
-from quarterturn.worker.evaluation.figures import Evaluation, Inspected, Swapped
+from quarterturn.worker.evaluation.choice import choices
+from quarterturn.worker.evaluation.figures import Inspected
+from quarterturn.worker.evaluation.kept import kept
+from quarterturn.worker.evaluation.ran import what_was_run
+from quarterturn.worker.evaluation.result import Evaluation, Swapped
 from quarterturn.worker.inspection.heatmap import decode
 
 _KINDS = ("defect", "wrong_product", "wrong_orientation", "unusable_picture")
@@ -28,13 +32,14 @@ def streamed_evaluation(
     """
     verdicts = [(truth[result["partId"]], result) for result in results if "score" in result]
     swapped = [result["alert"] for part, result in verdicts if part.defect == WRONG_PRODUCT]
+    inspected = [_inspected(part, result) for part, result in verdicts if part.defect != WRONG_PRODUCT]
     return Evaluation(
         engine=bank.manifest.engine,
         target=bank.manifest.target,
         bank=bank.version,
         overkill=overkill,
         promises=promises(bank, overkill, {}),
-        inspected=[_inspected(part, result) for part, result in verdicts if part.defect != WRONG_PRODUCT],
+        inspected=inspected,
         unreadable=[],
         swapped=Swapped(
             parts=len(swapped),
@@ -43,6 +48,8 @@ def streamed_evaluation(
         )
         if swapped
         else None,
+        choices=choices(bank, inspected, overkill),
+        ran=what_was_run(bank, overkill, data=None, thresholds={}, region=None),
     )
 
 
@@ -61,8 +68,10 @@ def print_summary(
         console.print(f" (of the raw backbone: {_figure(raw.total.auroc)})", end="")
     if total.overkill is not None and total.escape is not None:
         console.print(f"; overkill {total.overkill:.1%}, escape {total.escape:.1%} at the threshold")
-    for product, sentence in evaluation.promises.items():
-        console.print(f"{product}: {sentence}")
+    for product, promise in evaluation.promises.items():
+        console.print(f"{product}: {promise.sentence}")
+    for one in kept(evaluation):
+        console.print(f"{one.product}: {one.sentence}")
 
 
 def _verdict_table(results: Sequence[Result], truth: Mapping[str, TestPicture]) -> Table:

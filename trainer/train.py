@@ -26,9 +26,11 @@ from quarterturn.trainer.encoder import Encoder
 from quarterturn.trainer.head import HeadStage, draw_examples
 from quarterturn.trainer.monitor import Monitor, stop_signals
 from quarterturn.trainer.projection import FreshViews, KeptViews, Projection, Views, choose_pictures, view_features
+from quarterturn.trainer.promise import tell_promises
 from quarterturn.trainer.rotations import TurnFeatures, measure_rotations, turn_features
 from quarterturn.trainer.weights import create_encoder
 from quarterturn.worker.contract.arrays import Array, Frames, Indices
+from quarterturn.worker.contract.calibration import OVERKILL
 from quarterturn.worker.contract.errors import ConfigError, QuarterturnError
 from quarterturn.worker.contract.swap import require_replaceable
 from quarterturn.worker.contract.views import ROTATIONS
@@ -55,7 +57,7 @@ class Stage(Protocol):
         ...
 
 
-def train(settings: TrainSettings, progress: bool = True) -> Path:
+def train(settings: TrainSettings, progress: bool = True, overkill: float = OVERKILL) -> Path:
     """Learn an encoder from pictures of good parts and write it; returns the model folder, `settings.out`.
 
     Deterministic: the same settings, pictures, machine and number of threads give the same weights.
@@ -63,6 +65,7 @@ def train(settings: TrainSettings, progress: bool = True) -> Path:
     Args:
         settings: see `configs/train.yaml`.
         progress: whether to show progress bars on stderr.
+        overkill: what the bank will be asked to promise; a warning says if the held-out pictures are too few for it.
 
     Raises:
         ConfigError: the device, a layer or the weights' package is not there, or settings do not go together.
@@ -74,6 +77,7 @@ def train(settings: TrainSettings, progress: bool = True) -> Path:
     settings = settings.model_copy(update={"precision": precision_of(settings)})
     parts = find_good_parts(settings.data)
     look_over(parts, settings.data)
+    tell_promises(parts, settings.data.holdout, overkill)
     run = Run(settings, parts, progress)
     run.take("projection", settings.projection.steps, run.projection)
     run.take("head", settings.head.steps if settings.completed.head else 0, lambda *_: run.head())

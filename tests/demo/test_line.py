@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,14 @@ def test_the_whole_way(
     assert f"{frames} frames" in shown
     assert "of the raw backbone" in shown
     assert "wrong_product" in shown
-    assert "flange" in (out / "report.html").read_text()
+    for product in ("connector", "flange"):
+        assert (
+            f"{product}: at most 10.00% of good parts are rejected on average (asked for: 10%), and with 95%" in shown
+        )
+        assert re.search(rf"{product}: \d of 6 good parts were rejected; with a promise of 10% on average", shown)
+    report = (out / "report.html").read_text()
+    assert "Which overkill to ask for" in report
+    assert "Votes of the detectors" in report
     worker = yaml.safe_load((out / "worker.yaml").read_text())
     assert ("kafka" in worker["transport"]) == (services != "none")
     if services == "none":

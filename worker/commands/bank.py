@@ -16,11 +16,11 @@ from rich.table import Column, Table
 from quarterturn.worker.bankstore.base import BankVersion
 from quarterturn.worker.bankstore.versions import find_version, require_active
 from quarterturn.worker.contract.bank import Bank, require_same_engine
+from quarterturn.worker.contract.calibration import promises
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.guard import in_words
 from quarterturn.worker.contract.manifest import EngineManifest, read_manifest
 from quarterturn.worker.engine.base import open_folder
-from quarterturn.worker.evaluation.evaluate import promises
 from quarterturn.worker.fitting.bank_file import read_bank_file, write_bank_file
 from quarterturn.worker.fitting.fit import fit_bank
 from quarterturn.worker.fitting.split import split_pictures
@@ -205,8 +205,8 @@ def _print_bank(bank: Bank, overkill: float, fixed: Mapping[str, float]) -> None
     _say(f"learned from pictures of {manifest.pictures}; usable are those of")
     for product, limits in zip(bank.products, bank.guard, strict=True):
         _say(f"{product}: {in_words(limits)}")
-    for product, sentence in promises(bank, overkill, fixed).items():
-        _say(f"{product}: {sentence}")
+    for product, promise in promises(bank, overkill, fixed).items():
+        _say(f"{product}: {promise.sentence}")
 
 
 def _say(what: str | Table) -> None:

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -14,10 +15,12 @@ from rich.progress import Progress
 from quarterturn.worker.bankstore.versions import require_active
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.errors import ConfigError
+from quarterturn.worker.contract.manifest import EngineManifest, read_manifest
 from quarterturn.worker.contract.pictures import test_pictures
 from quarterturn.worker.evaluation.evaluate import evaluate
-from quarterturn.worker.evaluation.probe.probe import probe, probe_json
-from quarterturn.worker.evaluation.report import write_report
+from quarterturn.worker.evaluation.probe.probe import Probe, probe, probe_json
+from quarterturn.worker.evaluation.report import require_writable, write_report
+from quarterturn.worker.evaluation.result import Evaluation
 from quarterturn.worker.evaluation.summary import sentences, table, to_json
 from quarterturn.worker.fitting.bank_file import read_bank_file
 from quarterturn.worker.runtime.assemble import open_engine, open_store
@@ -49,6 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """`quarterturn evaluate`: print the figures, and write the report where `--out` names one."""
     settings = read_config(arguments, WorkerSettings)
+    if arguments.out:
+        require_writable(arguments.out)
     pictures = test_pictures(arguments.data)
     bank = read_bank_file(arguments.bank) if arguments.bank else _active_bank(settings)
     camera = _camera(settings, arguments.camera)
@@ -67,17 +72,29 @@ def run(arguments: argparse.Namespace) -> None:
         )
     bit_depth = camera.bit_depth or bank.manifest.bit_depth
     probed = probe(arguments.data, bit_depth=bit_depth) if arguments.probe else None
-    findings = probed.findings if probed else []
-    if arguments.out:
-        write_report(evaluation, arguments.out, findings)
-    if arguments.json:
+    ran = {**_engine_of(settings), **evaluation.ran, "camera": arguments.camera or "none named"}
+    evaluation = replace(evaluation, ran=ran)
+    _print(evaluation, probed, as_json=arguments.json)
+    if arguments.out:  # last: should it fail, the figures are there
+        write_report(evaluation, arguments.out, probed.findings if probed else [])
+
+
+def _print(evaluation: Evaluation, probed: Probe | None, *, as_json: bool) -> None:
+    if as_json:
         document = {**to_json(evaluation), "probe": probe_json(probed) if probed else None}
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
         return
     console = Console(markup=False, highlight=False)
     console.print(table(evaluation))
-    for sentence in [*sentences(evaluation), *(f"probe: {finding.sentence}" for finding in findings)]:
+    findings = [f"probe: {finding.sentence}" for finding in probed.findings] if probed else []
+    for sentence in [*sentences(evaluation), *findings]:
         console.print(sentence, soft_wrap=True)
+
+
+def _engine_of(settings: WorkerSettings) -> dict[str, str]:
+    folder = settings.engine.path
+    precision = read_manifest(folder, EngineManifest, "quarterturn build").targets[settings.engine.target].precision
+    return {"engine from": str(folder.resolve()), "precision": precision}
 
 
 def _active_bank(settings: WorkerSettings) -> Bank:

@@ -8,9 +8,11 @@ from contextlib import ExitStack, closing
 from rich.filesize import decimal
 
 from quarterturn.worker.bankstore.versions import require_active
+from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.errors import QuarterturnError, UnavailableError
 from quarterturn.worker.contract.pictures import list_pictures
 from quarterturn.worker.doctor.check import Check, failure
+from quarterturn.worker.doctor.promise import promise
 from quarterturn.worker.engine.base import Engine
 from quarterturn.worker.inspection.agreement import disagreements
 from quarterturn.worker.inspection.inspector import Inspector
@@ -38,7 +40,7 @@ def engine_and_bank(settings: WorkerSettings) -> Iterator[Check]:
         if redis.status == "failure":
             yield Check("bank", "skipped", "not looked at: Redis has it")
         else:
-            yield _bank(settings, engine)
+            yield from _bank(settings, engine)
 
 
 def frames(settings: TransportSettings) -> Iterator[Check]:
@@ -74,14 +76,23 @@ def _kafka(settings: KafkaSettings) -> Iterator[Check]:
         yield _frame_size(settings, topics.max_frame_bytes)
 
 
-def _bank(settings: WorkerSettings, engine: Engine | None) -> Check:
+def _bank(settings: WorkerSettings, engine: Engine | None) -> Iterator[Check]:
     try:
         with closing(open_store(settings.bank)) as store:
             active = require_active(store, settings.line)
             bank = store.load(settings.line, active.version)
-        found = f"{active.version[:_SHORT]}, pushed at {active.pushed_at}, holds {', '.join(bank.products)}"
-        if engine is None:
-            return Check("bank", "skipped", f"{found}, but is not compared: the engine does not load")
+    except QuarterturnError as error:
+        yield failure("bank", error)
+        return
+    found = f"{active.version[:_SHORT]}, pushed at {active.pushed_at}, holds {', '.join(bank.products)}"
+    yield _fit(settings, engine, bank, found)
+    yield promise(settings, bank)
+
+
+def _fit(settings: WorkerSettings, engine: Engine | None, bank: Bank, found: str) -> Check:
+    if engine is None:
+        return Check("bank", "skipped", f"{found}, but is not compared: the engine does not load")
+    try:
         inspector = Inspector(engine, settings.line, settings.overkill, settings.cameras, settings.thresholds)
         with closing(inspector):
             inspector.use(bank)

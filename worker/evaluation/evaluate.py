@@ -7,14 +7,17 @@ from contextlib import closing
 from pathlib import Path
 
 from quarterturn.worker.contract.bank import Bank
-from quarterturn.worker.contract.calibration import promise
+from quarterturn.worker.contract.calibration import promises
 from quarterturn.worker.contract.decode import BitDepth
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.pictures import GOOD, TestPicture
 from quarterturn.worker.contract.preprocess import Region
 from quarterturn.worker.engine.base import Engine
-from quarterturn.worker.evaluation.figures import Evaluation, Inspected, Swapped, Unreadable
-from quarterturn.worker.evaluation.masks import localise
+from quarterturn.worker.evaluation.choice import choices
+from quarterturn.worker.evaluation.figures import Inspected, Unreadable
+from quarterturn.worker.evaluation.masks import Masks, find_masks, localise
+from quarterturn.worker.evaluation.ran import what_was_run
+from quarterturn.worker.evaluation.result import Evaluation, Swapped
 from quarterturn.worker.inspection.inspector import Inspector
 from quarterturn.worker.messages.events import DeadLetter, Outcome, Verdict
 from quarterturn.worker.messages.frames import Frame, Position
@@ -60,7 +63,7 @@ def evaluate(
         0.0
 
     Raises:
-        DataError: a picture's file or mask cannot be read, or the bank cannot promise `overkill`.
+        DataError: a picture's file cannot be read, or the bank cannot promise `overkill`.
         MismatchError: the bank was made by another engine.
     """
     region, bit_depth = region or bank.manifest.region, bit_depth or bank.manifest.bit_depth
@@ -74,32 +77,30 @@ def evaluate(
         outcomes = _inspect(inspector, honest + swapped, on_progress)
     judged = list(zip(pictures, outcomes, strict=False))  # the honest ones
     verdicts = [(picture, outcome) for picture, outcome in judged if isinstance(outcome, Verdict)]
+    masks = find_masks(data, pictures, region) if data else Masks()
+    inspected = [_inspected(picture, verdict, masks) for picture, verdict in verdicts]
     return Evaluation(
         engine=engine.hash,
         target=engine.target,
         bank=bank.version,
         overkill=overkill,
         promises=promises(bank, overkill, thresholds or {}),
-        inspected=[_inspected(picture, verdict) for picture, verdict in verdicts],
+        inspected=inspected,
         unreadable=[
             Unreadable(picture.path, outcome.data.message)
             for picture, outcome in judged
             if isinstance(outcome, DeadLetter)
         ],
         swapped=_swapped_figures(outcomes[len(pictures) :]),
-        localisation=localise(data, [(one, v.heat) for one, v in verdicts], region) if data else None,
+        localisation=localise(
+            [(v.heat, masks.known[one.path]) for one, v in verdicts if one.path in masks.known and v.heat.size > 1]
+        ),
+        mask_faults=masks.faults,
+        choices=choices(bank, inspected, overkill),
+        ran=what_was_run(bank, overkill, data=data, thresholds=thresholds or {}, region=region),
         region=region,
         bit_depth=bit_depth,
     )
-
-
-def promises(bank: Bank, overkill: float, fixed: Mapping[str, float]) -> dict[str, str]:
-    """The guarantee behind each calibrated threshold, in words; products with a `fixed` one have none."""
-    return {
-        product: promise(len(calibration.scores), overkill)
-        for product, calibration in zip(bank.products, bank.calibration, strict=True)
-        if product not in fixed
-    }
 
 
 def _swapped(pictures: Sequence[TestPicture], products: Sequence[str]) -> list[tuple[Path, str | None]]:
@@ -132,8 +133,9 @@ def _frame(path: Path, product: str | None, index: int) -> Frame:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
 
 
-def _inspected(picture: TestPicture, verdict: Verdict) -> Inspected:
+def _inspected(picture: TestPicture, verdict: Verdict, masks: Masks) -> Inspected:
     data = verdict.data
+    mask = masks.known.get(picture.path)
     return Inspected(
         path=picture.path,
         product=picture.product,
@@ -143,6 +145,7 @@ def _inspected(picture: TestPicture, verdict: Verdict) -> Inspected:
         alert=data.alert,
         nearest=data.predicted_product,
         heat=verdict.heat if verdict.heat.size > 1 else None,
+        masks=mask.paths if mask else (),
     )
 
 

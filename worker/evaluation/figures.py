@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from quarterturn.worker.contract.arrays import Array
-from quarterturn.worker.contract.decode import BitDepth
+from quarterturn.worker.contract.chance import share_between
 from quarterturn.worker.contract.pictures import GOOD
-from quarterturn.worker.contract.preprocess import Region
 from quarterturn.worker.fitting.normal import auroc
 from quarterturn.worker.messages.events import AlertKind
 
@@ -31,7 +30,7 @@ class Inspected:
     """The verdict on one labelled picture.
 
     `defect` is "good" for a good part, `nearest` the product it looks like. `heat` (h, w) float32 says in thresholds
-    where it deviates; None where no detector sees places.
+    where it deviates; None where no detector sees places. `masks` are the files that together show a bad part's defect.
     """
 
     path: Path
@@ -42,6 +41,7 @@ class Inspected:
     alert: AlertKind | None
     nearest: str
     heat: Array | None = field(default=None, repr=False, compare=False)
+    masks: Sequence[Path] = field(default=(), compare=False)
 
     @property
     def is_good(self) -> bool:
@@ -59,8 +59,9 @@ class Figures:
     """What a set of verdicts is worth.
 
     `overkill` and `escape` count the alerts at the thresholds in service: the share of good parts rejected, and of bad
-    parts passed. The others look at the ranking alone; `recall_at` belongs to `OVERKILLS`, by thresholds chosen on
-    these very pictures, and so promises nothing.
+    parts passed; the true shares lie between those of `overkill_between` and `escape_between` with 95% confidence. The
+    others look at the ranking alone; `recall_at` belongs to `OVERKILLS`, by thresholds chosen on these very pictures,
+    and so promises nothing.
     """
 
     good: int
@@ -68,7 +69,9 @@ class Figures:
     auroc: float | None
     average_precision: float | None
     overkill: float | None
+    overkill_between: tuple[float, float] | None
     escape: float | None
+    escape_between: tuple[float, float] | None
     recall_at: Mapping[float, float | None]
 
     @classmethod
@@ -83,36 +86,11 @@ class Figures:
             auroc=auroc(good, bad) if len(good) and len(bad) else None,
             average_precision=average_precision(good, bad),
             overkill=share(rejected, len(good)),
+            overkill_between=share_between(rejected, len(good)) if len(good) else None,
             escape=share(passed, len(bad)),
+            escape_between=share_between(passed, len(bad)) if len(bad) else None,
             recall_at={overkill: recall_at(good, bad, overkill) for overkill in OVERKILLS},
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Localisation:
-    """How well the heat maps find the defects themselves; the figures are those of `worker.evaluation.localisation`.
-
-    `masks` counts the bad pictures that have a mask, `good` the good ones, which count with an empty mask.
-    `peak_in_mask` is a share of the `masks`.
-    """
-
-    masks: int
-    good: int
-    pixel_auroc: float | None
-    aupro: float | None
-    peak_in_mask: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Swapped:
-    """Good parts that were declared as another product of the bank: how many, and which share of them was found out.
-
-    `alerted` counts alerts of any kind, `named` those that say wrong_product.
-    """
-
-    parts: int
-    alerted: float
-    named: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,50 +99,6 @@ class Unreadable:
 
     path: Path
     reason: str
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The verdicts on a labelled folder, by one engine (its hash) and one bank (its version).
-
-    `promises` holds the calibration's guarantee for each product in words. `swapped` is None for a bank of one product,
-    `localisation` where there are no masks or no heat maps. `region` is the part of each picture that was looked at,
-    and that its heat map covers; None for the whole. `bit_depth` is that of samples that lie in 16 bits.
-    """
-
-    engine: str
-    target: str
-    bank: str
-    overkill: float
-    promises: Mapping[str, str]
-    inspected: Sequence[Inspected]
-    unreadable: Sequence[Unreadable]
-    swapped: Swapped | None
-    localisation: Localisation | None = None
-    region: Region | None = None
-    bit_depth: BitDepth | None = None
-
-    @property
-    def total(self) -> Figures:
-        """The figures of all pictures together."""
-        return Figures.of(self.inspected)
-
-    @property
-    def by_product(self) -> dict[str, Figures]:
-        """The figures of each product."""
-        products = sorted({one.product for one in self.inspected})
-        return {product: Figures.of([one for one in self.inspected if one.product == product]) for product in products}
-
-    @property
-    def by_defect(self) -> dict[tuple[str, str], Figures]:
-        """The figures of each (product, defect type), against the product's good parts, or all where it has none."""
-        kinds = sorted({(one.product, one.defect) for one in self.inspected if not one.is_good})
-        return {(product, defect): self._against_good(product, defect) for product, defect in kinds}
-
-    def _against_good(self, product: str, defect: str) -> Figures:
-        good = [one for one in self.inspected if one.is_good]
-        bad = [one for one in self.inspected if (one.product, one.defect) == (product, defect)]
-        return Figures.of(([one for one in good if one.product == product] or good) + bad)
 
 
 @dataclass(frozen=True)
@@ -223,3 +157,8 @@ def _share_from(scores: Scores, thresholds: Scores) -> Scores:
 def percent(share: float | None) -> str:
     """A share as it is printed everywhere: 12.3%, or a dash where there is none."""
     return "–" if share is None else f"{share:.1%}"
+
+
+def between(interval: tuple[float, float] | None) -> str:
+    """An interval of shares as it is printed everywhere: 8.1–17.9%; nothing where there is none."""
+    return "" if interval is None else f"{100 * interval[0]:.1f}–{100 * interval[1]:.1f}%"

@@ -11,39 +11,16 @@ a mask's pixel there is set where any that it stands for is; a map is enlarged b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from quarterturn.worker.contract.arrays import Array, Mask
-from quarterturn.worker.contract.decode import decode_picture
-from quarterturn.worker.contract.errors import DataError, FrameError
 from quarterturn.worker.inspection.heatmap import shrunk
 
 LIMIT = 0.3  # the false-positive rate up to which AUPRO is integrated in the literature
 _LONGEST = 256  # px
-
-
-def read_mask(path: Path, height: int, width: int) -> Mask:
-    """The mask file at `path` as (height, width) bool: True where a pixel is not black.
-
-    Raises:
-        DataError: the file cannot be read, is no picture, or has another size than the picture it belongs to.
-    """
-    try:
-        mask = decode_picture(path.read_bytes()).any(axis=2)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except FrameError as error:
-        raise DataError(f"{path}: {error}; replace or remove the mask") from error
-    if mask.shape != (height, width):
-        raise DataError(
-            f"{path}: the mask is {mask.shape[1]}x{mask.shape[0]}, but its picture is {width}x{height}; "
-            "draw it again at the picture's size or remove it"
-        )
-    return mask
 
 
 def pixel_auroc(maps: Sequence[Array], masks: Sequence[Mask]) -> float | None:

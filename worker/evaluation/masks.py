@@ -1,54 +1,37 @@
-"""Heat maps against the masks of a labelled folder: which picture has which, read only when it is needed."""
+"""The masks of a labelled folder: which picture has which, what is wrong with them, and heat maps against them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from quarterturn.worker.contract.arrays import Array, Mask
+from quarterturn.worker.contract.errors import DataError
+from quarterturn.worker.contract.folder_names import MASKS, word_of
+from quarterturn.worker.contract.picture_files import folders_in, holds_pictures, list_pictures
 from quarterturn.worker.contract.pictures import GOOD, TestPicture, mask_paths
 from quarterturn.worker.contract.preprocess import Region, read_picture
 from quarterturn.worker.evaluation import localisation
-from quarterturn.worker.evaluation.figures import Localisation
-from quarterturn.worker.evaluation.localisation import read_mask
+from quarterturn.worker.evaluation.mask_files import read_mask
+from quarterturn.worker.evaluation.result import Localisation
 
+_NAMED = 3  # files that a sentence names; of the others it tells how many there are
 
-def localise(data: Path, inspected: Sequence[tuple[TestPicture, Array]], region: Region | None) -> Localisation | None:
-    """Compare the heat maps (h, w) of pictures with the masks that the folder `data` holds.
-
-    Good parts count with an empty mask. None where there is no mask, or no map of more than one place.
-
-    Args:
-        data: the folder that the pictures are from.
-        inspected: pictures and their heat maps.
-        region: the part of each picture that was looked at.
-
-    Raises:
-        DataError: a mask cannot be read, or is not as large as its picture.
-    """
-    known = [
-        (heat, file)
-        for picture, heat in inspected
-        if heat.size > 1 and (file := _mask_file(data, picture, region)) is not None
-    ]
-    marked = sum(bool(file.paths) for _, file in known)
-    if not marked:
-        return None
-    maps, masks = [heat for heat, _ in known], _Masks([file for _, file in known])
-    return Localisation(
-        masks=marked,
-        good=len(known) - marked,
-        pixel_auroc=localisation.pixel_auroc(maps, masks),
-        aupro=localisation.aupro(maps, masks),
-        peak_in_mask=localisation.peak_in_mask(maps, masks),
-    )
+_FAULTS = {
+    "lost": "masks that belong to no test picture, so call each like its picture",
+    "missing": "bad pictures without a mask, though others have one",
+    "unusable": "masks that cannot be used",
+    "black": "masks that are all black, though their pictures count as bad",
+    "outside": "masks that show nothing in the region that is looked at",
+    "of good": "masks that are not black, though their pictures count as good",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class _MaskFile:
+class PictureMask:
     """The mask of a picture (height, width) of which `region` was looked at: all `paths` together, or empty."""
 
     paths: Sequence[Path]
@@ -57,31 +40,131 @@ class _MaskFile:
     region: Region | None
 
     def read(self) -> Mask:
+        """(h, w) bool: the mask within the region.
+
+        Raises:
+            DataError: a file cannot be used.
+        """
+        return _cut(self.whole(), self.region)
+
+    def whole(self) -> Mask:
+        """(height, width) bool.
+
+        Raises:
+            DataError: a file cannot be used.
+        """
         mask = np.zeros((self.height, self.width), np.bool_)
         for path in self.paths:
             mask |= read_mask(path, self.height, self.width)
-        seen = self.region or Region(x=0, y=0, width=self.width, height=self.height)
-        return mask[seen.y : seen.y + seen.height, seen.x : seen.x + seen.width]
+        return mask
 
 
-class _Masks(Sequence[Mask]):
+@dataclass(frozen=True)
+class Masks:
+    """What is known of test pictures: `known` holds the masks of bad ones, and empty ones of good ones, by picture.
+
+    A bad one is not in it without a mask that shows something: its defect may be anywhere. `faults` says in words what
+    is wrong with masks.
+    """
+
+    known: dict[Path, PictureMask] = field(default_factory=dict)
+    faults: Sequence[str] = ()
+
+
+def find_masks(data: Path, pictures: Sequence[TestPicture], region: Region | None) -> Masks:
+    """The masks that the folder `data` holds for its test pictures, of which `region` is looked at."""
+    files = {picture.path: mask_paths(data, picture) for picture in pictures}
+    used = {path for paths in files.values() for path in paths}
+    lost = [path for path in _in_folders_of_masks(data) if path not in used]
+    if not used and not lost:
+        return Masks()
+    known: dict[Path, PictureMask] = {}
+    faults: dict[str, list[str]] = {kind: [] for kind in _FAULTS}
+    faults["lost"] = [_name(path, data) for path in lost]
+    for picture in pictures:
+        try:
+            height, width, _ = read_picture(picture.path).shape
+        except DataError:
+            continue  # it is listed among those that could not be inspected
+        mask = PictureMask(files[picture.path], height, width, region)
+        try:
+            fault = _fault(mask, picture.defect == GOOD)
+        except DataError as error:
+            faults["unusable"].append(str(error).removeprefix(f"{data}/"))
+            continue
+        if fault:
+            faults[fault].append(_name(next(iter(mask.paths), picture.path), data))
+        if picture.defect == GOOD:
+            known[picture.path] = replace(mask, paths=())
+        elif not fault:
+            known[picture.path] = mask
+    return Masks(known, [_sentence(kind, names) for kind, names in faults.items() if names])
+
+
+def localise(inspected: Sequence[tuple[Array, PictureMask]]) -> Localisation | None:
+    """Compare heat maps (h, w) of more than one place with the masks of their pictures; None where no mask shows any.
+
+    Raises:
+        DataError: a mask cannot be read any more.
+    """
+    marked = sum(bool(mask.paths) for _, mask in inspected)
+    if not marked:
+        return None
+    maps, masks = [heat for heat, _ in inspected], _Read([mask for _, mask in inspected])
+    return Localisation(
+        masks=marked,
+        good=len(inspected) - marked,
+        pixel_auroc=localisation.pixel_auroc(maps, masks),
+        aupro=localisation.aupro(maps, masks),
+        peak_in_mask=localisation.peak_in_mask(maps, masks),
+    )
+
+
+class _Read(Sequence[Mask]):
     """Masks that are read whenever one is asked for: together they may be too large for the memory."""
 
-    def __init__(self, files: Sequence[_MaskFile]) -> None:
-        self._files = files
+    def __init__(self, masks: Sequence[PictureMask]) -> None:
+        self._masks = masks
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self._masks)
 
     def __getitem__(self, index: int) -> Mask:  # type: ignore[override]  # nobody takes slices
-        return self._files[index].read()
+        return self._masks[index].read()
 
 
-def _mask_file(data: Path, picture: TestPicture, region: Region | None) -> _MaskFile | None:
-    """An empty mask for a good part; None for a bad one without a mask or with nothing in it: it may be anywhere."""
-    paths = [] if picture.defect == GOOD else mask_paths(data, picture)
-    if not paths and picture.defect != GOOD:
-        return None
-    height, width, _ = read_picture(picture.path).shape
-    file = _MaskFile(paths, height, width, region)
-    return file if not paths or file.read().any() else None
+def _fault(mask: PictureMask, is_good: bool) -> str | None:
+    """What is wrong with the mask of a picture, if anything is.
+
+    Raises:
+        DataError: a file cannot be used.
+    """
+    whole = mask.whole()
+    if is_good:
+        return "of good" if whole.any() else None
+    if not mask.paths:
+        return "missing"
+    if not whole.any():
+        return "black"
+    return None if _cut(whole, mask.region).any() else "outside"
+
+
+def _cut(mask: Mask, region: Region | None) -> Mask:
+    return mask if region is None else mask[region.y : region.y + region.height, region.x : region.x + region.width]
+
+
+def _in_folders_of_masks(folder: Path) -> Iterator[Path]:
+    for child in folders_in(folder):
+        if word_of(child) in MASKS:
+            yield from list_pictures(child) if holds_pictures(child) else ()
+        else:
+            yield from _in_folders_of_masks(child)
+
+
+def _name(path: Path, data: Path) -> str:
+    return str(path.relative_to(data)) if path.is_relative_to(data) else str(path)
+
+
+def _sentence(kind: str, names: Sequence[str]) -> str:
+    more = f", and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{_FAULTS[kind]} ({len(names)}): {', '.join(names[:_NAMED])}{more}"

@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-import base64
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import jinja2
 import numpy as np
 import numpy.typing as npt
 
-from quarterturn.worker.contract.arrays import Picture
-from quarterturn.worker.contract.decode import decode_picture
+from quarterturn.worker.contract.calibration import CONFIDENCE, Promise, at_most, pictures_needed
 from quarterturn.worker.contract.errors import DataError
-from quarterturn.worker.contract.framing import resize
-from quarterturn.worker.contract.preprocess import crop
+from quarterturn.worker.contract.supply import to_add
 from quarterturn.worker.contract.times import now
-from quarterturn.worker.evaluation.figures import Evaluation, Inspected, percent, roc, split_ratios
+from quarterturn.worker.evaluation.figures import Inspected, between, percent, roc, split_ratios
+from quarterturn.worker.evaluation.kept import kept
 from quarterturn.worker.evaluation.localisation import LIMIT
 from quarterturn.worker.evaluation.probe.findings import Finding
-from quarterturn.worker.inspection.heatmap import overlay
+from quarterturn.worker.evaluation.result import Evaluation
+from quarterturn.worker.evaluation.shown import Shown, show
 
 _WORST = 12  # pictures shown of each kind of mistake
 _BEST = 6  # and of the defects that were found
-_THUMBNAIL_PX = 320  # the longer side; twice its size on the page, for fine screens
 _FARTHEST = 3.0  # thresholds that the histogram shows; parts lying turned may score a hundred
 _BINS = 48
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One bin of the histogram: its left edge (0 to 1 of the width) and both heights (0 to 1 of the highest)."""
+    """One bin of the histogram: its left edge (0 to 1 of the width) and both heights (0 to 1 of the highest bar)."""
 
     left: float
     good: float
@@ -41,37 +39,52 @@ class Bar:
 
 @dataclass(frozen=True)
 class Histogram:
-    """Scores in thresholds. `threshold` and the ticks' places are 0 to 1 of the width; the last bin holds the rest."""
+    """Scores in thresholds. `threshold` and the ticks' places are 0 to 1 of the width; the last bin holds the rest.
 
+    `highest` is the share of the good parts, or of the bad ones, that the highest bar stands for.
+    """
+
+    highest: float
     bars: Sequence[Bar]
     bar_width: float
     threshold: float
     ticks: Sequence[tuple[float, str]]
 
 
-@dataclass(frozen=True)
-class Shown:
-    """A picture with a small copy of it as a data URI, and one under its heat map (None without)."""
-
-    inspected: Inspected
-    thumbnail: str
-    heated: str | None
-    width: int
-    height: int
-
-
 def write_report(evaluation: Evaluation, path: Path, findings: Sequence[Finding] = ()) -> None:
-    """Write the report to `path`; `findings` are what a probe of the same pictures said.
+    """Write the report to `path`, whole or not at all; `findings` are what a probe of the same pictures said.
 
     Raises:
         DataError: the file cannot be written, or a picture cannot be read any more.
     """
     page = render(evaluation, findings)
+    require_writable(path)
+    aside = path.with_name(f".{path.name}.tmp")
+    try:
+        aside.write_text(page, encoding="utf-8")
+        aside.replace(path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise _unwritable(path, error) from error
+
+
+def require_writable(path: Path) -> None:
+    """Refuse a place where no report can be written, before anything is inspected. Makes the folder.
+
+    Raises:
+        DataError: the folder cannot be made or written to, or `path` is a folder itself.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page, encoding="utf-8")
+        tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}); choose another --out") from error
+        raise _unwritable(path, error) from error
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; name a file in it with --out")
+
+
+def _unwritable(path: Path, error: OSError) -> DataError:
+    return DataError(f"{path}: cannot be written ({error.strerror}); choose another --out")
 
 
 def render(evaluation: Evaluation, findings: Sequence[Finding] = ()) -> str:
@@ -88,13 +101,15 @@ def render(evaluation: Evaluation, findings: Sequence[Finding] = ()) -> str:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
+    environment.filters["between"] = lambda interval: between(interval).replace("–", "\u2060–\u2060")  # one word
+    environment.filters["at_most"] = at_most
     environment.filters["figure"] = lambda value: "–" if value is None else f"{value:.3f}"
     overlooked = sorted((one for one in evaluation.inspected if _is_overlooked(one)), key=lambda one: one.ratio)
     rejected = sorted((one for one in evaluation.inspected if _is_rejected(one)), key=lambda one: -one.ratio)
     found = sorted((one for one in evaluation.inspected if _is_found(one)), key=lambda one: -one.ratio)
 
     def shown(some: Sequence[Inspected], most: int) -> list[Shown]:
-        return [_shown(one, evaluation) for one in some[:most]]
+        return [show(one, evaluation.region, evaluation.bit_depth) for one in some[:most]]
 
     return environment.get_template("report.html.j2").render(
         evaluation=evaluation,
@@ -102,10 +117,14 @@ def render(evaluation: Evaluation, findings: Sequence[Finding] = ()) -> str:
         total=evaluation.total,
         products=sorted({one.product for one in evaluation.inspected}),
         promises=_products_by_promise(evaluation.promises),
+        kept=kept(evaluation),
+        confidence=CONFIDENCE,
+        folder_needed=lambda asked: to_add([], pictures_needed(asked), None),
         curve=roc_points(evaluation),
         histogram=histogram(evaluation),
         aupro_limit=LIMIT,
         has_heat=any(one.heat is not None for one in evaluation.inspected),
+        has_masks=any(one.masks for one in evaluation.inspected),
         overlooked=shown(overlooked, _WORST),
         overlooked_count=len(overlooked),
         rejected=shown(rejected, _WORST),
@@ -126,7 +145,7 @@ def roc_points(evaluation: Evaluation) -> list[tuple[float, float]]:
 
 
 def histogram(evaluation: Evaluation) -> Histogram | None:
-    """The scores of good and of bad parts, each relative to its own highest bin; None without pictures."""
+    """The scores of good and of bad parts, as shares of their kind, on one scale; None without pictures."""
     good, bad = split_ratios(evaluation.inspected)
     both = np.concatenate([good, bad])
     if not len(both):
@@ -134,18 +153,19 @@ def histogram(evaluation: Evaluation) -> Histogram | None:
     # The threshold is always in sight, and one far score does not squeeze all others into a corner.
     low, high = min(float(both.min()), 0.9), min(max(float(np.quantile(both, 0.97)) * 1.05, 1.1), _FARTHEST)
     edges = np.linspace(low, high, _BINS + 1)
-    heights = [_heights(scores, edges) for scores in (good, bad)]
-    bars = [Bar(n / _BINS, float(up), float(down)) for n, (up, down) in enumerate(zip(*heights, strict=True))]
+    shares = np.stack([_shares(scores, edges) for scores in (good, bad)], axis=1)
+    highest = float(shares.max())
+    bars = [Bar(n / _BINS, float(up), float(down)) for n, (up, down) in enumerate(shares / highest)]
     step = _round_step((high - low) / 6)
     ticks = [
         ((value - low) / (high - low), f"{value:g}") for value in np.arange(np.ceil(low / step), high / step) * step
     ]
-    return Histogram(bars, 1 / _BINS, (1 - low) / (high - low), ticks)
+    return Histogram(highest, bars, 1 / _BINS, (1 - low) / (high - low), ticks)
 
 
-def _heights(scores: npt.NDArray[np.float64], edges: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _shares(scores: npt.NDArray[np.float64], edges: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     counts = np.histogram(np.minimum(scores, edges[-1]), edges)[0]
-    return np.asarray(counts / max(1, counts.max()), np.float64)
+    return np.asarray(counts / max(1, len(scores)), np.float64)
 
 
 def _round_step(step: float) -> float:
@@ -154,10 +174,10 @@ def _round_step(step: float) -> float:
     return float(next(power * factor for factor in (1, 2, 5, 10) if power * factor >= step))
 
 
-def _products_by_promise(promises: Mapping[str, str]) -> dict[str, list[str]]:
+def _products_by_promise(promises: Mapping[str, Promise]) -> dict[str, list[str]]:
     grouped: dict[str, list[str]] = {}
-    for product, sentence in promises.items():
-        grouped.setdefault(sentence, []).append(product)
+    for product, promise in promises.items():
+        grouped.setdefault(promise.sentence, []).append(product)
     return grouped
 
 
@@ -171,21 +191,3 @@ def _is_rejected(one: Inspected) -> bool:
 
 def _is_found(one: Inspected) -> bool:
     return not one.is_good and one.alert is not None
-
-
-def _shown(one: Inspected, evaluation: Evaluation) -> Shown:
-    try:
-        picture = crop(decode_picture(one.path.read_bytes(), bit_depth=evaluation.bit_depth), evaluation.region)
-    except OSError as error:
-        raise DataError(f"{one.path}: cannot be read any more ({error.strerror}); evaluate again") from error
-    height, width = picture.shape[:2]
-    scale = min(1.0, _THUMBNAIL_PX / max(height, width))
-    small = resize(picture, max(1, round(height * scale)), max(1, round(width * scale)))
-    heated = None if one.heat is None else _data_uri(overlay(small, one.heat))
-    return Shown(one, _data_uri(small), heated, small.shape[1], small.shape[0])
-
-
-def _data_uri(picture: Picture) -> str:
-    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 82])[1].tobytes()
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"

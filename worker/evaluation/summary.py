@@ -9,11 +9,16 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 
 from quarterturn.worker.evaluation import localisation
-from quarterturn.worker.evaluation.figures import OVERKILLS, Evaluation, Figures, Inspected, percent
+from quarterturn.worker.evaluation.figures import OVERKILLS, Figures, Inspected, between, percent
+from quarterturn.worker.evaluation.kept import Kept, kept
+from quarterturn.worker.evaluation.result import Evaluation
 
 
 def table(evaluation: Evaluation) -> Table:
-    """The figures for a terminal: all pictures, each product where there are several, each defect type."""
+    """The figures for a terminal: all pictures, each product where there are several, each defect type.
+
+    Below overkill and escape stands between what the true ones lie, with 95% confidence.
+    """
     names = ("good", "bad", "AUROC", "AP", "overkill", "escape", *(f"R@{overkill:.0%}" for overkill in OVERKILLS))
     columns = (Column(name, justify="right", no_wrap=True) for name in names)
     result = Table("", *columns, box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
@@ -28,8 +33,9 @@ def table(evaluation: Evaluation) -> Table:
 
 
 def sentences(evaluation: Evaluation) -> list[str]:
-    """What the table leaves out: the promises, where the defects are, wrong products, unreadable pictures."""
-    said = [f"{product}: {sentence}" for product, sentence in evaluation.promises.items()]
+    """What the table leaves out: promises and whether they were kept, heat maps, wrong products, unreadable files."""
+    said = [f"{product}: {promise.sentence}" for product, promise in evaluation.promises.items()]
+    said += [f"{one.product}: {one.sentence}" for one in kept(evaluation)]
     if (found := evaluation.localisation) is not None:
         said.append(
             f"where: in {percent(found.peak_in_mask)} of {found.masks} bad pictures with masks, the heat map's peak "
@@ -41,6 +47,7 @@ def sentences(evaluation: Evaluation) -> list[str]:
             f"of {swapped.parts} good parts declared as another product, {swapped.alerted:.1%} raised an alert "
             f"({swapped.named:.1%} wrong_product)"
         )
+    said += [f"masks: {fault}" for fault in evaluation.mask_faults]
     return said + [f"{one.path}: not inspected: {one.reason}" for one in evaluation.unreadable]
 
 
@@ -51,7 +58,13 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
         "target": evaluation.target,
         "bank": evaluation.bank,
         "overkill": evaluation.overkill,
-        "promises": dict(evaluation.promises),
+        "ran": dict(evaluation.ran),
+        "promises": {
+            product: {**asdict(promise), "sentence": promise.sentence}
+            for product, promise in evaluation.promises.items()
+        },
+        "choices": [asdict(choice) for choice in evaluation.choices],
+        "kept": [_kept_json(one) for one in kept(evaluation)],
         "total": asdict(evaluation.total),
         "products": {product: asdict(figures) for product, figures in evaluation.by_product.items()},
         "defects": [
@@ -59,6 +72,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
             for (product, defect), figures in evaluation.by_defect.items()
         ],
         "localisation": asdict(evaluation.localisation) if evaluation.localisation else None,
+        "mask_faults": list(evaluation.mask_faults),
         "swapped": asdict(evaluation.swapped) if evaluation.swapped else None,
         "pictures": [_picture_json(one) for one in evaluation.inspected],
         "unreadable": [{"path": str(one.path), "reason": one.reason} for one in evaluation.unreadable],
@@ -67,17 +81,23 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
 
 def _picture_json(one: Inspected) -> dict[str, Any]:
     everything = {field.name: getattr(one, field.name) for field in fields(one) if field.name != "heat"}
-    return {**everything, "path": str(one.path)}
+    return {**everything, "path": str(one.path), "masks": [str(path) for path in one.masks]}
+
+
+def _kept_json(one: Kept) -> dict[str, Any]:
+    counts = {"product": one.product, "good": one.good, "rejected": one.rejected, "most_by_chance": one.most}
+    return {**counts, "within_chance": one.within_chance, "sentence": one.sentence}
 
 
 def _cells(figures: Figures) -> list[str]:
     ranking = [figures.auroc, figures.average_precision]
-    shares = [figures.overkill, figures.escape, *figures.recall_at.values()]
     return [
         str(figures.good),
         str(figures.bad),
         *(_figure(value) for value in ranking),
-        *(percent(value) for value in shares),
+        f"{percent(figures.overkill)}\n{between(figures.overkill_between)}",
+        f"{percent(figures.escape)}\n{between(figures.escape_between)}",
+        *(percent(value) for value in figures.recall_at.values()),
     ]
 
 

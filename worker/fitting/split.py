@@ -8,10 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from quarterturn.worker.contract.bank import ScoringSettings
-from quarterturn.worker.contract.calibration import conformal_threshold
+from quarterturn.worker.contract.calibration import pictures_needed, too_few
 from quarterturn.worker.contract.decode import BitDepth
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.known_pictures import KnownPictures, distinct, hash_pictures, sides_of
@@ -25,6 +23,7 @@ from quarterturn.worker.contract.near_duplicates import (
 from quarterturn.worker.contract.pictures import good_pictures, hold_out, split_held_out
 from quarterturn.worker.contract.preprocess import Region
 from quarterturn.worker.contract.splits import groups_of
+from quarterturn.worker.contract.supply import to_add
 from quarterturn.worker.fitting.embedder import SPOILED
 
 log = logging.getLogger(__name__)
@@ -39,12 +38,15 @@ _NAMED = 3
 class Split:
     """Good pictures by product: to learn from, to weigh detectors by, to calibrate with. No picture is in two.
 
-    Of the pictures of one part, one calibrates: the others would count it several times.
+    Of the pictures of one part, one calibrates: the others would count it several times. `holdout` is the share that
+    training held out; None: the last two are of a folder of their own. `group` says which pictures show the same part.
     """
 
     normal: Paths
     weighing: Paths
     calibration: Paths
+    holdout: float | None = None
+    group: str | None = None
 
     def total(self, scoring: ScoringSettings) -> int:
         """How many pictures pass through the engine; those to weigh by do so several times, also spoiled if need be."""
@@ -115,6 +117,8 @@ def split_pictures(
         normal,
         {product: weighing for product, (weighing, _) in halves.items()},
         {product: sorted(part[0] for part in groups_of(rest, group)) for product, (_, rest) in halves.items()},
+        holdout if calibration is None else None,
+        group,
     )
     return _set_apart(split, region, bit_depth)
 
@@ -123,10 +127,25 @@ def require_enough(split: Split, overkill: float) -> None:
     """Refuse too few calibration pictures before the engine has run for minutes.
 
     Raises:
-        DataError: a product has too few for a promise of `overkill`; says how many are missing.
+        DataError: a product has too few for a promise of `overkill`; says how many good pictures to add.
     """
+    needed = pictures_needed(overkill)
     for product, paths in split.calibration.items():
-        conformal_threshold(np.zeros(len(paths)), overkill, f"product '{product}'")
+        if len(paths) < needed:
+            raise too_few(f"product '{product}'", len(paths), overkill, _remedy(split, product, needed))
+
+
+def _remedy(split: Split, product: str, needed: int) -> str:
+    calibration, weighing = split.calibration[product], split.weighing[product]
+    missing, kind = needed - len(calibration), "parts" if split.group else "good pictures"
+    if split.holdout is None:
+        more = to_add([*weighing, *calibration], missing, None, split.group)
+        return f"add {more} {kind} to the folder that 'calibration' names"
+    more = to_add([*split.normal[product], *weighing, *calibration], missing, split.holdout, split.group)
+    return (
+        f"add {more} {kind}, of which {split.holdout:.0%} are held out, and train again, or name a "
+        f"folder of {to_add([], needed, None)} others with 'calibration'"
+    )
 
 
 def _distinct(pictures: Mapping[str, Sequence[Path]]) -> tuple[dict[str, list[Path]], dict[Path, str]]:

@@ -29,8 +29,9 @@ _ORIENTED_SHARE = 0.95
 class Judgement:
     """What the bank says of one frame.
 
-    `product` is the admissible product that fits best; `score`, `threshold` and `p_value` are its own, and
-    `view_distances` (V,) the distances of the frame's embedding from it. `alert` is None within the threshold.
+    `product` is the admissible product that fits best; `score` and `threshold` are its own, and `view_distances` (V,)
+    the distances of the frame's embedding from it. `p_value` is the largest of all admissible products: a good part is
+    one of them, so it is a p-value whichever it is. `alert` is None within the threshold.
     `nearest` is `product`, unless the alert is `wrong_product`: then it is the product that the frame looks like.
     `reason` says why the picture is unusable, where the alert says so.
     """
@@ -99,7 +100,10 @@ class Judge:
             nearest=self.bank.products[nearest],
             score=score,
             threshold=threshold,
-            p_value=conformal_p_value(self.bank.calibration[product].scores, score),
+            p_value=max(
+                conformal_p_value(self.bank.calibration[c].scores, float(own))
+                for c, own in zip(scored.products, scored.scores, strict=True)
+            ),
             view_distances=tuple(seen.views[product].tolist()),
         )
         # By the product that it shows: a good picture of a darker product is no unusable one of this.

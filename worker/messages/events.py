@@ -64,12 +64,12 @@ class ResultData(_Outcome):
     """The data of a verdict and of an alert.
 
     `alert` is null for a part within its threshold whose picture can be judged. `unusable_picture` goes before all
-    other kinds, whatever the score, and `reason` says what is wrong with the picture. `score` is the evidence against
-    the declared product, `productId`, or else against the one of those that the camera may show that fits best: −log₁₀
-    of the share of good parts beyond it; `pValue` is that share as counted among the bank's calibration pictures.
-    `viewDistances` are the distances of the whole frame's embedding from that product, one for each view.
-    `predictedProduct` is that product, too, unless `alert` is `wrong_product`: then it is the one that the whole frame
-    looks like.
+    other kinds, whatever the score, and `reason` says what is wrong with the picture. `score` is the detectors'
+    evidence together, against the declared product, `productId`, or else against the one of those that the camera may
+    show that fits best. It has no unit: it rises with whatever is unusual, and says something only beside `threshold`,
+    which is for this product and bank. How rare it is among good parts says `pValue`. `viewDistances` are the distances
+    of the whole frame's embedding from that product, one for each view. `predictedProduct` is that product, too, unless
+    `alert` is `wrong_product`: then it is the one that the whole frame looks like.
     """
 
     is_partial: Literal[False] = False
@@ -78,9 +78,14 @@ class ResultData(_Outcome):
     internal_configuration_id: str = Field(description="the version of the bank")
     alert: AlertKind | None = None
     reason: str | None = Field(default=None, description="why the picture is unusable, null where it is not")
-    score: float = Field(ge=0)
-    threshold: float = Field(ge=0)
-    p_value: float = Field(gt=0, le=1, description="of a good part's scoring as high, from calibration")
+    score: float = Field(ge=0, description="without a unit, to be compared with its threshold alone")
+    threshold: float = Field(ge=0, description="the score beyond which a frame of this product is an alert")
+    p_value: float = Field(
+        gt=0,
+        le=1,
+        description="the share of calibration pictures that score as high, this one counted too; "
+        "the largest of the products that the frame may show",
+    )
     predicted_product: str
     view_distances: list[float]
     heat_map: str | None = Field(

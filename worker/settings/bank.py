@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from quarterturn.worker.contract.bank import ScoringSettings
+from quarterturn.worker.contract.calibration import OVERKILL
 from quarterturn.worker.contract.preprocess import Depth, Region
 from quarterturn.worker.contract.settings import Settings
 from quarterturn.worker.settings.worker import EngineSettings, Overkill
@@ -20,7 +21,7 @@ class FitSettings(Settings):
     calibration: Path | None = Field(
         default=None, description="folder of further good pictures; None: those that training held out of `data`"
     )
-    overkill: Overkill = 0.01
+    overkill: Overkill = OVERKILL
     scoring: ScoringSettings = ScoringSettings()
     region: Region | None = None
     bit_depth: Depth = None

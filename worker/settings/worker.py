@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from quarterturn.worker.contract.calibration import OVERKILL
 from quarterturn.worker.contract.preprocess import Depth, Region
 from quarterturn.worker.contract.settings import Settings
 from quarterturn.worker.settings.security import SaslSettings, Secret, TlsSettings
@@ -16,7 +17,7 @@ Overkill = Annotated[
     Field(
         gt=0,
         lt=1,
-        description="share of good parts that may be rejected at most; "
+        description="share of good parts that may be rejected at most, on average; "
         "0.01 needs 99 calibration pictures of each product, 0.005 needs 199",
     ),
 ]
@@ -181,7 +182,7 @@ class WorkerSettings(Settings):
     engine: EngineSettings
     bank: BankSettings
     transport: TransportSettings
-    overkill: Overkill = 0.01
+    overkill: Overkill = OVERKILL
     thresholds: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default_factory=dict, description="fixed thresholds by product, instead of the calibrated ones"
     )

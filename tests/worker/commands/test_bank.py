@@ -9,6 +9,7 @@ import pytest
 
 from quarterturn.worker.bankstore.file import FileBankStore
 from quarterturn.worker.commands import bank
+from quarterturn.worker.contract.calibration import Promise
 from quarterturn.worker.contract.errors import DataError, MismatchError
 from quarterturn.worker.contract.known_pictures import KnownPictures, Side, hash_pictures
 from quarterturn.worker.contract.manifest import EngineManifest, TargetManifest, read_manifest, sha256, write_manifest
@@ -80,7 +81,7 @@ def test_from_pictures_to_a_bank_in_service_and_back(
     run("fit", "--config", configs / "bank.yaml")
     printed = capsys.readouterr().out
     assert re.search(r"ring +18 +[\d.]+ +is told apart", printed)
-    assert "ring: at most 6.00% of good parts are rejected on average, guaranteed from 18 held-out good" in printed
+    assert f"ring: {Promise.of(18, 0.06).sentence}" in printed
     first = read_bank_file(configs / "bank.safetensors")
     said = re.search(r"anomalies pasted into good pictures found \(AUROC\): (.*)", printed)
     assert said

@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from quarterturn.worker.contract.calibration import conformal_p_value, conformal_threshold, pictures_needed, promise
+from quarterturn.worker.contract.calibration import (
+    Promise,
+    conformal_p_value,
+    conformal_threshold,
+    pictures_needed,
+    too_few,
+)
 from quarterturn.worker.contract.errors import DataError
 
 RATES = [0.5, 0.25, 0.1, 0.05, 0.01, 0.005, 0.003, 0.001, 0.07, 1e-4]
@@ -53,7 +60,7 @@ def test_the_fewest_pictures_that_suffice(overkill: float) -> None:
     needed = pictures_needed(overkill)
     assert conformal_threshold(np.arange(needed), overkill) == needed - 1
     if needed > 1:
-        with pytest.raises(DataError, match=rf"needs {needed} calibration pictures \(three quarters .*\), .*add 1 or"):
+        with pytest.raises(DataError, match=rf"needs {needed} calibration pictures, but there are {needed - 1}; fit"):
             conformal_threshold(np.arange(needed - 1), overkill)
 
 
@@ -69,9 +76,9 @@ def test_the_rate_that_the_error_names_does_suffice(count: int) -> None:
         conformal_threshold(np.zeros(count), 1e-5, "product 'ring'")
     text = str(caught.value)
     assert text.startswith(
-        "product 'ring': an overkill of 0.001% needs 99999 calibration pictures (three quarters of those held out), "
-        f"but there are {count}; add {99999 - count} or"
+        f"product 'ring': an overkill of 0.001% needs 99999 calibration pictures, but there are {count};"
     )
+    assert str(too_few("product 'ring'", count, 1e-5, "add 7")).split("; ")[1].startswith("add 7, or allow")
     named = re.search(r"allow an overkill of ([\d.]+)% or more$", text)
     assert named
     conformal_threshold(np.zeros(count), round(float(named[1]) / 100, 6))
@@ -110,8 +117,52 @@ def test_p_values_of_good_parts_are_rarely_small() -> None:
     assert (found <= 0.1).mean() > 0.07
 
 
+@pytest.mark.parametrize(("count", "overkill", "rank"), [(99, 0.01, 1), (120, 0.02, 2), (299, 0.01, 3), (19, 0.5, 10)])
+def test_the_promise_of_one_calibration(count: int, overkill: float, rank: int) -> None:
+    """The threshold is the `rank`-th largest score; the share of uniform scores beyond it is a Beta variable."""
+    found = Promise.of(count, overkill)
+    assert found.rank == rank
+    assert conformal_threshold(np.arange(count), overkill) == count - rank
+    assert found.average == rank / (count + 1) <= overkill
+    assert found.bound == pytest.approx(stats.beta(rank, count + 1 - rank).ppf(0.95))
+
+
+@pytest.mark.parametrize(("needed", "overkill"), [(59, 0.05), (299, 0.01), (2995, 0.001)])
+def test_how_many_pictures_make_sure_of_it(needed: int, overkill: float) -> None:
+    """The widely printed numbers: with 95% confidence, the largest of so many scores keeps that overkill."""
+    largest = [Promise.of(count, 1.5 / (count + 1)) for count in (needed, needed - 1)]
+    assert [one.rank for one in largest] == [1, 1]
+    assert largest[0].bound <= overkill < largest[1].bound
+
+
+@pytest.mark.parametrize("decimals", [8, 0])
+def test_both_halves_of_the_promise_hold_in_simulated_plants(decimals: int) -> None:
+    """Also where many scores are alike: then fewer are rejected, never more."""
+    rng, plants = np.random.default_rng(2), 4000
+    found = Promise.of(120, 0.02)
+    drawn = np.round(rng.gamma(4.0, size=(plants, 120)), decimals)
+    thresholds = np.array([conformal_threshold(scores, 0.02) for scores in drawn])
+    unrounded = thresholds if decimals else thresholds + 0.5
+    overkill = stats.gamma(4.0).sf(unrounded)
+    assert overkill.mean() <= found.average + 3 * overkill.std() / math.sqrt(plants)
+    assert (overkill > found.bound).mean() <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / plants)
+    if decimals:
+        assert (overkill > found.bound).mean() > 0.03
+
+
+def test_equal_scores_reject_nobody_who_scores_like_them() -> None:
+    threshold = conformal_threshold(np.full(120, 0.7), 0.02)
+    assert not threshold < 0.7
+    assert conformal_p_value(np.full(120, 0.7), 0.7) == 1
+
+
+def test_too_few_pictures_promise_nothing() -> None:
+    with pytest.raises(ValueError, match=r"98 calibration pictures promise no overkill of 0\.01"):
+        Promise.of(98, 0.01)
+
+
 def test_the_promise_in_words() -> None:
-    assert promise(199, 0.005) == (
-        "at most 0.50% of good parts are rejected on average, guaranteed from 199 held-out good pictures "
-        "as long as new good parts look like those"
+    assert Promise.of(199, 0.005).sentence == (
+        "at most 0.50% of good parts are rejected on average (asked for: 0.5%), and with 95% confidence at most 1.50% "
+        "by this calibration, guaranteed from 199 held-out good pictures as long as new good parts look like those"
     )

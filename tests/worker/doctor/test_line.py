@@ -17,7 +17,9 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 from quarterturn.worker.bankstore.file import FileBankStore
 from quarterturn.worker.bankstore.redis import RedisBankStore
 from quarterturn.worker.contract.bank import Bank
+from quarterturn.worker.contract.calibration import Promise
 from quarterturn.worker.contract.errors import DataError
+from quarterturn.worker.contract.manifest import EngineManifest, TargetManifest, write_manifest
 from quarterturn.worker.doctor import line
 from quarterturn.worker.doctor.check import Check
 from quarterturn.worker.settings.worker import KafkaSettings, RedisStoreSettings, TransportSettings, WorkerSettings
@@ -90,6 +92,7 @@ def test_an_engine_and_a_bank_that_fit(engine: NumpyEngine, bank: Bank, settings
         "engine": Check("engine", "ok", "engine loads, hash numpy-engine (numpy)"),
         "Redis": Check("Redis", "skipped", "not needed: banks are in a folder"),
         "bank": Check("bank", "ok", found),
+        "promise": Check("promise", "ok", f"ring: {Promise.of(120, 0.05).sentence}"),
     }
 
 
@@ -138,6 +141,37 @@ def test_a_bank_that_the_worker_would_refuse(
     check = look(asked)["bank"]
     assert check.status == "failure"
     assert found in f"{check.found}; {check.fix}"
+
+
+def test_a_promise_that_cannot_be_kept_says_how_many_good_pictures_are_missing(
+    engine: NumpyEngine, settings: MakeSettings, tmp_path: Path
+) -> None:
+    asked = settings(overkill=0.05, engine={"path": str(tmp_path / "engine")})
+    FileBankStore(tmp_path / "banks").publish(asked.line, bank_of(engine, ("bracket", "ring"), count=14))
+    others = "fit a bank with a folder of 25 good pictures as 'calibration', or set overkill: 0.0667"
+    found = look(asked)["promise"]
+    needed = "an overkill of 5% needs 19 calibration pictures of each product, but bracket has 14, ring has 14"
+    assert found == Check("promise", "failure", needed, others)  # the engine's folder is not there to say the holdout
+    write_engine_manifest(tmp_path / "engine", holdout=0.25)
+    found = look(asked)["promise"]
+    assert found.fix == f"add 28 good pictures to those of training, train, build and fit again, or {others}"
+    # 97 pictures: 25 held out, of which 19 calibrate; 69 are the fewest of which 14 calibrate
+    fixed = settings(overkill=0.05, thresholds={"bracket": 1.0, "ring": 1.0})
+    assert look(fixed)["promise"] == Check("promise", "skipped", "all thresholds are fixed ones")
+
+
+def write_engine_manifest(folder: Path, holdout: float) -> None:
+    folder.mkdir()
+    manifest = EngineManifest(
+        spec=NumpyEngine().spec,
+        model="m",
+        products=("ring",),
+        holdout=holdout,
+        targets={"openvino": TargetManifest(precision="float32", files=("model.xml",), parity=1.0)},
+        files={"model.xml": "0" * 64},
+        created_at="2026-01-01T00:00:00Z",
+    )
+    write_manifest(folder, manifest)
 
 
 def test_a_line_without_a_bank(engine: NumpyEngine, settings: MakeSettings) -> None:

@@ -10,11 +10,11 @@ import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from quarterturn.worker.contract.bank import Bank
-from quarterturn.worker.contract.errors import DataError, MismatchError
+from quarterturn.worker.contract.errors import MismatchError
 from quarterturn.worker.contract.pictures import test_pictures as labelled_pictures
 from quarterturn.worker.contract.preprocess import Region, read_picture
 from quarterturn.worker.evaluation.evaluate import evaluate
-from quarterturn.worker.evaluation.figures import Evaluation
+from quarterturn.worker.evaluation.result import Evaluation
 from quarterturn.worker.inspection.scorer import Scorer
 from tests.parts import NumpyEngine, NumpyPlacesEngine, bank_of, deepen, embedded
 from tests.worker.dataset import write_product
@@ -197,9 +197,27 @@ def test_without_masks_or_maps_nothing_is_localised(
     assert evaluate(*places, other, 0.02).localisation is None
 
 
-def test_a_mask_of_another_size_is_refused(places: tuple[NumpyPlacesEngine, Bank], tmp_path: Path) -> None:
+def test_faults_of_masks_are_told_and_the_run_goes_on(
+    places: tuple[NumpyPlacesEngine, Bank], masked: Path, tmp_path: Path
+) -> None:
+    told = evaluate(*places, labelled_pictures(masked), 0.02, data=masked).mask_faults
+    assert [fault.partition(":")[0] for fault in told] == [
+        "bad pictures without a mask, though others have one (8)",
+        "masks that are all black, though their pictures count as bad (1)",
+    ]
     write_product(tmp_path / "ring", train=1)
     (tmp_path / "ring" / "ground_truth" / "wear").mkdir(parents=True)
     cv2.imwrite(str(tmp_path / "ring" / "ground_truth" / "wear" / "000.png"), np.ones((16, 32), np.uint8))
-    with pytest.raises(DataError, match=r"wear/000\.png: the mask is 32x16, but its picture is 32x32"):
-        evaluate(*places, labelled_pictures(tmp_path / "ring"), 0.02, data=tmp_path / "ring")
+    found = evaluate(*places, labelled_pictures(tmp_path / "ring"), 0.02, data=tmp_path / "ring")
+    assert found.localisation is None
+    assert "wear/000.png: the mask is 32x16, but its picture is 32x32" in found.mask_faults[1]
+
+
+def test_pictures_know_their_masks(places: tuple[NumpyPlacesEngine, Bank], masked: Path) -> None:
+    found = evaluate(*places, labelled_pictures(masked), 0.02, data=masked)
+    masks = {f"{one.defect}/{one.path.stem}": [path.name for path in one.masks] for one in found.inspected if one.masks}
+    assert masks == {
+        **{f"scratch/00{n}": [f"00{n}.png"] for n in (1, 2, 4, 5, 6)},
+        "scratch/007": ["007_mask.png"],
+        "wear/002": ["002.png"],
+    }

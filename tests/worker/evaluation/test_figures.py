@@ -8,15 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from quarterturn.worker.evaluation.figures import (
-    Evaluation,
-    Figures,
-    Inspected,
-    auroc,
-    average_precision,
-    recall_at,
-    roc,
-)
+from quarterturn.worker.evaluation.figures import Figures, Inspected, auroc, average_precision, recall_at, roc
+from quarterturn.worker.evaluation.result import Evaluation
 
 few_values = st.lists(st.integers(0, 12), min_size=1, max_size=40)  # few different ones, so that there are ties
 

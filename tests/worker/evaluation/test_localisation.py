@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from quarterturn.worker.contract.errors import DataError
-from quarterturn.worker.evaluation.localisation import aupro, peak_in_mask, pixel_auroc, read_mask
+from quarterturn.worker.evaluation.localisation import aupro, peak_in_mask, pixel_auroc
 
 Map = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -182,25 +180,3 @@ def test_a_map_without_its_mask_is_a_mistake() -> None:
     for figure in (pixel_auroc, aupro, peak_in_mask):
         with pytest.raises(ValueError, match="zip"):
             figure([peak_at(0, 0)], [])
-
-
-def test_masks_are_read_as_drawn(tmp_path: Path) -> None:
-    levels = np.array([[0, 1, 128], [255, 0, 0]], np.uint8)
-    for suffix, pixels in {"grey": levels, "colour": levels[..., None] * np.array([0, 0, 1], np.uint8)}.items():
-        path = tmp_path / f"{suffix}.png"
-        cv2.imwrite(str(path), pixels)
-        mask = read_mask(path, 2, 3)
-        assert mask.dtype == np.bool_
-        assert mask.tolist() == [[False, True, True], [True, False, False]]
-
-
-def test_masks_that_cannot_be_used(tmp_path: Path) -> None:
-    path = tmp_path / "0_mask.png"
-    with pytest.raises(DataError, match=r"0_mask.png: cannot be read \(No such file or directory\); check the path"):
-        read_mask(path, 2, 3)
-    path.write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"0_mask.png: 10 bytes are no .*; replace or remove the mask"):
-        read_mask(path, 2, 3)
-    cv2.imwrite(str(path), np.zeros((20, 30), np.uint8))
-    with pytest.raises(DataError, match=r"0_mask.png: the mask is 30x20, but its picture is 31x20; draw it again"):
-        read_mask(path, 20, 31)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -10,11 +11,14 @@ import cv2
 import numpy as np
 import pytest
 
+from quarterturn.worker.contract.calibration import Promise
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.preprocess import Region
-from quarterturn.worker.evaluation.figures import Evaluation, Inspected, Localisation, Swapped, Unreadable
+from quarterturn.worker.evaluation.choice import Choice
+from quarterturn.worker.evaluation.figures import Inspected, Unreadable
 from quarterturn.worker.evaluation.probe.findings import Finding, Strength
-from quarterturn.worker.evaluation.report import histogram, render, roc_points, write_report
+from quarterturn.worker.evaluation.report import histogram, render, require_writable, roc_points, write_report
+from quarterturn.worker.evaluation.result import Evaluation, Localisation, Swapped
 from tests.parts import good_part, png
 
 _VOID = {"meta", "img", "br", "line", "rect", "path"}
@@ -63,7 +67,8 @@ def evaluation(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
             path = folder / f"{defect[:2]}{number}.png"
             path.write_bytes(png(np.kron(good_part(rng), np.ones((40, 30, 1), np.uint8))))
             inspected.append(Inspected(path, "ring", defect, score * 7, 7.0, "defect" if score > 1 else None, "ring"))
-    return Evaluation("e" * 64, "numpy", "b" * 64, 0.01, {"ring": "at most 1% of good parts"}, inspected, [], None)
+    promises = {"ring": Promise.of(120, 0.01)}
+    return Evaluation("e" * 64, "numpy", "b" * 64, 0.01, promises, inspected, [], None)
 
 
 def test_the_page_says_what_was_measured(evaluation: Evaluation) -> None:
@@ -75,7 +80,10 @@ def test_the_page_says_what_was_measured(evaluation: Evaluation) -> None:
         "The worst 12 of 14.",
         "e" * 64,
         "b" * 64,
-        "ring: at most 1% of good parts",
+        f"ring: {Promise.of(120, 0.01).sentence}",
+        "1.6\u2060–\u206020.4% with 95% confidence",  # of 3 of 40
+        "7.5% 1.6\u2060–\u206020.4%",  # in the table
+        f"ring · {evaluation.inspected[0].path.parent.name}/<s19.png",  # the product beside the file
     ):
         assert text in page.text, text
     assert evaluation.total.auroc is not None
@@ -122,6 +130,68 @@ def test_pictures_stand_beside_themselves_under_their_heat_map(evaluation: Evalu
     assert "beside each picture" not in Page(render(evaluation)).text.lower()
 
 
+@pytest.mark.parametrize("region", [None, Region(x=240, y=480, width=720, height=800)])
+def test_the_mask_is_outlined_beside_an_overlooked_defect(
+    evaluation: Evaluation, tmp_path: Path, region: Region | None
+) -> None:
+    """Of two files, as MVTec LOCO has them; the plain picture beside it stays as it was."""
+    defects, masks = [((640, 800), (480, 600)), ((1000, 1003), (600, 800))], []  # one is a hair
+    for number, (rows, columns) in enumerate(defects):
+        mask = np.zeros((1280, 960), np.uint8)
+        mask[slice(*rows), slice(*columns)] = 255
+        masks.append(tmp_path / f"{number}.png")
+        cv2.imwrite(str(masks[-1]), mask)
+    overlooked = next(one for one in evaluation.inspected if not one.is_good)
+    page = Page(render(replace(evaluation, inspected=[replace(overlooked, masks=masks)], region=region)))
+    plain, marked = page.all("img")
+    assert marked["alt"] == "the same with the mask’s outline"
+    assert "the mask’s outline: where the defect was drawn by hand" in page.text
+    scale, x, y = (0.25, 0, 0) if region is None else (0.4, 240, 480)
+    before, after = pixels_of(plain), pixels_of(marked)
+    changed = np.abs(after - before).sum(axis=2) > 150
+    for rows, columns in defects:
+        top, bottom = (int((value - y) * scale) for value in rows)
+        left, right = (int((value - x) * scale) for value in columns)
+        assert not changed[top + 2 : bottom - 2, left + 2 : right - 2].any()
+        assert changed[top - 12 : top, left:right].any(axis=0).all()
+        assert changed[bottom + 1 : bottom + 13, left:right].any(axis=0).all()
+        changed[top - 16 : bottom + 16, left - 16 : right + 16] = False
+    assert not changed.any()
+    assert "outline" not in Page(render(evaluation)).text
+
+
+def test_overkill_and_escape_are_there_to_choose_by(evaluation: Evaluation) -> None:
+    promise = Promise.of(120, 0.02)
+    offered = [
+        Choice(0.001, None, 879, None, None, None, None),
+        Choice(0.01, promise, 0, 0.075, (0.016, 0.204), 0.7, (0.457, 0.881)),
+    ]
+    told = Page(render(replace(evaluation, choices=offered))).text
+    assert (
+        "0.1% cannot be promised: 879 calibration pictures too few; a ‘calibration’ folder of 1331 has enough" in told
+    )
+    row = "1% in service at most 1.66% at most 3.90% 7.5% 1.6\u2060–\u206020.4% 70.0% 45.7\u2060–\u206088.1%"
+    assert row in told
+    assert "Which overkill to ask for" not in Page(render(evaluation)).text
+
+
+def test_what_was_run_and_wrong_masks_are_told(evaluation: Evaluation) -> None:
+    ran = {"precision": "float16", "pictures from": "/data/<ring>"}
+    told = Page(render(replace(evaluation, ran=ran, mask_faults=["masks that are all black (1): a.png"]))).text
+    assert "Precision float16 Pictures from /data/<ring>" in told
+    assert "Masks that do not count masks that are all black (1): a.png" in told
+
+
+def test_a_broken_promise_is_marked(evaluation: Evaluation) -> None:
+    """Three of 40 are too many for 1%, from 120 scores, and not too many for 5%."""
+    page = Page(render(evaluation))
+    assert "ring: 3 of 40 good parts were rejected; with a promise of 1% on average, no more than 2 are" in page.text
+    assert page.all("li")[0]["class"] == "serious"
+    page = Page(render(replace(evaluation, promises={"ring": Promise.of(120, 0.05)})))
+    assert "ring: 3 of 40 good parts were rejected; with a promise of 5% on average, up to 5 are" in page.text
+    assert "class" not in page.all("li")[0]
+
+
 def test_only_the_region_that_was_looked_at_is_shown(evaluation: Evaluation) -> None:
     found = [replace(one, heat=np.zeros((2, 2), np.float32)) for one in evaluation.inspected]
     page = Page(render(replace(evaluation, inspected=found, region=Region(x=0, y=0, width=120, height=60))))
@@ -164,11 +234,15 @@ def test_the_page_is_accessible(evaluation: Evaluation) -> None:
 def test_the_histogram_counts_every_part(evaluation: Evaluation) -> None:
     found = histogram(evaluation)
     assert found is not None
-    assert max(bar.good for bar in found.bars) == max(bar.bad for bar in found.bars) == 1
+    assert max(max(bar.good, bar.bad) for bar in found.bars) == 1
     low, high = 0.3, 0.3 + (1 - 0.3) / found.threshold  # 1 stands at `threshold` of the width
     good = [one.ratio for one in evaluation.inspected if one.is_good]
-    counts = np.histogram(good, np.linspace(low, high, len(found.bars) + 1))[0]
-    np.testing.assert_allclose([bar.good for bar in found.bars], counts / counts.max(), atol=1e-9)
+    bad = [one.ratio for one in evaluation.inspected if not one.is_good]
+    edges = np.linspace(low, high, len(found.bars) + 1)
+    shares = [np.histogram(np.minimum(some, high), edges)[0] / len(some) for some in (good, bad)]
+    assert found.highest == pytest.approx(max(share.max() for share in shares))  # one scale for both
+    np.testing.assert_allclose([bar.good for bar in found.bars], shares[0] / found.highest, atol=1e-9)
+    np.testing.assert_allclose([bar.bad for bar in found.bars], shares[1] / found.highest, atol=1e-9)
     for place, label in found.ticks:
         assert low + place * (high - low) == pytest.approx(float(label))
 
@@ -207,7 +281,7 @@ def test_findings_of_the_probe_are_told(evaluation: Evaluation) -> None:
     findings = [Finding(Strength.STRONG, "<brightness> alone separates"), Finding(Strength.NONE, "no near-duplicate")]
     page = Page(render(evaluation, findings))
     assert "<brightness> alone separates no near-duplicate" in page.text
-    assert [item.get("class") for item in page.all("li")][:2] == ["serious", None]
+    assert [item.get("class") for item in page.all("li")][1:3] == ["serious", None]  # behind the promise
     assert "What these figures can say" not in Page(render(evaluation)).text
 
 
@@ -220,8 +294,31 @@ def test_no_mistake_is_said_so(evaluation: Evaluation) -> None:
 
 def test_faults_are_one_sentence(evaluation: Evaluation, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"report\.html: cannot be written .*choose another --out"):
-        write_report(evaluation, tmp_path / "file" / "report.html")
+    for check in (lambda path: write_report(evaluation, path), require_writable):
+        with pytest.raises(DataError, match=r"report\.html: cannot be written .*choose another --out"):
+            check(tmp_path / "file" / "report.html")
+        with pytest.raises(DataError, match="is a folder; name a file in it with --out"):
+            check(tmp_path)
     gone = replace(evaluation.inspected[-3], path=tmp_path / "gone.png", alert=None)
+    before = tmp_path / "report.html"
+    before.write_text("the last one")
     with pytest.raises(DataError, match=r"gone\.png: cannot be read any more"):
-        render(replace(evaluation, inspected=[gone]))
+        write_report(replace(evaluation, inspected=[gone]), before)
+    assert before.read_text() == "the last one"
+    write_report(evaluation, before)
+    assert before.read_text(encoding="utf-8").endswith("</html>")
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "report.html"}
+
+
+def test_a_disk_that_fills_leaves_the_old_report(
+    evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(path: Path, text: str, encoding: str) -> None:
+        path.write_bytes(text[:100].encode(encoding))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "report.html").write_bytes(b"the last one")
+    monkeypatch.setattr(Path, "write_text", fill)
+    with pytest.raises(DataError, match=r"cannot be written \(No space left on device\)"):
+        write_report(evaluation, tmp_path / "report.html")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"the last one"]

@@ -396,14 +396,20 @@ def test_few_views_know_good_parts_in_four_orientations(plant: Path, views: int,
 def test_too_few_pictures_are_refused_before_the_engine_runs(plant: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = NumpyEngine()
     monkeypatch.setattr(engine, "embed", None)
-    with pytest.raises(
-        DataError, match=r"^product 'bracket': an overkill of 0.500% needs 199 .* there are 18; add 181"
-    ):
+    with pytest.raises(DataError) as caught:
         fit_bank(engine, split_pictures(plant, None, 0.4), ScoringSettings(), 0.005)
+    assert str(caught.value) == (
+        "product 'bracket': an overkill of 0.500% needs 199 calibration pictures, but there are 18; add 601 good "
+        "pictures, of which 40% are held out, and train again, or name a folder of 265 others with 'calibration', or "
+        "allow an overkill of 5.27% or more"
+    )
+    with pytest.raises(DataError, match=r"there are 9; add 253 good pictures to the folder that 'calibration' names"):
+        fit_bank(engine, split_pictures(plant / "ring", plant / "ring" / "test" / "good", 0), ScoringSettings(), 0.005)
 
 
 def test_one_picture_held_out_is_not_enough_to_weigh_and_calibrate(engine: NumpyEngine, plant: Path) -> None:
-    with pytest.raises(DataError, match=r"^product 'bracket': .* there are 0; add 1 or allow an overkill of 100.00%"):
+    missing = r"^product 'bracket': .* there are 0; add 41 .* a folder of 2 others with 'calibration'$"
+    with pytest.raises(DataError, match=missing):
         fit_bank(engine, split_pictures(plant, None, 0.01), ScoringSettings(), 0.5)
 
 
