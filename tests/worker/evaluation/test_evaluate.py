@@ -10,6 +10,7 @@ import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from quarterturn.worker.contract.bank import Bank
+from quarterturn.worker.contract.decode import BitDepth
 from quarterturn.worker.contract.errors import MismatchError
 from quarterturn.worker.contract.pictures import test_pictures as labelled_pictures
 from quarterturn.worker.contract.preprocess import Region, read_picture
@@ -171,6 +172,22 @@ def test_the_region_is_that_of_the_bank_unless_another_is_named(
         return [one.score for one in found.inspected]
 
     assert scores(fitted, None) == scores(bank, region) == scores(fitted, region) != scores(bank, None)
+
+
+def test_the_depth_is_that_of_the_bank_unless_another_is_named(
+    places: tuple[NumpyPlacesEngine, Bank], masked: Path, tmp_path: Path
+) -> None:
+    engine, bank = places
+    deep = tmp_path / masked.name
+    shutil.copytree(masked, deep)
+    deepen(deep, 12)
+    fitted = replace(bank, manifest=bank.manifest.model_copy(update={"bit_depth": 12}))
+
+    def scores(bank: Bank, bit_depth: BitDepth | None) -> list[float]:
+        found = evaluate(engine, bank, labelled_pictures(deep), 0.02, bit_depth=bit_depth)
+        return [one.score for one in found.inspected]
+
+    assert scores(fitted, None) == scores(bank, 12) != scores(bank, None)
 
 
 def test_a_folder_may_hold_a_picture_twice(places: tuple[NumpyPlacesEngine, Bank], masked: Path) -> None:

@@ -42,9 +42,8 @@ def paint(path: Path, levels: int) -> None:
 
 
 def test_limits_are_learned_from_all_pictures_but_those_that_calibrate(split: Split) -> None:
-    for part in (split.normal, split.weighing):
-        paint(part["ring"][0], 40)
-    paint(split.calibration["ring"][0], 90)
+    for part, levels in ((split.normal, 30), (split.weighing, 60), (split.calibration, 90)):
+        paint(part["ring"][0], levels)
     bank = fit_bank(NumpyEngine(), split, FRAME, 0.06)
     for c, product in enumerate(bank.products):
         seen = [brightness(path) for path in (*split.normal[product], *split.weighing[product])]
@@ -54,10 +53,10 @@ def test_limits_are_learned_from_all_pictures_but_those_that_calibrate(split: Sp
 
 def test_a_bank_says_what_its_pictures_were_and_how_they_were_read(split: Split) -> None:
     region = Region(x=2, y=1, width=20, height=25)
-    bank = fit_bank(NumpyEngine(), split, FRAME, 0.06, region=region)
+    bank = fit_bank(NumpyEngine(), split, FRAME, 0.06, region=region, bit_depth=12)
     alike = PictureTraits(widths=(20, 20), heights=(25, 25), bits=(8,), grey=False, colour=True)
     assert bank.manifest.pictures == alike
-    assert (bank.manifest.region, bank.manifest.overkill) == (region, 0.06)
+    assert (bank.manifest.region, bank.manifest.bit_depth, bank.manifest.overkill) == (region, 12, 0.06)
     deep, grey = split.normal["ring"][:2]
     cv2.imwrite(str(deep), np.full((40, 50, 3), (1000, 2000, 60_000), np.uint16))
     cv2.imwrite(str(grey), np.full((SIDE, 60), 99, np.uint8))
