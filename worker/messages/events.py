@@ -32,6 +32,7 @@ class FramePosition(_Data):
     topic: str
     partition: int = Field(ge=0)
     offset: int = Field(ge=0)
+    topic_id: str | None = Field(default=None, description="tells the topic from an earlier one of the same name")
     captured_at: str | None = None
 
 
@@ -164,8 +165,9 @@ def events_of(outcome: Outcome) -> list[Event]:
 
 
 def result_id(position: Position) -> str:
-    """The same frame always gets the same id, so that consumers can tell a repetition."""
-    return f"{position.topic}:{position.partition}:{position.offset}"
+    """The same frame always gets the same id, and another frame another one: consumers can tell a repetition."""
+    topic = position.topic if position.topic_id is None else f"{position.topic}:{position.topic_id}"
+    return f"{topic}:{position.partition}:{position.offset}"
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:
