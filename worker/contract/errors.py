@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+Reason = Literal[
+    "bad_header",
+    "bad_pixel_format",
+    "empty",
+    "region_outside",
+    "size_mismatch",
+    "too_elongated",
+    "too_many_pixels",
+    "truncated",
+    "undecodable",
+    "unknown_product",
+]
+"""Why a frame cannot be inspected; docs/kafka.md says what each means."""
+
 
 class QuarterturnError(Exception):
     """Base of all errors whose text is meant for the user; the command line prints it and exits with 1."""
@@ -33,6 +49,6 @@ class FrameError(QuarterturnError):
     `reason` is a stable code for consumers of the dead-letter topic, the text is for people.
     """
 
-    def __init__(self, reason: str, text: str) -> None:
+    def __init__(self, reason: Reason, text: str) -> None:
         super().__init__(text)
         self.reason = reason

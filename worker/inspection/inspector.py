@@ -88,6 +88,11 @@ class Inspector:
         self._in_service: tuple[Scorer, Judge] | None = None
         self._decoders = ThreadPoolExecutor(max_workers=2, thread_name_prefix="decode")
 
+    @property
+    def bank(self) -> str | None:
+        """The version of the bank in service."""
+        return self._in_service[0].bank.version if self._in_service else None
+
     def use(self, bank: Bank) -> None:
         """Take `bank` into service, from the next batch on. May be called from any thread.
 

@@ -10,7 +10,8 @@ from quarterturn.worker.bankstore.watch import BankWatcher
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.engine.base import Engine, open_folder
 from quarterturn.worker.inspection.inspector import Inspector
-from quarterturn.worker.runtime.health import Health, HealthServer
+from quarterturn.worker.runtime.health import Health
+from quarterturn.worker.runtime.server import HealthServer
 from quarterturn.worker.runtime.service import Service
 from quarterturn.worker.settings.worker import BankSettings, EngineSettings, TransportSettings, WorkerSettings
 from quarterturn.worker.transport.base import Transport
@@ -24,18 +25,18 @@ def build_service(settings: WorkerSettings) -> Iterator[Service]:
         QuarterturnError: an artifact, a service or a setting does not fit; one sentence.
     """
     with ExitStack() as stack:
-        health = Health()
+        health = Health(settings.cameras)
         if settings.http is not None:
             stack.enter_context(HealthServer(health, settings.http))
         engine = stack.enter_context(closing(open_engine(settings.engine)))
+        health.metrics.runs(engine.target)
         inspector = stack.enter_context(
             closing(Inspector(engine, settings.line, settings.overkill, settings.cameras, settings.thresholds))
         )
 
         def use(bank: Bank, version: str) -> None:
             inspector.use(bank)
-            health.bank.info({"version": version, "engine": bank.manifest.engine})
-            health.bank_swaps.inc()
+            health.metrics.serves(version, bank.manifest.engine)
 
         store = stack.enter_context(closing(open_store(settings.bank)))
         watcher = BankWatcher(store, settings.line, use, settings.bank.poll_s, _snapshot(settings.bank))

@@ -1,63 +1,77 @@
-"""What the outside may know of the worker: Prometheus metrics, `/healthz`, `/readyz`."""
+"""What the worker knows of itself: whether it goes on, whether it is ready, what is degraded, what is odd."""
 
 from __future__ import annotations
 
-import json
+import logging
 import threading
 import time
-from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from quarterturn.worker.inspection.inspector import Inspector
+from quarterturn.worker.messages.events import DeadLetter, Outcome
+from quarterturn.worker.messages.notices import Notice
+from quarterturn.worker.runtime.metrics import Metrics
+from quarterturn.worker.transport.base import Standing, Transport, standing_of
 
-from quarterturn.worker.contract.errors import ConfigError
-from quarterturn.worker.settings.worker import HttpSettings
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
-_LATENCY_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 5.0, 30.0)
-_BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
-_CAMERAS = 1000  # counted apart; whoever may publish frames may make up names, and each would stay in memory
+log = logging.getLogger(__name__)
+
+_SAID = 1000  # sentences about a camera; whoever may publish frames may make up names
+_NOWHERE = Standing(state="the worker does not run", assigned=None)
 
 
 class Health:
-    """The worker's counters and states. Thread-safe.
+    """The worker's states and counters. Thread-safe.
 
-    `states` are named findings such as {"bank": "ok", "bank store": "unreachable since ..."}; anything but "ok" is
-    shown in `/healthz`, which stays green: a worker that still scores must not be restarted for it. It turns red when
-    the worker neither finishes a batch nor finds that no frame waits.
+    `states` are named findings such as {"bank store": "unreachable since ..."}; anything but "ok" is shown in
+    `/healthz`, which stays green: a worker that still scores must not be restarted for it. It turns red when the
+    worker neither finishes a batch nor finds that no frame waits. `cameras` are those that the settings list.
     """
 
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.frames = Counter(
-            "quarterturn_frames", "Frames inspected, by outcome", ["camera", "outcome"], registry=self.registry
-        )
-        self.dead_letters = Counter(
-            "quarterturn_dead_letters", "Frames that could not be inspected", ["reason"], registry=self.registry
-        )
-        self.latency = Histogram(
-            "quarterturn_latency_seconds", "From poll to delivery", buckets=_LATENCY_BUCKETS_S, registry=self.registry
-        )
-        self.batch = Histogram(
-            "quarterturn_batch_frames", "Frames in a batch", buckets=_BATCH_BUCKETS, registry=self.registry
-        )
-        self.rewinds = Counter("quarterturn_rewinds", "Deliveries taken back and polled again", registry=self.registry)
-        self.bank_swaps = Counter("quarterturn_bank_swaps", "Banks taken into service", registry=self.registry)
-        self.bank = Info("quarterturn_bank", "The bank in service", registry=self.registry)
-        self.degraded = Gauge(
-            "quarterturn_degraded", "1 while this part does not work as it should", ["part"], registry=self.registry
-        )
-        self.ready = False
+    def __init__(self, cameras: Collection[str] = ()) -> None:
+        self.metrics = Metrics(cameras, self._standing, lambda: self.ready)
+        self._listed = frozenset(cameras)
         self._progress_s = 0.0
         self._states: dict[str, Callable[[], str]] = {}
-        self._cameras: set[str] = set()
+        self._work: tuple[Transport, Inspector] | None = None
+        self._said: set[tuple[Notice, str]] = set()
+        self._saying = threading.Lock()
 
-    def count_frame(self, camera: str | None, outcome: str) -> None:
-        """Count a frame of `camera` (None: it did not say). Cameras beyond the thousandth are "other"."""
-        if camera and len(self._cameras) < _CAMERAS:
-            self._cameras.add(camera)
-        known = camera if camera in self._cameras else "other"
-        self.frames.labels(known if camera else "unknown", outcome).inc()
+    @property
+    def registry(self) -> CollectorRegistry:
+        """Where Prometheus finds the metrics."""
+        return self.metrics.registry
+
+    @property
+    def ready(self) -> bool:
+        """Whether frames are inspected as they come."""
+        return self.lacks() is None
+
+    def lacks(self) -> str | None:
+        """What is missing to be ready: the work, a bank, or the transport's consent; None: nothing is."""
+        if self._work is None:
+            return "the worker does not run"
+        transport, inspector = self._work
+        if inspector.bank is None:
+            return "no bank is in service"
+        standing = standing_of(transport)
+        return None if standing.state == "ok" else standing.state
+
+    @contextmanager
+    def working(self, transport: Transport, inspector: Inspector) -> Iterator[None]:
+        """Show the state of both while the block lasts."""
+        self.progress()
+        self._work = transport, inspector
+        if name := standing_of(transport).name:
+            self.watch(name, lambda: standing_of(transport).state)
+        try:
+            yield
+        finally:
+            self._work = None
 
     def progress(self) -> None:
         """Say that the worker goes on: it finished a batch, or found nothing to do."""
@@ -65,75 +79,36 @@ class Health:
 
     def stalled_s(self) -> float:
         """Seconds since the last progress; 0 before and after the work."""
-        return time.monotonic() - self._progress_s if self.ready else 0.0
+        return time.monotonic() - self._progress_s if self._work else 0.0
 
     def watch(self, part: str, state: Callable[[], str]) -> None:
         """Show the state of `part` from now on; "ok" is the one good state."""
         self._states[part] = state
-        self.degraded.labels(part).set_function(lambda: float(state() != "ok"))
+        self.metrics.watch(part, lambda: state() != "ok")
 
     def states(self) -> dict[str, str]:
         """The present state of every part."""
         return {part: state() for part, state in self._states.items()}
 
+    def count(self, outcomes: Sequence[Outcome], since_poll_s: float, deliver_s: float) -> None:
+        """Count one delivered batch, and say what is wrong or odd about its frames."""
+        self.metrics.count(outcomes, since_poll_s, deliver_s)
+        for outcome in outcomes:
+            camera = outcome.data.camera
+            if isinstance(outcome, DeadLetter):
+                reason, message = outcome.data.reason, outcome.data.message
+                log.warning("%s cam=%s: %s: %s", outcome.position, camera or "unknown", reason, message)
+            if self._listed and camera and camera not in self._listed:
+                self.notice("unlisted_camera", camera, f"{outcome.position}: the settings' 'cameras' do not list it")
 
-class HealthServer:
-    """Serves `health` over HTTP in a background thread while in a `with` block."""
+    def notice(self, kind: Notice, camera: str, text: str) -> None:
+        """Count something odd about a frame of `camera`, and say it once for each kind and camera."""
+        self.metrics.notice(kind, camera)
+        with self._saying:
+            if (kind, camera) in self._said or len(self._said) >= _SAID:
+                return
+            self._said.add((kind, camera))
+        log.warning("cam=%s: %s: %s (said once, counted in quarterturn_notices_total)", camera, kind, text)
 
-    def __init__(self, health: Health, settings: HttpSettings) -> None:
-        try:
-            self._server = ThreadingHTTPServer((settings.host, settings.port), _handler(health, settings))
-        except OSError as error:
-            raise ConfigError(
-                f"http: cannot listen on {settings.host}:{settings.port} ({error.strerror}); "
-                "set another http.port, or 'http: null' for none"
-            ) from error
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
-
-    @property
-    def port(self) -> int:
-        """The port listened on."""
-        return self._server.server_port
-
-    def __enter__(self) -> HealthServer:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
-def _handler(health: Health, settings: HttpSettings) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            path = self.path.partition("?")[0]
-            if path == "/metrics":
-                self._answer(200, CONTENT_TYPE_LATEST, generate_latest(health.registry))
-            elif path == "/healthz":
-                stalled = health.stalled_s() > settings.stalled_after_s
-                status = f"no progress for {health.stalled_s():.0f} s" if stalled else "alive"
-                self._json(503 if stalled else 200, {"status": status, "parts": health.states()})
-            elif path == "/readyz":
-                self._json(200 if health.ready else 503, {"ready": health.ready, "parts": health.states()})
-            else:
-                self._json(404, {"error": "known here: /metrics, /healthz, /readyz"})
-
-        def _json(self, status: int, document: dict[str, object]) -> None:
-            self._answer(status, "application/json", json.dumps(document).encode())
-
-        def _answer(self, status: int, content_type: str, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", content_type)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-            """Requests are not worth a log line."""
-
-    return Handler
+    def _standing(self) -> Standing:
+        return standing_of(self._work[0]) if self._work else _NOWHERE

@@ -5,15 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from quarterturn.worker.inspection.inspector import Inspector
-from quarterturn.worker.messages.events import DeadLetter, Late, Outcome
+from quarterturn.worker.messages.events import Outcome
 from quarterturn.worker.runtime.health import Health
 from quarterturn.worker.settings.worker import BatchSettings
-from quarterturn.worker.transport.base import RewoundError, Transport
+from quarterturn.worker.transport.base import RewoundError, Transport, leave
 
 log = logging.getLogger(__name__)
 
@@ -46,15 +45,17 @@ class Service:
             UnavailableError: the transport gave up. Frames not delivered stay undone and will be polled again.
         """
         in_flight: _InFlight | None = None
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine") as engine:
-            self._health.progress()
-            self._health.ready = True
-            try:
-                while in_flight or not (stop.is_set() or self._transport.exhausted):
-                    self._health.progress()
-                    in_flight = self._step(engine, in_flight, polling=not stop.is_set())
-            finally:
-                self._health.ready = False
+        with (
+            self._health.working(self._transport, self._inspector),
+            ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine") as engine,
+        ):
+            while in_flight or not (stop.is_set() or self._transport.exhausted):
+                self._health.progress()
+                in_flight = self._step(engine, in_flight, polling=not stop.is_set())
+
+    def leave(self) -> None:
+        """Give this worker's share to the others though it may be stuck; it must end then. Any thread may call it."""
+        leave(self._transport)
 
     def _step(self, engine: ThreadPoolExecutor, in_flight: _InFlight | None, polling: bool) -> _InFlight | None:
         """Start the next batch, if frames wait, then deliver the one in flight; returns the new batch in flight."""
@@ -71,7 +72,7 @@ class Service:
             self._deliver(in_flight)
         except RewoundError as rewound:
             log.warning("%s; the frames will be polled again", rewound)
-            self._health.rewinds.inc()
+            self._health.metrics.rewinds.inc()
             if upcoming:
                 upcoming.outcomes.result()  # the engine finishes, nobody delivers
             return None
@@ -79,20 +80,7 @@ class Service:
 
     def _deliver(self, batch: _InFlight) -> None:
         outcomes = batch.outcomes.result()
+        began_s = time.perf_counter()
         self._transport.deliver(outcomes)
-        self._count(outcomes, time.perf_counter() - batch.polled_s)
-
-    def _count(self, outcomes: Sequence[Outcome], latency_s: float) -> None:
-        self._health.batch.observe(len(outcomes))
-        for outcome in outcomes:
-            self._health.latency.observe(latency_s)
-            if isinstance(outcome, DeadLetter):
-                reason, message = outcome.data.reason, outcome.data.message
-                camera = outcome.data.camera or "unknown"
-                log.warning("%s cam=%s: %s: %s", outcome.position, camera, reason, message)
-                self._health.dead_letters.labels(reason).inc()
-                self._health.count_frame(outcome.data.camera, "dead_letter")
-            elif isinstance(outcome, Late):
-                self._health.count_frame(outcome.data.camera, "late")
-            else:
-                self._health.count_frame(outcome.data.camera, outcome.data.alert or "good")
+        now_s = time.perf_counter()
+        self._health.count(outcomes, now_s - batch.polled_s, now_s - began_s)

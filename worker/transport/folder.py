@@ -12,6 +12,7 @@ from quarterturn.worker.contract.pictures import list_pictures
 from quarterturn.worker.messages.events import Event, Outcome, events_of
 from quarterturn.worker.messages.frames import Frame, Position
 from quarterturn.worker.settings.worker import FolderSettings
+from quarterturn.worker.transport.base import Standing
 from quarterturn.worker.transport.batch import check_delivery
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,11 @@ class FolderTransport:
     def exhausted(self) -> bool:
         """Whether every picture was polled."""
         return not self._waiting
+
+    @property
+    def standing(self) -> Standing:
+        """See Transport."""
+        return Standing(assigned=1, lag={f"{self._topic}[0]": len(self._waiting)})
 
     def poll(self, max_frames: int, timeout_s: float) -> list[Frame]:
         """See Transport; never waits."""

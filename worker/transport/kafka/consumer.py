@@ -190,6 +190,22 @@ class GroupConsumer:
         return self._note is not None and not self._note.is_of(self._known_topic_id())
 
     @property
+    def member_id(self) -> str:
+        """Our id in the group, empty before the first try to join it. Any thread may ask."""
+        found: str = self._consumer.group_metadata().member_id
+        return found
+
+    def lag(self) -> dict[str, int]:
+        """How many frames wait behind those that were polled, by partition, as far as fetching has told so far."""
+        waiting: dict[str, int] = {}
+        with contextlib.suppress(KafkaError):
+            for partition in self._consumer.assignment():
+                newest, position = self._consumer.highwater(partition), self._consumer.position(partition, timeout_ms=0)
+                if newest is not None and position is not None:
+                    waiting[f"{partition.topic}[{partition.partition}]"] = max(0, newest - position)
+        return waiting
+
+    @property
     def _state(self) -> str:
         state: str = self._consumer.group_metadata().state
         return state

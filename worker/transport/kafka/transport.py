@@ -16,20 +16,21 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from quarterturn.worker.contract.errors import UnavailableError
 from quarterturn.worker.messages.events import Outcome
 from quarterturn.worker.messages.frames import Frame, Position
 from quarterturn.worker.settings.worker import KafkaSettings
-from quarterturn.worker.transport.base import RewoundError
+from quarterturn.worker.transport.base import RewoundError, Standing
 from quarterturn.worker.transport.batch import check_delivery
-from quarterturn.worker.transport.kafka.connection import LASTING_ERRORS, BrokerError, StaleMemberError, text
+from quarterturn.worker.transport.kafka.connection import BrokerError, StaleMemberError, text
 from quarterturn.worker.transport.kafka.consumer import GroupConsumer, Member
+from quarterturn.worker.transport.kafka.contact import Contact
+from quarterturn.worker.transport.kafka.leaving import leave_group
 from quarterturn.worker.transport.kafka.producer import Outbox
 
 log = logging.getLogger(__name__)
 
 _PROBE_S = 5.0  # after so long without frames the broker is asked whether it is still there
-_PAUSE_S = 0.1  # after a fault, which may show at once
+_LAG_S = 1.0  # how old the lag that is shown may be
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +59,20 @@ class KafkaTransport:
         self._outbox: Outbox | None = None
         self._member: Member | None = None
         self._undelivered: deque[_Batch] = deque()
-        self._last_answer_s = time.monotonic()
-        self._trouble_since_s: float | None = None
+        self._contact = Contact(settings)
+        self._lag: dict[str, int] = {}
+        self._lag_s = 0.0
         self._closed = False
 
     @property
     def joined(self) -> bool:
         """Whether it has become a member of the group, with partitions or idle."""
         return self._member is not None
+
+    @property
+    def standing(self) -> Standing:
+        """See Transport."""
+        return Standing("Kafka", self._contact.state, self._contact.assigned, self._lag)
 
     def poll(self, max_frames: int, timeout_s: float) -> list[Frame]:
         """See Transport; the first polls return nothing while the consumer group forms."""
@@ -78,9 +85,11 @@ class KafkaTransport:
                 self._probe()
                 return []
         except BrokerError as error:
-            self._failed(error)
+            self._contact.failed(error)
             return []
-        self._last_answer_s = time.monotonic()
+        finally:
+            self._look_at_lag()
+        self._contact.answered_s = time.monotonic()
         self._undelivered.append(_Batch(member, [frame.position for frame in frames]))
         return frames
 
@@ -89,33 +98,43 @@ class KafkaTransport:
         batch = self._undelivered[0]
         check_delivery(outcomes, batch.positions)
         try:
-            self._publish(outcomes, batch.member)
+            with self._contact.asking():
+                self._publish(outcomes, batch.member)
         except BrokerError as error:
             self._rewind()
             if isinstance(error, StaleMemberError):
                 raise RewoundError(f"{batch.positions[0]}: the consumer group was rebalanced") from error
-            self._failed(error)
+            self._contact.failed(error)
             raise RewoundError(f"{batch.positions[0]}: not delivered ({text(error)})") from error
         self._undelivered.popleft()
-        self._answered()
+        self._contact.answered()
 
     def close(self) -> None:
         """See Transport."""
         if self._closed:
             return
         self._closed = True
+        self._contact.close()
         self._consumer.close()
         if self._outbox is not None:
             self._outbox.close(wait_s=2)
 
+    def leave(self) -> None:
+        """Leave the group though the thread that uses this transport is stuck in it. Any thread may call it."""
+        if member_id := self._consumer.member_id:
+            leave_group(self._settings, member_id)
+
     def _begin_generation(self, member: Member) -> None:
         """Continue as `member`, at the committed positions."""
         if member.generation < 0:
+            self._contact.out()
             return  # we fell out of the group; the next poll joins it again
-        if self._outbox is None:
-            self._outbox = Outbox(self._settings, self._transactional_id)
-        partitions = self._consumer.go_to_committed()
+        with self._contact.asking():
+            if self._outbox is None:
+                self._outbox = Outbox(self._settings, self._transactional_id)
+            partitions = self._consumer.go_to_committed()
         self._member = member
+        self._contact.joined(len(partitions))
         log.info("group %s: generation %d, %s", member.group, member.generation, ", ".join(partitions) or "idle")
 
     def _publish(self, outcomes: Sequence[Outcome], member: Member) -> None:
@@ -131,32 +150,17 @@ class KafkaTransport:
         """Forget what was polled and what was sent; the next poll begins as a new generation does."""
         self._undelivered.clear()
         self._member = None
+        self._contact.out()
         if self._outbox is not None:
             self._outbox.close(wait_s=0)
             self._outbox = None
 
     def _probe(self) -> None:
         """After a while without frames, find out whether the broker is still there."""
-        if time.monotonic() - self._last_answer_s > _PROBE_S:
+        if time.monotonic() - self._contact.answered_s > _PROBE_S:
             self._consumer.probe()
-            self._answered()
+            self._contact.answered()
 
-    def _answered(self) -> None:
-        self._last_answer_s = time.monotonic()
-        if self._trouble_since_s is not None:
-            log.info("Kafka works again after %.1f s", self._last_answer_s - self._trouble_since_s)
-            self._trouble_since_s = None
-
-    def _failed(self, error: Exception) -> None:
-        """Bridge a fault for as long as the settings allow."""
-        now_s = time.monotonic()
-        servers, patience_s = self._settings.bootstrap_servers, self._settings.give_up_after_s
-        if self._trouble_since_s is None:
-            self._trouble_since_s = now_s
-            log.warning("Kafka at %s: %s; trying again for %g s", servers, text(error), patience_s)
-        if isinstance(error, LASTING_ERRORS) or now_s - self._trouble_since_s > patience_s:
-            raise UnavailableError(
-                f"Kafka at {servers}: {text(error)}, after trying for {now_s - self._trouble_since_s:.0f} s; "
-                "check the broker, its log and the permissions of this client"
-            ) from error
-        time.sleep(_PAUSE_S)
+    def _look_at_lag(self) -> None:
+        if (now_s := time.monotonic()) - self._lag_s > _LAG_S:
+            self._lag, self._lag_s = self._consumer.lag() if self._contact.assigned else {}, now_s

@@ -1,0 +1,12 @@
+"""What is odd about a frame that can be inspected all the same: counted, and said once for each camera."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+Notice = Literal["unlisted_camera"]
+"""The kinds; each is a label of a metric, and stands in docs/reliability.md."""
+
+OnNotice = Callable[[Notice, str, str], None]
+"""Takes the kind, the camera and a sentence for the log; may be called for every frame, and from any thread."""

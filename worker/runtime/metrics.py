@@ -1,0 +1,211 @@
+"""The worker's metrics for Prometheus. docs/reliability.md lists them, and a test compares.
+
+Every counter is there from the start, at 0: one that first shows up at 1 is no increase to Prometheus.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.metadata import version
+from typing import get_args
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    Info,
+    Metric,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from quarterturn.worker.contract.errors import Reason
+from quarterturn.worker.contract.times import parse_time
+from quarterturn.worker.messages.events import AlertKind, DeadLetter, Late, Outcome, ResultData, Verdict
+from quarterturn.worker.messages.notices import Notice
+from quarterturn.worker.transport.base import Standing
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+OUTCOMES = ("good", *get_args(AlertKind), "late", "dead_letter")
+
+_SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 5.0, 30.0)
+_STAGE_SECONDS = (0.001, 0.002, *_SECONDS)
+_BATCH = (1, 2, 4, 8, 16, 32, 64)
+_RATIOS = (0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0, 10.0)  # of score to threshold; beyond 1 is an alert
+_LARGEST_RATIO = 100.0  # a threshold of 0 would make the sum infinite for good
+_CAMERAS = 1000  # counted apart; whoever may publish frames may make up names, and each would stay in memory
+_UNNAMED, _OTHER = "unknown", "other"
+
+
+class Metrics:
+    """All that is counted and measured. Thread-safe.
+
+    `cameras` are those that the settings list. `standing` and `ready` are asked at every scrape.
+    """
+
+    def __init__(self, cameras: Iterable[str], standing: Callable[[], Standing], ready: Callable[[], bool]) -> None:
+        self.registry = CollectorRegistry()
+        self.rewinds = Counter("quarterturn_rewinds", "Deliveries taken back and polled again", registry=self.registry)
+        self._bank_swaps = Counter("quarterturn_bank_swaps", "Banks taken into service", registry=self.registry)
+        self._bank = Info("quarterturn_bank", "The bank in service", registry=self.registry)
+        self._build = Info("quarterturn_build", "What runs here", registry=self.registry)
+        self._degraded = Gauge(
+            "quarterturn_degraded", "1 while this part does not work as it should", ["part"], registry=self.registry
+        )
+        self._frames = Counter(
+            "quarterturn_frames", "Frames done, by outcome", ["camera", "outcome"], registry=self.registry
+        )
+        self._dead_letters = Counter(
+            "quarterturn_dead_letters", "Frames that could not be inspected", ["reason"], registry=self.registry
+        )
+        self._notices = Counter(
+            "quarterturn_notices", "Frames with something odd", ["camera", "kind"], registry=self.registry
+        )
+        self._last_frame = Gauge(
+            "quarterturn_last_frame_timestamp_seconds",
+            "When the camera's last frame was done",
+            ["camera"],
+            registry=self.registry,
+        )
+        self._ratios = Histogram(
+            "quarterturn_score_over_threshold",
+            "Scores in thresholds",
+            ["camera"],
+            buckets=_RATIOS,
+            registry=self.registry,
+        )
+        self._latency = Histogram(
+            "quarterturn_latency_seconds", "From poll to delivery", buckets=_SECONDS, registry=self.registry
+        )
+        self._since_capture = Histogram(
+            "quarterturn_capture_latency_seconds",
+            "From captured_at to delivery",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._stage = Histogram(
+            "quarterturn_stage_seconds",
+            "Time of a batch in a stage",
+            ["stage"],
+            buckets=_STAGE_SECONDS,
+            registry=self.registry,
+        )
+        self._batch = Histogram("quarterturn_batch_frames", "Frames in a batch", buckets=_BATCH, registry=self.registry)
+        Gauge("quarterturn_ready", "1 while /readyz says so", registry=self.registry).set_function(ready)
+        self.registry.register(_OfTransport(standing))
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self.registry)
+        # A look-up by labels costs a lock and a tuple: each is made once.
+        self._stages = {stage: self._stage.labels(stage) for stage in ("decode", "embed", "score", "deliver")}
+        self._reasons = {reason: self._dead_letters.labels(reason) for reason in get_args(Reason)}
+        self._cameras = {camera: _Camera(self, camera) for camera in (*cameras, _UNNAMED, _OTHER)}
+        self._room = len(self._cameras) + _CAMERAS
+        self.runs("")
+
+    def runs(self, target: str) -> None:
+        """Say what runs here; `target` is the engine's, empty before it is open."""
+        self._build.info({"version": version("quarterturn"), "python": platform.python_version(), "engine": target})
+
+    def serves(self, bank: str, engine: str) -> None:
+        """A bank of this version, made by the engine of this hash, was taken into service."""
+        self._bank.info({"version": bank, "engine": engine})
+        self._bank_swaps.inc()
+
+    def watch(self, part: str, is_degraded: Callable[[], bool]) -> None:
+        """Ask at every scrape whether `part` works as it should."""
+        self._degraded.labels(part).set_function(is_degraded)
+
+    def notice(self, kind: Notice, camera: str) -> None:
+        """Count something odd about a frame of `camera`."""
+        self._camera(camera).notices[kind].inc()
+
+    def count(self, outcomes: Sequence[Outcome], since_poll_s: float, deliver_s: float) -> None:
+        """Count one delivered batch."""
+        now_s = time.time()
+        self._batch.observe(len(outcomes))
+        self._stages["deliver"].observe(deliver_s)
+        times = next((outcome.data.processing_times for outcome in outcomes if isinstance(outcome, Verdict)), None)
+        if times is not None:  # those of the batch; the same in each of its verdicts
+            self._stages["decode"].observe(times.decode_ms / 1000)
+            self._stages["embed"].observe(times.embed_ms / 1000)
+            self._stages["score"].observe(times.score_ms / 1000)
+        for outcome in outcomes:
+            self._latency.observe(since_poll_s)
+            self._count(outcome, now_s)
+
+    def text(self) -> bytes:
+        """All of it in Prometheus' text format, of the type CONTENT_TYPE."""
+        return generate_latest(self.registry)
+
+    def _count(self, outcome: Outcome, now_s: float) -> None:
+        camera = self._camera(outcome.data.camera)
+        camera.last_frame.set(now_s)
+        if isinstance(outcome, Verdict):
+            camera.outcomes[outcome.data.alert or "good"].inc()
+            camera.ratios.observe(_ratio(outcome.data))
+            self._count_latency(outcome.data, now_s)
+        elif isinstance(outcome, Late):
+            camera.outcomes["late"].inc()
+        elif isinstance(outcome, DeadLetter):
+            camera.outcomes["dead_letter"].inc()
+            reason = outcome.data.reason
+            (self._reasons.get(reason) or self._dead_letters.labels(reason)).inc()
+
+    def _count_latency(self, data: ResultData, now_s: float) -> None:
+        """A replay's frames are as old as they are, and a clock ahead of ours says nothing."""
+        captured_at = data.frame.captured_at
+        if captured_at is None or data.is_simulated:
+            return
+        latency_s = now_s - parse_time(captured_at).timestamp()
+        if latency_s >= 0:
+            self._since_capture.observe(latency_s)
+
+    def _camera(self, name: str | None) -> _Camera:
+        """What is counted of this camera; those beyond the thousandth are "other", without a name "unknown"."""
+        found = self._cameras.get(name or _UNNAMED)
+        if found is None:
+            if len(self._cameras) >= self._room:
+                return self._cameras[_OTHER]
+            found = self._cameras.setdefault(str(name), _Camera(self, str(name)))
+        return found
+
+
+class _Camera:
+    """The metrics of one camera."""
+
+    def __init__(self, of: Metrics, name: str) -> None:
+        self.outcomes = {outcome: of._frames.labels(name, outcome) for outcome in OUTCOMES}
+        self.notices = {kind: of._notices.labels(name, kind) for kind in get_args(Notice)}
+        self.last_frame = of._last_frame.labels(name)
+        self.ratios = of._ratios.labels(name)
+
+
+class _OfTransport(Collector):
+    """What the transport says of itself: partitions come and go, so their labels are made anew at every scrape."""
+
+    def __init__(self, standing: Callable[[], Standing]) -> None:
+        self._standing = standing
+
+    def collect(self) -> Iterator[Metric]:
+        standing = self._standing()
+        yield GaugeMetricFamily(
+            "quarterturn_assigned_partitions", "Partitions that this worker reads", standing.assigned or 0
+        )
+        lag = GaugeMetricFamily("quarterturn_lag_frames", "Frames that wait to be polled", labels=["partition"])
+        for partition, frames in standing.lag.items():
+            lag.add_metric([partition], frames)
+        yield lag
+
+
+def _ratio(data: ResultData) -> float:
+    if data.score <= 0:
+        return 0.0
+    return min(data.score / data.threshold, _LARGEST_RATIO) if data.threshold > 0 else _LARGEST_RATIO

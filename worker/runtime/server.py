@@ -1,0 +1,77 @@
+"""Metrics and health over HTTP: `/metrics`, `/healthz`, `/readyz`."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+
+from quarterturn.worker.contract.errors import ConfigError
+from quarterturn.worker.runtime.health import Health
+from quarterturn.worker.runtime.metrics import CONTENT_TYPE
+from quarterturn.worker.settings.worker import HttpSettings
+
+
+class HealthServer:
+    """Serves `health` over HTTP in a background thread while in a `with` block."""
+
+    def __init__(self, health: Health, settings: HttpSettings) -> None:
+        try:
+            self._server = ThreadingHTTPServer((settings.host, settings.port), _handler(health, settings))
+        except OSError as error:
+            raise ConfigError(
+                f"http: cannot listen on {settings.host}:{settings.port} ({error.strerror}); "
+                "set another http.port, or 'http: null' for none"
+            ) from error
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+
+    @property
+    def port(self) -> int:
+        """The port listened on."""
+        return self._server.server_port
+
+    def __enter__(self) -> HealthServer:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def _handler(health: Health, settings: HttpSettings) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            if path == "/metrics":
+                self._answer(200, CONTENT_TYPE, health.metrics.text())
+            elif path == "/healthz":
+                stalled = health.stalled_s() > settings.stalled_after_s
+                status = f"no progress for {health.stalled_s():.0f} s" if stalled else "alive"
+                self._json(503 if stalled else 200, {"status": status, "parts": health.states()})
+            elif path == "/readyz":
+                lacks = health.lacks()
+                ready = lacks is None
+                self._json(200 if ready else 503, {"ready": ready, "lacks": lacks, "parts": health.states()})
+            else:
+                self._json(404, {"error": "known here: /metrics, /healthz, /readyz"})
+
+        def _json(self, status: int, document: dict[str, object]) -> None:
+            self._answer(status, "application/json", json.dumps(document).encode())
+
+        def _answer(self, status: int, content_type: str, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+            """Requests are not worth a log line."""
+
+    return Handler
