@@ -7,7 +7,9 @@ from typing import Literal
 Reason = Literal[
     "bad_header",
     "bad_pixel_format",
+    "corrupt_record",
     "empty",
+    "not_unpacked",
     "region_outside",
     "size_mismatch",
     "too_elongated",

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from quarterturn.worker.contract.times import parse_time
 from quarterturn.worker.messages.frames import Position
 
 AlertKind = Literal["defect", "wrong_product", "wrong_orientation"]
@@ -168,6 +169,14 @@ def result_id(position: Position) -> str:
     """The same frame always gets the same id, and another frame another one: consumers can tell a repetition."""
     topic = position.topic if position.topic_id is None else f"{position.topic}:{position.topic_id}"
     return f"{topic}:{position.partition}:{position.offset}"
+
+
+def ahead_s(outcome: Outcome) -> float:
+    """How many seconds after its own result the frame claims to have been taken; 0 where it says no time."""
+    captured_at = outcome.data.frame.captured_at
+    if captured_at is None:
+        return 0.0
+    return max(0.0, (parse_time(captured_at) - parse_time(outcome.data.creation_time)).total_seconds())
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-Notice = Literal["unlisted_camera"]
+Notice = Literal["unlisted_camera", "clock_ahead"]
 """The kinds; each is a label of a metric, and stands in docs/reliability.md."""
 
 OnNotice = Callable[[Notice, str, str], None]

@@ -61,6 +61,7 @@ class GroupConsumer:
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings, self._topic = settings, settings.topics.frames
         self._note: Note | None = None
+        self._placed: Member | None = None  # who was sent to the committed positions
         with reaching(settings):
             need_topics(settings, settings.topics.model_dump().values())
             self._consumer = self._open()
@@ -75,11 +76,8 @@ class GroupConsumer:
         if self._is_made_anew():
             log.warning("%s was deleted and made anew", self._topic)
             records = self._join_anew()
-        now = self._consumer.group_metadata()
-        generation = now.generation_id if now.state == MemberState.STABLE else -1
-        member = Member(now.group_id, generation, now.member_id)
         topic_id = self._note.topic_id if self._note else None
-        return member, [frame_of(record, topic_id) for partition in records.values() for record in partition]
+        return self._member(), [frame_of(record, topic_id) for partition in records.values() for record in partition]
 
     def go_to_committed(self) -> list[str]:
         """Continue every assigned partition at its committed position; returns their names.
@@ -87,11 +85,10 @@ class GroupConsumer:
         A partition without one starts as the settings say, or at its beginning where it was added after the group had
         begun, and commits that at once: what arrives from now on is never skipped, whoever comes to own it.
         """
-        topic_id = self._asked_topic_id()
+        topic_id = self._asked_topic_id() or (self._note.topic_id if self._note else None)
         partitions = self._consumer.partitions_for_topic(self._topic)
         committed = self._committed(partitions)
-        anew = self._note is not None and not self._note.is_of(topic_id)
-        self._note = present_note(committed.values(), topic_id, len(partitions), anew=anew)
+        self._note = present_note(committed.values(), topic_id, len(partitions), self._note)
         assigned = self._consumer.assignment()
         oldest = self._consumer.beginning_offsets(assigned, timeout_ms=ms(connection.ANSWER_S))
         newest = self._consumer.end_offsets(assigned, timeout_ms=ms(connection.ANSWER_S))
@@ -106,6 +103,7 @@ class GroupConsumer:
             self._consumer.seek(one, start.offset)
         if first:
             self._consumer.commit(first, timeout_ms=ms(connection.ANSWER_S))
+        self._placed = self._member()
         return sorted(f"{topic}[{partition}]" for topic, partition in assigned)
 
     def behind(self, outcomes: Sequence[Outcome]) -> dict[TopicPartition, OffsetAndMetadata]:
@@ -155,6 +153,8 @@ class GroupConsumer:
         except NoOffsetForPartitionError:
             return {}  # we have joined, and are not yet where `go_to_committed` sends us
         except (OffsetOutOfRangeError, LogTruncationError) as error:
+            if self._member() != self._placed:
+                return {}  # as above: the position was kafka-python's own
             log.warning("%s: the frames that come next are gone (%s)", self._topic, text(error))
             return self._join_anew()
         return records
@@ -204,6 +204,10 @@ class GroupConsumer:
                 if newest is not None and position is not None:
                     waiting[f"{partition.topic}[{partition.partition}]"] = max(0, newest - position)
         return waiting
+
+    def _member(self) -> Member:
+        now = self._consumer.group_metadata()
+        return Member(now.group_id, now.generation_id if now.state == MemberState.STABLE else -1, now.member_id)
 
     @property
     def _state(self) -> str:

@@ -26,7 +26,8 @@ class Note:
     @classmethod
     def of(cls, position: OffsetAndMetadata) -> Note:
         """The note beside `position`; one that others committed, or we before we wrote notes, knows nothing."""
-        found = re.fullmatch(r"topic=(\S*) partitions=(\d+)", position.metadata or "", re.ASCII)
+        text = (position.metadata or "").rstrip("\0")  # librdkafka ends it so where a tool copies positions
+        found = re.fullmatch(r"topic=(\S*) partitions=(\d+)", text, re.ASCII)
         return cls(found[1] or None, int(found[2])) if found else cls(None, 0)
 
     def __str__(self) -> str:
@@ -37,13 +38,15 @@ class Note:
         return None in (self.topic_id, topic_id) or self.topic_id == topic_id
 
 
-def present_note(committed: Iterable[OffsetAndMetadata], topic_id: str | None, partitions: int, *, anew: bool) -> Note:
+def present_note(
+    committed: Iterable[OffsetAndMetadata], topic_id: str | None, partitions: int, known: Note | None
+) -> Note:
     """The note of the topic as it is now, with so many `partitions`.
 
-    `committed` are the group's positions in all partitions, `anew` says that the topic was made anew while we ran.
+    `committed` are the group's positions in all of them, `known` is the note that we had so far.
     """
-    notes = [Note.of(position) for position in committed]
-    if anew or not all(note.is_of(topic_id) for note in notes):
+    notes = [*map(Note.of, committed), *([known] if known else [])]
+    if not all(note.is_of(topic_id) for note in notes):
         return Note(topic_id, 0)  # the group was there before the topic, so none of its partitions was
     return Note(topic_id, min((note.partitions for note in notes), default=partitions))
 
