@@ -162,6 +162,7 @@ class GroupConsumer:
     def _join_anew(self) -> Records:
         """Be another member of the group: what was fetched ahead is forgotten, and what was polled is not delivered."""
         before, self._consumer = self._consumer, self._open()
+        self._placed = None
         _leave(before)
         return {}
 
@@ -187,7 +188,9 @@ class GroupConsumer:
         return base64.urlsafe_b64encode(found.bytes).decode().rstrip("=") if found and found.int else None
 
     def _is_made_anew(self) -> bool:
-        return self._note is not None and not self._note.is_of(self._known_topic_id())
+        if self._placed is None or self._note is None:
+            return False  # `go_to_committed` finds out
+        return not self._note.is_of(self._known_topic_id())
 
     @property
     def member_id(self) -> str:
