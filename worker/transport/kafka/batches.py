@@ -46,7 +46,7 @@ class Batch(DefaultRecordBatch):  # type: ignore[misc]  # kafka-python has no ty
         if super().validate_crc():
             return True
         self._damage = _corrupt("its checksum is wrong")
-        return not self.is_control_batch and self.records_count == self.last_offset_delta + 1
+        return self._is_dense and not self.is_control_batch
 
     def __iter__(self) -> Iterator[DefaultRecord]:
         """The records, in order."""
@@ -54,7 +54,7 @@ class Batch(DefaultRecordBatch):  # type: ignore[misc]  # kafka-python has no ty
         try:
             self._unpack()
             while (record := next(self, None)) is not None:
-                if not offset <= record.offset <= self.last_offset:
+                if not offset <= record.offset <= (offset if self._is_dense else self.last_offset):
                     raise _corrupt(f"it claims the offset {record.offset}")
                 yield record
                 offset = record.offset + 1
@@ -62,6 +62,12 @@ class Batch(DefaultRecordBatch):  # type: ignore[misc]  # kafka-python has no ty
             fault = error if isinstance(error, FrameError) else _corrupt(str(error))
             for lost in range(offset, self.next_offset):
                 yield self._stand_in(lost, fault)
+
+    @property
+    def _is_dense(self) -> bool:
+        """Whether there is a record for each offset: only compaction takes some away."""
+        dense: bool = self.records_count == self.last_offset_delta + 1
+        return dense
 
     def _unpack(self) -> None:
         if self._damage is not None:
