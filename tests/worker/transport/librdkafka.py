@@ -141,3 +141,10 @@ def commit(bootstrap: str, group: str, topic: str, offset: int, metadata: str) -
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": group, **_QUIET})
     consumer.commit(offsets=[TopicPartition(topic, 0, offset, metadata)], asynchronous=False)
     consumer.close()
+
+
+def config(bootstrap: str, topic: str, name: str) -> str:
+    """One setting of a topic."""
+    admin = AdminClient({"bootstrap.servers": bootstrap, **_QUIET})
+    (found,) = admin.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, topic)]).values()
+    return str(found.result(timeout=20)[name].value)

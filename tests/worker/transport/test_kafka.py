@@ -201,8 +201,11 @@ def test_a_missing_topic_is_named_with_the_command_that_creates_it(
     )
     with pytest.raises(ConfigError, match=expected):
         KafkaTransport(settings_for(kafka_bootstrap, topics))
-    with pytest.raises(ConfigError, match=expected):
-        FramePublisher(settings_for(kafka_bootstrap, topics.model_copy(update={"frames": "no-such-topic"})))
+    frames = topics.model_copy(update={"frames": "no-such-topic"})
+    configs = "--config compression.type=uncompressed --config max.message.bytes=66536"
+    for opening in (FramePublisher, KafkaTransport):
+        with pytest.raises(ConfigError, match=f"{expected}.* {configs}$"):
+            opening(settings_for(kafka_bootstrap, frames, max_frame_bytes=1000))
 
 
 def test_topics_are_created_once(kafka_bootstrap: str) -> None:
@@ -212,6 +215,8 @@ def test_topics_are_created_once(kafka_bootstrap: str) -> None:
 
     known = AdminClient({"bootstrap.servers": kafka_bootstrap, "log_level": 2}).list_topics(timeout=10)
     assert [len(known.topics[name].partitions) for name in topics.model_dump().values()] == [3, 1, 1, 1]
+    assert librdkafka.config(kafka_bootstrap, topics.frames, "compression.type") == "uncompressed"
+    assert int(librdkafka.config(kafka_bootstrap, topics.frames, "max.message.bytes")) > 32 * 2**20
 
 
 def test_what_no_waiting_cures_is_said_at_once(kafka_bootstrap: str, create_topics: CreateTopics) -> None:
