@@ -70,6 +70,25 @@ def test_partitions_added_while_workers_run_are_found_and_lose_no_frame(
     assert results(kafka_bootstrap, topics) == expected
 
 
+def test_added_partitions_are_found_by_a_worker_that_is_too_busy_to_wait(
+    kafka_bootstrap: str, create_topics: CreateTopics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kafka-python forgets that it joins anew where a poll ends before it has, and would be no member ever again."""
+    monkeypatch.setattr("quarterturn.worker.transport.kafka.consumer._LOOK_S", 1.0)
+    topics = create_topics(1)
+    with closing(KafkaTransport(settings_for(kafka_bootstrap, topics))) as transport:
+        wait_until(lambda: transport.poll(1, 0.1) == [] and transport.joined, "joining the group")
+        for added in range(1, 6):
+            librdkafka.add_partitions(kafka_bootstrap, topics.frames, added + 1)
+            produce(kafka_bootstrap, topics.frames, "added", 1, added)
+            frames: list[Frame] = []
+            while not frames:
+                time.sleep(0.3)  # what an engine takes for the batch before
+                frames = transport.poll(1, 0.0)
+            assert frames[0].position.partition == added
+            transport.deliver(outcomes(frames))
+
+
 def test_a_partition_added_while_nobody_runs_loses_no_frame(kafka_bootstrap: str, create_topics: CreateTopics) -> None:
     topics = create_topics(1)
     settings = settings_for(kafka_bootstrap, topics, start="latest")

@@ -71,7 +71,9 @@ class GroupConsumer:
         records = self._poll(max_frames, timeout_s)
         deadline_s = time.monotonic() + _REBALANCE_S
         # kafka-python forgets a rebalance that ends between two polls, and asks for another, without end: stay in poll.
+        # One for new partitions it even forgets as it begins, and would wait for ever: ask for it again.
         while self._state == MemberState.REBALANCING and time.monotonic() < deadline_s:
+            self._consumer._coordinator.request_rejoin()
             records = self._poll(max_frames, _STAY_S)
         if self._is_made_anew():
             log.warning("%s was deleted and made anew", self._topic)
@@ -86,20 +88,22 @@ class GroupConsumer:
         begun, and commits that at once: what arrives from now on is never skipped, whoever comes to own it.
         """
         topic_id = self._asked_topic_id() or (self._note.topic_id if self._note else None)
-        partitions = self._consumer.partitions_for_topic(self._topic)
-        committed = self._committed(partitions)
-        self._note = present_note(committed.values(), topic_id, len(partitions), self._note)
         assigned = self._consumer.assignment()
+        partitions = self._consumer.partitions_for_topic(self._topic)
+        # Those of others once is enough, for the note: each may have to wait for an open transaction.
+        asked = partitions if self._note is None else {one.partition for one in assigned}
+        committed = self._committed(asked)
+        self._note = note = present_note(committed.values(), topic_id, len(partitions), self._note)
         oldest = self._consumer.beginning_offsets(assigned, timeout_ms=ms(connection.ANSWER_S))
         newest = self._consumer.end_offsets(assigned, timeout_ms=ms(connection.ANSWER_S))
         first: dict[TopicPartition, OffsetAndMetadata] = {}
         for one in assigned:
             held, position = range(oldest[one], newest[one]), committed.get(one.partition)
-            start = start_of(one.partition, held, position, self._note, self._settings.start)
+            start = start_of(one.partition, held, position, note, self._settings.start)
             if start.why:
                 log.warning("%s[%d]@%d: %s", *one, position.offset if position else start.offset, start.why)
             if start.new:
-                first[one] = OffsetAndMetadata(start.offset, str(self._note), -1)
+                first[one] = OffsetAndMetadata(start.offset, str(note), -1)
             self._consumer.seek(one, start.offset)
         if first:
             self._consumer.commit(first, timeout_ms=ms(connection.ANSWER_S))
