@@ -93,4 +93,5 @@ def outcome(of: Frame) -> Outcome:
 
 
 def _position(of: Frame) -> FramePosition:
-    return FramePosition(topic=of.position.topic, partition=of.position.partition, offset=of.position.offset)
+    place = of.position
+    return FramePosition(topic=place.topic, partition=place.partition, offset=place.offset, topic_id=place.topic_id)

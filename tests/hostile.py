@@ -177,7 +177,14 @@ FRAMES: dict[str, Hostile] = {
     "unknown header not UTF-8": Hostile(PNG, None, with_header("trace", b"\xff\xfe")),
     "huge unknown header": Hostile(PNG, None, with_header("trace", b"x" * 500_000)),
     "ten thousand headers": Hostile(PNG, None, (("camera", b"top-01"), *((f"h{n}", b"") for n in range(10_000)))),
-    "repeated camera": Hostile(PNG, None, (("camera", b"other"), ("camera", b"top-01"))),
+    "two cameras": Hostile(
+        PNG, "bad_header", (("camera", b"other"), ("camera", b"top-01")), says="'camera' is there twice"
+    ),
+    "the camera twice": Hostile(PNG, None, (("camera", b"top-01"), ("camera", b"top-01"))),
+    "two of a header that is not read": Hostile(PNG, None, (("camera", b"top-01"), ("x", b"1"), ("x", b"2"))),
+    "a replay as .NET writes it": Hostile(PNG, None, with_header("simulated", b"True")),
+    "neither a replay nor none": Hostile(PNG, "bad_header", with_header("simulated", b"maybe"), says="neither true"),
+    "time of nanoseconds": Hostile(PNG, None, with_header("captured_at", b"2026-01-02T03:04:05.123456789+0100")),
     "unknown product": Hostile(PNG, "unknown_product", with_header("product", b"washer"), says="washer"),
     "product of two lines": Hostile(PNG, "bad_header", with_header("product", b"a\nb"), says="the product's name"),
     "time far in the past": Hostile(PNG, None, with_header("captured_at", b"0001-01-01T00:00:00Z")),

@@ -78,10 +78,11 @@ class Broker:
 
     def __init__(self, folder: Path, properties: str = "", format_options: Sequence[str] = ()) -> None:
         self._log = folder / "broker.log"
+        self.data = folder / "data"
         self._port, controller = free_ports(2)
         self.bootstrap = f"127.0.0.1:{self._port}"
         server = folder / "server.properties"
-        ours = _BROKER_PROPERTIES.format(port=self._port, controller=controller, data=folder / "data")
+        ours = _BROKER_PROPERTIES.format(port=self._port, controller=controller, data=self.data)
         server.write_text(ours + properties.format(port=self._port, controller=controller), encoding="utf-8")
         java = ("java", *_JAVA_OPTIONS.split(), "-cp", f"{_kafka_jars()}/*")
         where = ("--standalone", "-t", _CLUSTER, "-c", str(server))

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
+import struct
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import crc32c
 import numpy as np
+from cramjam import lz4, snappy, zstd
+from kafka.consumer.fetcher import ConsumerRecord
+from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 from PIL import Image
 
 from quarterturn.worker.contract.bank import read_bank
@@ -19,9 +25,11 @@ from quarterturn.worker.contract.framing import Framing, cut
 from quarterturn.worker.contract.manifest import EngineManifest, TargetManifest, read_manifest
 from quarterturn.worker.contract.raw_pixels import PIXEL_FORMATS, RawFormat, format_of
 from quarterturn.worker.contract.settings import load_settings
+from quarterturn.worker.contract.times import parse_time
 from quarterturn.worker.inspection.judge import Judge
 from quarterturn.worker.messages.frames import Frame, FrameInfo, Position
 from quarterturn.worker.settings.worker import WorkerSettings
+from quarterturn.worker.transport.kafka.records import frame_of
 from tests import hostile
 from tests.parts import NumpyEngine, bank_of
 
@@ -30,6 +38,7 @@ _FOLDER = Path(tempfile.mkdtemp(prefix="quarterturn-fuzz-"))
 _SMALL = hostile.PICTURE.resize((9, 7))
 _DEPTHS: tuple[BitDepth | None, ...] = (None, 10, 12, 14, 16)
 _LIMIT_BYTES = 100_000_000 * 3
+_BATCH_HEADER = struct.pack(">qiibIhiqqqhii", 0, 0, 0, 2, 0, 0, 2, 1000, 1000, -1, -1, -1, 3)
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,30 @@ def headers(data: bytes) -> None:
         assert info.camera
 
 
+def record_batch(data: bytes) -> None:
+    """What is behind the header of a batch of three records (KIP-98); the first byte is its codec."""
+    if not data:
+        return
+    batch = bytearray(_BATCH_HEADER + data[1:])
+    struct.pack_into(">i", batch, 8, len(batch) - 12)
+    struct.pack_into(">h", batch, 21, data[0] % 8)
+    struct.pack_into(">I", batch, 17, crc32c.crc32c(bytes(batch[21:])))
+    (read,) = MemoryRecords(bytes(batch))
+    assert read.validate_crc()
+    records = [
+        frame_of(ConsumerRecord("t", 0, 0, r.offset, 0, 0, r.key, r.value, r.headers, 0, 0, 0, 0), None) for r in read
+    ]
+    assert [record.position.offset for record in records] == [0, 1, 2]
+    for record in records:
+        record.legible()
+
+
+def time_of_day(data: bytes) -> None:
+    """A time as somebody writes it."""
+    with contextlib.suppress(ValueError):
+        assert parse_time(data.decode("utf-8", "replace")).tzinfo is not None
+
+
 def bank(data: bytes) -> None:
     """A bank's blob; one that is accepted can be put into service."""
     with contextlib.suppress(DataError):
@@ -91,6 +124,16 @@ def config(data: bytes) -> None:
     path.write_bytes(data)
     with contextlib.suppress(ConfigError):
         load_settings(path, WorkerSettings)
+
+
+def _batch(codec: int) -> bytes:
+    builder = MemoryRecordsBuilder(magic=2, compression_type=0, batch_size=2**16)
+    for _ in range(3):
+        builder.append(1000, b"top-01", b"picture" * 20, [("camera", b"top-01"), ("part_id", b"SN-1")])
+    builder.close()
+    records: bytes = builder.buffer()[len(_BATCH_HEADER) :]
+    compress = {0: bytes, 1: gzip.compress, 2: snappy.compress_raw, 3: lz4.compress, 4: zstd.compress}[codec]
+    return bytes([codec]) + bytes(compress(records))
 
 
 def _bank_blob() -> bytes:
@@ -141,6 +184,10 @@ TARGETS: dict[str, Target] = {
             b"top-01\xfe\x00top\xfe\x01ring\xfe\x032026-01-02T03:04:05Z\xfe\x04true",
             b"k\xfe\x0564\xfe\x0648\xfe\x07Mono8",
         ),
+    ),
+    "record_batch": Target(record_batch, tuple(map(_batch, range(5)))),
+    "time_of_day": Target(
+        time_of_day, (b"2026-01-02T03:04:05.1234567Z", b"20260102 030405,5+0100", b"2026-01-02T03:04+01:00[UTC]")
     ),
     "bank": Target(bank, (_bank_blob(),)),
     "manifest": Target(manifest, (_manifest_json(),)),

@@ -58,7 +58,7 @@ def frames(settings: TransportSettings) -> Iterator[Check]:
 
 def _kafka(settings: KafkaSettings) -> Iterator[Check]:
     """Whether the broker answers, has the topics, and lets the largest frame through."""
-    from quarterturn.worker.transport.kafka.topics import look_at_topics
+    from quarterturn.worker.transport.kafka.topics import create_command, look_at_topics
 
     address, names = settings.bootstrap_servers, settings.topics.model_dump().values()
     try:
@@ -69,11 +69,13 @@ def _kafka(settings: KafkaSettings) -> Iterator[Check]:
         return
     yield Check("Kafka", "ok", f"{address} answers")
     if topics.missing:
-        yield Check("topics", "failure", f"there is no {', '.join(topics.missing)}", _create(address, topics.missing))
+        create = "; ".join(create_command(settings, topic) for topic in topics.missing)
+        yield Check("topics", "failure", f"there is no {', '.join(topics.missing)}", create)
     else:
         yield Check("topics", "ok", ", ".join(names))
     if settings.topics.frames not in topics.missing:
         yield _frame_size(settings, topics.max_frame_bytes)
+        yield _compression(settings, topics.compression)
 
 
 def _bank(settings: WorkerSettings, engine: Engine | None) -> Iterator[Check]:
@@ -136,8 +138,20 @@ def _frame_size(settings: KafkaSettings, max_bytes: int | None) -> Check:
     return Check("frame size", "warning", found, fix)
 
 
-def _create(address: str, topics: list[str]) -> str:
-    return (
-        f"for topic in {' '.join(topics)}; do kafka-topics.sh --bootstrap-server {address} --create --topic $topic "
-        "--partitions 4; done"
+def _compression(settings: KafkaSettings, stored: str | None) -> Check:
+    """Whether frames can be read as the frames topic keeps them."""
+    from quarterturn.worker.transport.kafka.codecs import CODECS, PACKAGE, lacking
+
+    topic, unreadable = settings.topics.frames, lacking()
+    if stored == "uncompressed":
+        return Check("compression", "ok", f"{topic} holds frames uncompressed, whatever cameras send")
+    if not unreadable:
+        return Check("compression", "ok", f"frames compressed with {', '.join(CODECS.values())} are read")
+    found = f"package '{PACKAGE}' is missing: frames compressed with {', '.join(unreadable)} become dead letters"
+    fix = (
+        f"pip install {PACKAGE}, or run: kafka-configs.sh --bootstrap-server {settings.bootstrap_servers} --alter "
+        f"--entity-type topics --entity-name {topic} --add-config compression.type=uncompressed"
     )
+    if stored in unreadable:
+        return Check("compression", "failure", f"{found}, and {topic} compresses all with {stored}", fix)
+    return Check("compression", "warning", found, fix)

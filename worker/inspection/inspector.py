@@ -32,7 +32,7 @@ from quarterturn.worker.messages.events import (
     Verdict,
     result_id,
 )
-from quarterturn.worker.messages.frames import MAX_HEADER_BYTES, Frame, FrameInfo, Position
+from quarterturn.worker.messages.frames import MAX_HEADER_BYTES, Frame, FrameInfo, Legible, Position
 from quarterturn.worker.messages.notices import Notice
 from quarterturn.worker.settings.worker import CameraSettings
 
@@ -164,7 +164,7 @@ class Inspector:
                 return self._late(frame, info, age_ms, camera.max_age_ms)
             return look_at(frame, info, camera, self._engine.spec.framing)
         except FrameError as error:
-            return self._dead_letter(frame, info, error)
+            return self._dead_letter(frame, info or frame.legible(), error)
 
     def _decide(
         self, scorer: Scorer, judge: Judge, scored: Scored, look: Look, position: Position
@@ -204,25 +204,33 @@ class Inspector:
         data = LateData(**self._identity(frame, info), **_said(info), age_ms=round(age_ms, 3), max_age_ms=max_age_ms)
         return Late(frame.position, frame.key, data)
 
-    def _dead_letter(self, frame: Frame, info: FrameInfo | None, error: FrameError) -> DeadLetter:
-        identity, size = self._identity(frame, info), len(frame.data)
-        if info is None:
-            data = DeadLetterData(**identity, reason=error.reason, message=str(error), size=size)
-        else:
-            data = DeadLetterData(**identity, **_said(info), reason=error.reason, message=str(error), size=size)
+    def _dead_letter(self, frame: Frame, said: FrameInfo | Legible, error: FrameError) -> DeadLetter:
+        data = DeadLetterData(
+            **self._identity(frame, said),
+            camera=said.camera,
+            product_id=said.product,
+            part_id=said.part_id,
+            is_simulated=said.simulated,
+            reason=error.reason,
+            message=str(error),
+            size=len(frame.data),
+        )
         key = frame.key if frame.key and len(frame.key) <= MAX_HEADER_BYTES else None  # else the letter itself is dead
         return DeadLetter(frame.position, key, data)
 
-    def _identity(self, frame: Frame, info: FrameInfo | None) -> _Identity:
+    def _identity(self, frame: Frame, said: FrameInfo | Legible) -> _Identity:
         place, identity = frame.position, result_id(frame.position)
-        captured_at = info.captured_at if info else None
         return {
             "result_id": identity,
             "meas_id": identity,
             "job_id": self._line,
             "creation_time": now(),
             "frame": FramePosition(
-                topic=place.topic, partition=place.partition, offset=place.offset, captured_at=captured_at
+                topic=place.topic,
+                partition=place.partition,
+                offset=place.offset,
+                topic_id=place.topic_id,
+                captured_at=said.captured_at,
             ),
         }
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from quarterturn.worker.contract.times import parse_time
 from quarterturn.worker.messages.frames import Position
 from quarterturn.worker.messages.notices import Notice
 
@@ -34,6 +35,7 @@ class FramePosition(_Data):
     topic: str
     partition: int = Field(ge=0)
     offset: int = Field(ge=0)
+    topic_id: str | None = Field(default=None, description="tells the topic from an earlier one of the same name")
     captured_at: str | None = None
 
 
@@ -176,8 +178,17 @@ def events_of(outcome: Outcome) -> list[Event]:
 
 
 def result_id(position: Position) -> str:
-    """The same frame always gets the same id, so that consumers can tell a repetition."""
-    return f"{position.topic}:{position.partition}:{position.offset}"
+    """The same frame always gets the same id, and another frame another one: consumers can tell a repetition."""
+    topic = position.topic if position.topic_id is None else f"{position.topic}:{position.topic_id}"
+    return f"{topic}:{position.partition}:{position.offset}"
+
+
+def ahead_s(outcome: Outcome) -> float:
+    """How many seconds after its own result the frame claims to have been taken; 0 where it says no time."""
+    captured_at = outcome.data.frame.captured_at
+    if captured_at is None:
+        return 0.0
+    return max(0.0, (parse_time(captured_at) - parse_time(outcome.data.creation_time)).total_seconds())
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from quarterturn.worker.contract.traits import Trait
 
-Notice = Literal["unlisted_camera", "depth_in_doubt", Trait]
+Notice = Literal["unlisted_camera", "clock_ahead", "depth_in_doubt", Trait]
 """The kinds; each is a label of a metric, and stands in docs/reliability.md."""
 
 OnNotice = Callable[[Notice, str, str], None]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from quarterturn.worker.inspection.inspector import Inspector
-from quarterturn.worker.messages.events import DeadLetter, Outcome, Verdict
+from quarterturn.worker.messages.events import DeadLetter, Outcome, Verdict, ahead_s
 from quarterturn.worker.messages.notices import Notice
 from quarterturn.worker.runtime.metrics import Metrics
 from quarterturn.worker.transport.base import Standing, Transport, standing_of
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SAID = 1000  # sentences about a camera; whoever may publish frames may make up names
+_AHEAD_S = 1.0  # of each other; clocks that are kept are closer together
 _NOWHERE = Standing(state="the worker does not run", assigned=None)
 
 
@@ -103,6 +104,9 @@ class Health:
                     self.notice(kind, outcome.data.camera, f"{outcome.position}: {text}")
             if self._listed and camera and camera not in self._listed:
                 self.notice("unlisted_camera", camera, f"{outcome.position}: the settings' 'cameras' do not list it")
+            if (ahead := ahead_s(outcome)) > _AHEAD_S:
+                text = f"{outcome.position}: captured_at is {ahead:.1f} s ahead of our clock, so its age is not known"
+                self.notice("clock_ahead", camera or "unknown", f"{text}; set both clocks, by NTP")
 
     def notice(self, kind: Notice, camera: str, text: str) -> None:
         """Count something odd about a frame of `camera`, and say it once for each kind and camera."""

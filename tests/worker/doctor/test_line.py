@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from quarterturn.worker.doctor.check import Check
 from quarterturn.worker.settings.worker import KafkaSettings, RedisStoreSettings, TransportSettings, WorkerSettings
 from tests.conftest import CreateTopics
 from tests.parts import NumpyEngine, bank_of, good_part, png
+from tests.worker.transport import librdkafka
 
 MakeSettings = Callable[..., WorkerSettings]
 
@@ -261,6 +263,7 @@ def test_kafka_with_all_topics(kafka_bootstrap: str, create_topics: CreateTopics
         "Kafka": Check("Kafka", "ok", f"{kafka_bootstrap} answers"),
         "topics": Check("topics", "ok", ", ".join(topics.model_dump().values())),
         "frame size": Check("frame size", "ok", f"{topics.frames} takes up to 33,554,432 bytes"),
+        "compression": Check("compression", "ok", "frames compressed with gzip, snappy, lz4, zstd are read"),
     }
 
 
@@ -269,10 +272,49 @@ def test_topics_that_are_missing(kafka_bootstrap: str, create_topics: CreateTopi
     found = look_at_kafka(bootstrap_servers=kafka_bootstrap, topics=topics)
     assert list(found) == ["Kafka", "topics"]
     assert (found["topics"].status, found["topics"].found) == ("failure", "there is no no-frames, no-alerts")
+    create = f"kafka-topics.sh --bootstrap-server {kafka_bootstrap} --create --topic"
     assert found["topics"].fix == (
-        f"for topic in no-frames no-alerts; do kafka-topics.sh --bootstrap-server {kafka_bootstrap} --create "
-        "--topic $topic --partitions 4; done"
+        f"{create} no-frames --partitions 4 --config compression.type=uncompressed "
+        f"--config max.message.bytes=33619968; {create} no-alerts --partitions 4"
     )
+
+
+@pytest.mark.parametrize(
+    ("stored", "installed", "status"),
+    [
+        ("producer", True, "ok"),
+        ("zstd", True, "ok"),
+        ("uncompressed", True, "ok"),
+        ("uncompressed", False, "ok"),
+        ("gzip", False, "warning"),  # a camera may still ask for another one, until the broker compresses anew
+        ("producer", False, "warning"),
+        ("snappy", False, "failure"),
+        ("lz4", False, "failure"),
+        ("zstd", False, "failure"),
+    ],
+)
+def test_whether_compressed_frames_can_be_read(
+    kafka_bootstrap: str,
+    create_topics: CreateTopics,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    stored: str,
+    installed: bool,
+    status: str,
+) -> None:
+    topics = create_topics(1)
+    librdkafka.configure(kafka_bootstrap, topics.frames, compression_type=stored)
+    if not installed:
+        monkeypatch.setitem(sys.modules, "cramjam", None)
+    check = look_at_kafka(bootstrap_servers=kafka_bootstrap, topics=topics)["compression"]
+    assert check.status == status
+    if status != "ok":
+        assert check.found.startswith(
+            "package 'cramjam' is missing: frames compressed with snappy, lz4, zstd become dead letters"
+        )
+        assert check.fix.startswith("pip install cramjam, or run: kafka-configs.sh")
+        assert check.fix.endswith(f"--entity-name {topics.frames} --add-config compression.type=uncompressed")
+    assert (f"compresses all with {stored}" in check.found) == (status == "failure")
 
 
 def test_a_frames_topic_that_takes_too_little(kafka_bootstrap: str, create_topics: CreateTopics) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker, ValidationError
 
-from quarterturn.worker.messages.events import Outcome, events_of, json_schemas, result_id
+from quarterturn.worker.messages.events import Outcome, ahead_s, events_of, json_schemas, result_id
 from quarterturn.worker.messages.frames import Frame, Position
 from tests import examples
 
@@ -96,7 +97,7 @@ def test_opc_names_carry_the_result() -> None:
     assert data["viewDistances"] == [0.5, 0.6, 0.7, 0.8]
     assert data["pValue"] == 0.005
     assert data["heatMap"] is None
-    assert data["frame"] == {"topic": "frames", "partition": 0, "offset": 8, "capturedAt": None}
+    assert data["frame"] == {"topic": "frames", "partition": 0, "offset": 8, "topicId": None, "capturedAt": None}
 
 
 def test_a_heat_map_travels_as_a_picture() -> None:
@@ -123,7 +124,9 @@ def test_the_map_behind_a_heat_map_is_not_published_and_does_not_tell_verdicts_a
     assert events_of(warmer) == events_of(outcome)
 
 
-positions = st.builds(Position, st.from_regex(r"[a-zA-Z0-9._-]{1,20}", fullmatch=True), st.integers(0), st.integers(0))
+names = st.from_regex(r"[a-zA-Z0-9._-]{1,20}", fullmatch=True)
+topic_ids = st.none() | st.from_regex(r"[a-zA-Z0-9_-]{1,22}", fullmatch=True)
+positions = st.builds(Position, names, st.integers(0), st.integers(0), topic_ids)
 
 
 @repeatable
@@ -136,3 +139,17 @@ def test_the_id_tells_frames_apart_and_repetitions_not(one: Position, other: Pos
     assert ids(one) == ids(one)
     assert (ids(one) == ids(other)) == (one == other)
     assert len(set(ids(one))) == 2
+
+
+@pytest.mark.parametrize(
+    ("captured_at", "ahead"),
+    [(None, 0), ("2026-01-01T11:59:59Z", 0), ("2026-01-01T13:00:02+01:00", 2), ("2026-01-01T12:00:00.5Z", 0.5)],
+)
+@pytest.mark.parametrize("of", [examples.verdict, examples.late, examples.dead_letter])
+def test_how_far_a_frame_is_ahead_of_its_own_result(
+    of: Callable[[Frame], Outcome], captured_at: str | None, ahead: float
+) -> None:
+    outcome = of(examples.frame())
+    frame = outcome.data.frame.model_copy(update={"captured_at": captured_at})
+    data = outcome.data.model_copy(update={"frame": frame, "creation_time": "2026-01-01T12:00:00.000Z"})
+    assert ahead_s(replace(outcome, data=data)) == ahead

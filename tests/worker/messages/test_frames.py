@@ -60,12 +60,97 @@ def test_reads_every_header() -> None:
             "need the headers width, height and pixel_format; pixel_format is missing",
         ),
         ({"width": b"wide", "height": b"1", "pixel_format": b"Mono8"}, "width and height must be whole numbers"),
+        ({"width": b"6_40", "height": b"1", "pixel_format": b"Mono8"}, "width and height must be whole numbers"),
+        ({"width": "\u0664".encode(), "height": b"1", "pixel_format": b"Mono8"}, "must be whole numbers"),
+        ({"simulated": b"perhaps"}, "header 'simulated' is 'perhaps', which is neither true nor false"),
     ],
 )
 def test_a_bad_header_is_named(headers: dict[str, bytes], message: str) -> None:
     with pytest.raises(FrameError, match=message) as caught:
         with_headers(**headers).info()
     assert caught.value.reason == "bad_header"
+
+
+@repeatable
+@given(st.dictionaries(st.sampled_from(KNOWN_HEADERS), values), st.none() | st.binary(max_size=20))
+def test_what_can_be_read_is_what_the_whole_says(headers: dict[str, bytes], key: bytes | None) -> None:
+    """Each header for itself: with another one's fault taken away, `info` says the same of it."""
+    frame = Frame(Position("frames", 0, 0), key, headers, b"")
+    legible = frame.legible()
+    for name, said in (
+        ("product", legible.product),
+        ("part_id", legible.part_id),
+        ("captured_at", legible.captured_at),
+        ("simulated", legible.simulated),
+    ):
+        alone = {"camera": b"top-01", **({name: headers[name]} if name in headers else {})}
+        try:
+            expected = getattr(Frame(Position("frames", 0, 0), b"key", alone, b"").info(), name)
+        except FrameError:
+            expected = False if name == "simulated" else None
+        assert said == expected
+    camera = {"camera": headers["camera"]} if "camera" in headers else {}
+    try:
+        assert legible.camera == Frame(Position("frames", 0, 0), key, camera, b"").info().camera
+    except FrameError:
+        assert legible.camera is None
+
+
+GOOD_HEADERS = {
+    "camera": b"top-01",
+    "product": b"ring",
+    "part_id": b"SN-1",
+    "captured_at": b"2026-01-02T03:04:05Z",
+    "simulated": b"true",
+}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"camera": b"\xff"},
+        {"product": b"a\nb"},
+        {"product": b"x" * 2000},
+        {"part_id": b"\xff"},
+        {"captured_at": b"yesterday"},
+        {"simulated": b"perhaps"},
+        {"width": b"640"},
+        {"caf\x1a": b"1"},
+    ],
+)
+def test_a_bad_header_hides_no_other(bad: dict[str, bytes]) -> None:
+    frame = Frame(Position("frames", 0, 0), b"from-key", {**GOOD_HEADERS, **bad}, b"")
+    with pytest.raises(FrameError):
+        frame.info()
+    legible = frame.legible()
+    found = {name: getattr(legible, name) for name in GOOD_HEADERS if name not in bad}
+    whole = Frame(Position("frames", 0, 0), b"from-key", GOOD_HEADERS, b"").info()
+    assert found == {name: getattr(whole, name) for name in GOOD_HEADERS if name not in bad}
+    assert all(getattr(legible, name) in (None, False) for name in bad if name in GOOD_HEADERS)
+
+
+def test_what_the_transport_found_is_said_first() -> None:
+    fault = FrameError("corrupt_record", "its checksum is wrong")
+    frame = Frame(Position("frames", 0, 0), b"from-key", {}, b"", fault)
+    with pytest.raises(FrameError, match="its checksum is wrong"):
+        frame.info()
+    assert frame.legible().camera == "from-key"
+
+
+@pytest.mark.parametrize(("text", "expected"), [("true", True), ("True", True), ("TRUE", True), ("1", True)])
+def test_a_replay_is_one_however_it_is_written(text: str, expected: bool) -> None:
+    assert with_headers(simulated=text.encode()).info().simulated is expected
+
+
+@pytest.mark.parametrize("text", ["false", "False", "0", "no", ""])
+def test_what_is_no_replay_is_none_however_it_is_written(text: str) -> None:
+    assert with_headers(simulated=text.encode()).info().simulated is False
+
+
+@pytest.mark.parametrize("camera", [b"", b" ", b"\t "])
+def test_a_camera_without_a_name_is_none(camera: bytes) -> None:
+    with pytest.raises(FrameError, match="neither a header 'camera' nor a record key names the camera"):
+        Frame(Position("frames", 0, 0), None, {"camera": camera}, b"").info()
 
 
 @pytest.mark.parametrize("captured_at", ["2026-01-01T12:00:00Z", "2026-01-01T14:00:00+02:00", "2026-01-01T12:00:00"])

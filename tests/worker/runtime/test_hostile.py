@@ -17,15 +17,17 @@ import numpy as np
 import pytest
 from confluent_kafka import KafkaError
 from kafka import KafkaProducer
+from kafka.consumer.fetcher import ConsumerRecord
 from PIL import Image
 
 from quarterturn.worker.contract.decode import decode_picture
 from quarterturn.worker.inspection.inspector import Inspector
 from quarterturn.worker.messages.events import DeadLetter, Outcome, Verdict, events_of
-from quarterturn.worker.messages.frames import UNREADABLE, Frame, Position
+from quarterturn.worker.messages.frames import UNREADABLE, Frame
 from quarterturn.worker.runtime.health import Health
 from quarterturn.worker.runtime.service import Service
 from quarterturn.worker.settings.worker import BatchSettings, KafkaSettings, Topics
+from quarterturn.worker.transport.kafka.records import frame_of
 from quarterturn.worker.transport.kafka.topics import create_topics as create_line
 from quarterturn.worker.transport.kafka.transport import KafkaTransport
 from quarterturn.worker.transport.memory import MemoryTransport
@@ -49,11 +51,12 @@ def inspector() -> Iterator[Inspector]:
 
 def as_frame(one: Hostile, offset: int = 0) -> Frame:
     """As the transport would hand it over."""
-    headers = {
-        name if isinstance(name, str) else name.decode("ascii", "replace").replace("\ufffd", UNREADABLE): value
+    headers = [
+        (name if isinstance(name, str) else name.decode("ascii", "replace").replace("\ufffd", UNREADABLE), value)
         for name, value in one.headers
-    }
-    return Frame(Position("frames", 0, offset), one.key, headers, one.data)
+    ]
+    record = ConsumerRecord("frames", 0, 0, offset, 0, 0, one.key, one.data, headers, None, 0, 0, 0)
+    return frame_of(record, None)
 
 
 def reason(outcome: Outcome) -> str | None:

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+)
 
 _QUIET = {"log_level": 2}  # not each reconnect
 
@@ -78,3 +94,57 @@ def configure(bootstrap: str, topic: str, **configs: object) -> None:
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=entries)
     for altered in admin.incremental_alter_configs([resource]).values():
         altered.result(timeout=20)
+
+
+def topic_id(bootstrap: str, topic: str) -> str:
+    """The id that Kafka gave the topic, as `kafka-topics.sh --describe` writes it."""
+    admin = AdminClient({"bootstrap.servers": bootstrap, **_QUIET})
+    described = admin.describe_topics(TopicCollection([topic]))[topic].result(timeout=20)
+    return str(described.topic_id).translate(str.maketrans("+/", "-_"))  # Kafka's own tools write base64 for URLs
+
+
+def make_anew(bootstrap: str, topic: str, partitions: int = 1) -> None:
+    """Delete a topic, and create one of the same name."""
+    admin = AdminClient({"bootstrap.servers": bootstrap, **_QUIET})
+    before = topic_id(bootstrap, topic)
+    admin.delete_topics([topic])[topic].result(timeout=20)
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            admin.create_topics([NewTopic(topic, partitions)])[topic].result(timeout=20)
+        except KafkaException:  # the old one is on its way out
+            if time.monotonic() > deadline:
+                raise
+        else:
+            break
+    while not _is_led(admin, topic, partitions) or topic_id(bootstrap, topic) == before:
+        assert time.monotonic() < deadline
+
+
+def add_partitions(bootstrap: str, topic: str, partitions: int) -> None:
+    """Let the topic have so many partitions in all."""
+    admin = AdminClient({"bootstrap.servers": bootstrap, **_QUIET})
+    admin.create_partitions([NewPartitions(topic, partitions)])[topic].result(timeout=20)
+    deadline = time.monotonic() + 20
+    while not _is_led(admin, topic, partitions):
+        assert time.monotonic() < deadline
+
+
+def _is_led(admin: AdminClient, topic: str, partitions: int) -> bool:
+    """Whether all partitions can be written."""
+    found = admin.list_topics(topic, timeout=10).topics[topic].partitions
+    return len(found) == partitions and all(partition.leader >= 0 for partition in found.values())
+
+
+def commit(bootstrap: str, group: str, topic: str, offset: int, metadata: str) -> None:
+    """Set the position of a group without members in partition 0."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": group, **_QUIET})
+    consumer.commit(offsets=[TopicPartition(topic, 0, offset, metadata)], asynchronous=False)
+    consumer.close()
+
+
+def config(bootstrap: str, topic: str, name: str) -> str:
+    """One setting of a topic."""
+    admin = AdminClient({"bootstrap.servers": bootstrap, **_QUIET})
+    (found,) = admin.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, topic)]).values()
+    return str(found.result(timeout=20)[name].value)

@@ -7,10 +7,8 @@ import re
 import subprocess
 import sys
 import textwrap
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 
 import pytest
@@ -20,121 +18,32 @@ from confluent_kafka.admin import AdminClient
 from kafka.admin import KafkaAdminClient, MemberToRemove
 
 from quarterturn.worker.contract.errors import ConfigError, UnavailableError
-from quarterturn.worker.messages.frames import Frame
-from quarterturn.worker.settings.worker import KafkaSettings, Topics
+from quarterturn.worker.settings.worker import Topics
 from quarterturn.worker.transport.base import RewoundError
 from quarterturn.worker.transport.kafka import connection
 from quarterturn.worker.transport.kafka.consumer import ResultReader
 from quarterturn.worker.transport.kafka.producer import FramePublisher
 from quarterturn.worker.transport.kafka.topics import create_topics
 from quarterturn.worker.transport.kafka.transport import KafkaTransport
-from tests import examples, services
+from tests import services
 from tests.worker.transport import librdkafka
+from tests.worker.transport.workers import (
+    Camera,
+    Worker,
+    assert_exactly_once,
+    outcomes,
+    poll,
+    settings_for,
+    wait_for_both,
+    wait_until,
+)
 
 CreateTopics = Callable[[int], Topics]
 
 
-def settings_for(bootstrap: str, topics: Topics, **changes: object) -> KafkaSettings:
-    quick = {"session_timeout_s": 6.0, "give_up_after_s": 30.0, "group": topics.frames}
-    return KafkaSettings.model_validate({"bootstrap_servers": bootstrap, "topics": topics, **quick, **changes})
-
-
-def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 40.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} took longer than {timeout_s:g} s"
-        time.sleep(0.02)
-
-
-def poll(transport: KafkaTransport, max_frames: int = 10) -> list[Frame]:
-    frames: list[Frame] = []
-    wait_until(lambda: bool(frames.extend(transport.poll(max_frames, 0.2)) or frames), "the next frame")
-    return frames
-
-
-def outcomes(frames: list[Frame]) -> list[examples.Outcome]:
-    return [examples.outcome(frame) for frame in frames]
-
-
-class Worker(threading.Thread):
-    """Polls one batch ahead of the delivery, as the service does; `pause_s` is what the engine takes for a batch."""
-
-    def __init__(self, settings: KafkaSettings, pause_s: float = 0.0) -> None:
-        super().__init__(daemon=True)
-        self._pause_s = pause_s
-        self.delivered = 0
-        self.rewinds = 0
-        self.fault: Exception | None = None
-        self._transport = KafkaTransport(settings)
-        self._stopping = threading.Event()
-        self.start()
-
-    def run(self) -> None:
-        in_flight: list[Frame] = []
-        try:
-            while in_flight or not self._stopping.is_set():
-                upcoming = [] if self._stopping.is_set() else self._transport.poll(4, 0.0 if in_flight else 0.1)
-                time.sleep(self._pause_s)
-                try:
-                    if in_flight:
-                        self._transport.deliver(outcomes(in_flight))
-                        self.delivered += len(in_flight)
-                except RewoundError:
-                    self.rewinds += 1
-                    upcoming = []
-                in_flight = upcoming
-        except UnavailableError as error:
-            self.fault = error
-        self._transport.close()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self.join(30)
-        assert not self.is_alive()
-
-
-class Camera(threading.Thread):
-    """Adds a good and a defect picture to every partition of a topic, some 20 times a second, until stopped."""
-
-    def __init__(self, bootstrap: str, topic: str, partitions: int) -> None:
-        super().__init__(daemon=True)
-        self._published = 0
-        self._topic, self._partitions = topic, partitions
-        self._producer = librdkafka.producer(bootstrap)
-        self._stopping = threading.Event()
-        self.start()
-
-    def run(self) -> None:
-        while not self._stopping.wait(0.05):
-            for partition in range(self._partitions):
-                for data in (b"good", b"defect"):
-                    self._producer.produce(self._topic, data, partition=partition, headers=[("camera", b"top-01")])
-                    self._published += 1
-
-    def stop(self) -> int:
-        """How many frames there are."""
-        self._stopping.set()
-        self.join(30)
-        assert self._producer.flush(20) == 0
-        return self._published
-
-
-def wait_for_both(running: Worker, joining: Worker) -> None:
-    before = running.delivered
-    wait_until(lambda: joining.delivered > 20 and running.delivered > before + 20, "sharing the partitions")
-
-
-def assert_exactly_once(bootstrap: str, topics: Topics, published: int) -> None:
-    wait_until(lambda: len(librdkafka.consume(bootstrap, topics.verdicts)) >= published, "the last verdict")
-    verdicts = [value["resultId"] for value in librdkafka.values(bootstrap, topics.verdicts)]
-    alerts = [value["resultId"] for value in librdkafka.values(bootstrap, topics.alerts)]
-    assert {count for _, count in Counter(verdicts).items()} == {1}
-    assert len(verdicts) == published
-    assert len(alerts) == len(set(alerts)) == published // 2
-
-
 def test_publishes_cloud_events_that_their_sdk_reads(kafka_bootstrap: str, create_topics: CreateTopics) -> None:
     topics = create_topics(1)
+    topic_id = librdkafka.topic_id(kafka_bootstrap, topics.frames)
     librdkafka.produce(kafka_bootstrap, topics.frames, [b"defect", b"broken"], key=b"top-01")
     with closing(KafkaTransport(settings_for(kafka_bootstrap, topics))) as transport:
         for _ in range(2):
@@ -149,13 +58,14 @@ def test_publishes_cloud_events_that_their_sdk_reads(kafka_bootstrap: str, creat
         event = from_binary(KafkaMessage(dict(record.headers()), record.key(), record.value()), JSONFormat())
         assert record.key() == b"top-01"
         assert event.get_type() == f"quarterturn.{kind}.v1"
-        assert event.get_id() == f"{kind}:{topics.frames}:0:{frame}"
+        assert event.get_id() == f"{kind}:{topics.frames}:{topic_id}:0:{frame}"
         assert event.get_source() == "/quarterturn/line-3/top-01"
         assert event.get_time() is not None
         assert event.get_data()["frame"] == {
             "topic": topics.frames,
             "partition": 0,
             "offset": frame,
+            "topicId": topic_id,
             "capturedAt": None,
         }
 
@@ -291,8 +201,11 @@ def test_a_missing_topic_is_named_with_the_command_that_creates_it(
     )
     with pytest.raises(ConfigError, match=expected):
         KafkaTransport(settings_for(kafka_bootstrap, topics))
-    with pytest.raises(ConfigError, match=expected):
-        FramePublisher(settings_for(kafka_bootstrap, topics.model_copy(update={"frames": "no-such-topic"})))
+    frames = topics.model_copy(update={"frames": "no-such-topic"})
+    configs = "--config compression.type=uncompressed --config max.message.bytes=66536"
+    for opening in (FramePublisher, KafkaTransport):
+        with pytest.raises(ConfigError, match=f"{expected}.* {configs}$"):
+            opening(settings_for(kafka_bootstrap, frames, max_frame_bytes=1000))
 
 
 def test_topics_are_created_once(kafka_bootstrap: str) -> None:
@@ -302,6 +215,8 @@ def test_topics_are_created_once(kafka_bootstrap: str) -> None:
 
     known = AdminClient({"bootstrap.servers": kafka_bootstrap, "log_level": 2}).list_topics(timeout=10)
     assert [len(known.topics[name].partitions) for name in topics.model_dump().values()] == [3, 1, 1, 1]
+    assert librdkafka.config(kafka_bootstrap, topics.frames, "compression.type") == "uncompressed"
+    assert int(librdkafka.config(kafka_bootstrap, topics.frames, "max.message.bytes")) > 32 * 2**20
 
 
 def test_what_no_waiting_cures_is_said_at_once(kafka_bootstrap: str, create_topics: CreateTopics) -> None:
@@ -348,7 +263,8 @@ def test_a_reader_gets_new_and_committed_results(kafka_bootstrap: str, create_to
             results: list[dict[str, object]] = []
             wait_until(lambda: bool(results.extend(reader.poll(0.2)) or len(results) >= 2), "the results")
 
-    assert {result["resultId"] for result in results} == {f"{topics.frames}:0:1", f"{topics.frames}:0:2"}
+    topic = f"{topics.frames}:{librdkafka.topic_id(kafka_bootstrap, topics.frames)}"
+    assert {result["resultId"] for result in results} == {f"{topic}:0:1", f"{topic}:0:2"}
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nobody.invalid:9092", "127.0.0.1:not-a-port"])
@@ -358,13 +274,6 @@ def test_an_unreachable_broker_is_one_sentence(monkeypatch: pytest.MonkeyPatch, 
         UnavailableError, match=f"Kafka at {address} cannot be used .*correct 'bootstrap_servers', 'tls', 'sasl' or"
     ):
         KafkaTransport(settings_for(address, Topics()))
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[services.Broker]:
-    """A broker that may be stopped."""
-    with services.broker() as own:
-        yield own
 
 
 def test_a_killed_worker_leaves_no_trace_of_its_transaction(broker: services.Broker) -> None:

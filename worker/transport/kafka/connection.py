@@ -10,6 +10,7 @@ from typing import Any
 from kafka.errors import (
     AuthorizationError,
     CommitFailedError,
+    CorruptRecordError,
     InconsistentGroupProtocolError,
     InvalidSessionTimeoutError,
     KafkaError,
@@ -32,6 +33,7 @@ StaleMemberError = CommitFailedError
 
 LASTING_ERRORS = (
     AuthorizationError,
+    CorruptRecordError,  # where not even the number of the records is known; kafka-python would not come back
     InconsistentGroupProtocolError,
     InvalidSessionTimeoutError,
     UnsupportedCodecError,

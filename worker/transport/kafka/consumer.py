@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import logging
 import time
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
+from kafka.consumer.fetcher import ConsumerRecord
 from kafka.coordinator.assignors.range import RangePartitionAssignor
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, LogTruncationError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from kafka.structs import MemberState
 
 from quarterturn.worker.contract.errors import UnavailableError
@@ -21,7 +24,8 @@ from quarterturn.worker.messages.frames import Frame
 from quarterturn.worker.settings.worker import KafkaSettings
 from quarterturn.worker.transport.kafka import connection
 from quarterturn.worker.transport.kafka.connection import common, ms, reaching, text
-from quarterturn.worker.transport.kafka.records import behind, frame_of
+from quarterturn.worker.transport.kafka.positions import Note, behind, present_note, start_of
+from quarterturn.worker.transport.kafka.records import frame_of
 from quarterturn.worker.transport.kafka.topics import need_topics
 
 log = logging.getLogger(__name__)
@@ -30,8 +34,11 @@ _HEARTBEAT_S = 1.0  # also how soon a member learns of a rebalance
 _AWAY_S = 60.0  # a member that does not poll for so long is given up; a rebalance waits no longer for the dead, either
 _REBALANCE_S = 5.0  # how long a poll may stay with a rebalance,
 _STAY_S = 0.2  # in steps of so long
+_LOOK_S = 10.0  # how often the topic's id and its number of partitions are looked up
 _FETCH_BYTES = 16 * 2**20  # buffered ahead; a larger frame is fetched alone (KIP-74)
 _ANY_SIZE = 2**31 - 1  # the topic's max.message.bytes is the limit; with a lower one here the worker would get stuck
+
+Records = dict[TopicPartition, list[ConsumerRecord]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,67 +59,65 @@ class GroupConsumer:
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
-        self._topic, self._start = settings.topics.frames, settings.start
+        self._settings, self._topic = settings, settings.topics.frames
+        self._note: Note | None = None
+        self._placed: Member | None = None  # who was sent to the committed positions
         with reaching(settings):
             need_topics(settings, settings.topics.model_dump().values())
-            self._consumer = KafkaConsumer(
-                self._topic,
-                **common(settings),
-                group_id=settings.group,
-                session_timeout_ms=ms(settings.session_timeout_s),
-                max_poll_interval_ms=ms(away_s(settings)),
-                heartbeat_interval_ms=ms(min(_HEARTBEAT_S, settings.session_timeout_s / 3)),
-                # No state is kept per partition, so the assignor that rebalances in one round is the best.
-                partition_assignment_strategy=[RangePartitionAssignor],
-                isolation_level="read_committed",
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",  # where retention overtakes us; `start` is applied below
-                fetch_max_bytes=_FETCH_BYTES,
-                max_partition_fetch_bytes=_FETCH_BYTES // 2,
-                fetch_max_wait_ms=50,  # as long as one fetch waits for an idle partition, no other is sent
-                receive_message_max_bytes=_ANY_SIZE,
-            )
-            # Else the first generation would be formed without the topic's partitions, and replaced at once.
-            self._consumer.partitions_for_topic(self._topic)
+            self._consumer = self._open()
 
     def poll(self, max_frames: int, timeout_s: float) -> tuple[Member, list[Frame]]:
         """Waiting frames, and the member that we are now; may take longer while the group is rebalanced."""
-        records = self._consumer.poll(ms(timeout_s), max_records=max_frames)
+        records = self._poll(max_frames, timeout_s)
         deadline_s = time.monotonic() + _REBALANCE_S
         # kafka-python forgets a rebalance that ends between two polls, and asks for another, without end: stay in poll.
+        # One for new partitions it even forgets as it begins, and would wait for ever: ask for it again.
         while self._state == MemberState.REBALANCING and time.monotonic() < deadline_s:
-            records = self._consumer.poll(ms(_STAY_S), max_records=max_frames)
-        now = self._consumer.group_metadata()
-        generation = now.generation_id if now.state == MemberState.STABLE else -1
-        member = Member(now.group_id, generation, now.member_id)
-        return member, [frame_of(record) for partition in records.values() for record in partition]
+            self._consumer._coordinator.request_rejoin()
+            records = self._poll(max_frames, _STAY_S)
+        if self._is_made_anew():
+            log.warning("%s was deleted and made anew", self._topic)
+            records = self._join_anew()
+        topic_id = self._note.topic_id if self._note else None
+        return self._member(), [frame_of(record, topic_id) for partition in records.values() for record in partition]
 
     def go_to_committed(self) -> list[str]:
         """Continue every assigned partition at its committed position; returns their names.
 
-        A partition without one starts as the settings say, and commits that at once: what arrives from now on is
-        never skipped, whoever comes to own it.
+        A partition without one starts as the settings say, or at its beginning where it was added after the group had
+        begun, and commits that at once: what arrives from now on is never skipped, whoever comes to own it.
         """
+        topic_id = self._asked_topic_id() or (self._note.topic_id if self._note else None)
         assigned = self._consumer.assignment()
+        partitions = self._consumer.partitions_for_topic(self._topic)
+        # Those of others once is enough, for the note: each may have to wait for an open transaction.
+        asked = partitions if self._note is None else {one.partition for one in assigned}
+        committed = self._committed(asked)
+        self._note = note = present_note(committed.values(), topic_id, len(partitions), self._note)
         oldest = self._consumer.beginning_offsets(assigned, timeout_ms=ms(connection.ANSWER_S))
+        newest = self._consumer.end_offsets(assigned, timeout_ms=ms(connection.ANSWER_S))
         first: dict[TopicPartition, OffsetAndMetadata] = {}
-        for partition in assigned:
-            offset = self._consumer.committed(partition, timeout_ms=ms(connection.ANSWER_S))
-            if offset is None:
-                offset = oldest[partition] if self._start == "earliest" else self._newest(partition)
-                first[partition] = OffsetAndMetadata(offset, "", -1)
-            elif offset < oldest[partition]:
-                lost = oldest[partition] - offset
-                log.warning("%s[%d]@%d: retention deleted %d frames that were not inspected", *partition, offset, lost)
-                offset = oldest[partition]
-            self._consumer.seek(partition, offset)
+        for one in assigned:
+            held, position = range(oldest[one], newest[one]), committed.get(one.partition)
+            start = start_of(one.partition, held, position, note, self._settings.start)
+            if start.why:
+                log.warning("%s[%d]@%d: %s", *one, position.offset if position else start.offset, start.why)
+            if start.new:
+                first[one] = OffsetAndMetadata(start.offset, str(note), -1)
+            self._consumer.seek(one, start.offset)
         if first:
             self._consumer.commit(first, timeout_ms=ms(connection.ANSWER_S))
+        self._placed = self._member()
         return sorted(f"{topic}[{partition}]" for topic, partition in assigned)
+
+    def behind(self, outcomes: Sequence[Outcome]) -> dict[TopicPartition, OffsetAndMetadata]:
+        """The positions to be committed when `outcomes` are published."""
+        assert self._note is not None  # their frames were given after `go_to_committed`
+        return behind(outcomes, self._note)
 
     def commit(self, outcomes: Sequence[Outcome]) -> None:
         """Mark the frames of `outcomes` as done."""
-        self._consumer.commit(behind(outcomes), timeout_ms=ms(connection.ANSWER_S))
+        self._consumer.commit(self.behind(outcomes), timeout_ms=ms(connection.ANSWER_S))
 
     def probe(self) -> None:
         """Ask the broker for something small."""
@@ -120,8 +125,76 @@ class GroupConsumer:
 
     def close(self) -> None:
         """Leave the group, so that the others take over at once."""
-        with contextlib.suppress(KafkaError):
-            self._consumer.close(autocommit=False, timeout_ms=2000)
+        _leave(self._consumer)
+
+    def _open(self) -> KafkaConsumer:
+        settings = self._settings
+        consumer = KafkaConsumer(
+            self._topic,
+            **common(settings),
+            group_id=settings.group,
+            session_timeout_ms=ms(settings.session_timeout_s),
+            max_poll_interval_ms=ms(away_s(settings)),
+            heartbeat_interval_ms=ms(min(_HEARTBEAT_S, settings.session_timeout_s / 3)),
+            metadata_max_age_ms=ms(_LOOK_S),
+            # No state is kept per partition, so the assignor that rebalances in one round is the best.
+            partition_assignment_strategy=[RangePartitionAssignor],
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            auto_offset_reset="none",  # `go_to_committed` says where to go, and what was lost
+            fetch_max_bytes=_FETCH_BYTES,
+            max_partition_fetch_bytes=_FETCH_BYTES // 2,
+            fetch_max_wait_ms=50,  # as long as one fetch waits for an idle partition, no other is sent
+            receive_message_max_bytes=_ANY_SIZE,
+        )
+        # Else the first generation would be formed without the topic's partitions, and replaced at once.
+        consumer.partitions_for_topic(self._topic)
+        return consumer
+
+    def _poll(self, max_frames: int, timeout_s: float) -> Records:
+        try:
+            records: Records = self._consumer.poll(ms(timeout_s), max_records=max_frames)
+        except NoOffsetForPartitionError:
+            return {}  # we have joined, and are not yet where `go_to_committed` sends us
+        except (OffsetOutOfRangeError, LogTruncationError) as error:
+            if self._member() != self._placed:
+                return {}  # as above: the position was kafka-python's own
+            log.warning("%s: the frames that come next are gone (%s)", self._topic, text(error))
+            return self._join_anew()
+        return records
+
+    def _join_anew(self) -> Records:
+        """Be another member of the group: what was fetched ahead is forgotten, and what was polled is not delivered."""
+        before, self._consumer = self._consumer, self._open()
+        self._placed = None
+        _leave(before)
+        return {}
+
+    def _committed(self, partitions: Iterable[int]) -> dict[int, OffsetAndMetadata]:
+        """The group's positions, by partition."""
+        committed = {
+            partition: self._consumer.committed(
+                TopicPartition(self._topic, partition), metadata=True, timeout_ms=ms(connection.ANSWER_S)
+            )
+            for partition in partitions
+        }
+        return {partition: position for partition, position in committed.items() if position is not None}
+
+    def _asked_topic_id(self) -> str | None:
+        """The topic's id as the broker says it now. kafka-python keeps it where only its own code looks."""
+        update = self._consumer._cluster.request_update()
+        self._consumer._net.run(self._consumer._manager.wait_for, update, ms(connection.ANSWER_S))
+        return self._known_topic_id()
+
+    def _known_topic_id(self) -> str | None:
+        """As `kafka-topics.sh --describe` writes it; None from brokers before 2.8, and while there is no such topic."""
+        found: uuid.UUID | None = self._consumer._cluster.topic_id(self._topic)
+        return base64.urlsafe_b64encode(found.bytes).decode().rstrip("=") if found and found.int else None
+
+    def _is_made_anew(self) -> bool:
+        if self._placed is None or self._note is None:
+            return False  # `go_to_committed` finds out
+        return not self._note.is_of(self._known_topic_id())
 
     @property
     def member_id(self) -> str:
@@ -139,14 +212,19 @@ class GroupConsumer:
                     waiting[f"{partition.topic}[{partition.partition}]"] = max(0, newest - position)
         return waiting
 
+    def _member(self) -> Member:
+        now = self._consumer.group_metadata()
+        return Member(now.group_id, now.generation_id if now.state == MemberState.STABLE else -1, now.member_id)
+
     @property
     def _state(self) -> str:
         state: str = self._consumer.group_metadata().state
         return state
 
-    def _newest(self, partition: TopicPartition) -> int:
-        offset: int = self._consumer.end_offsets([partition], timeout_ms=ms(connection.ANSWER_S))[partition]
-        return offset
+
+def _leave(consumer: KafkaConsumer) -> None:
+    with contextlib.suppress(KafkaError):
+        consumer.close(autocommit=False, timeout_ms=2000)
 
 
 def away_s(settings: KafkaSettings) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from kafka import KafkaProducer
+from kafka import KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.producer.future import FutureRecordMetadata
 from kafka.structs import ConsumerGroupMetadata
@@ -21,10 +21,11 @@ from quarterturn.worker.settings.worker import KafkaSettings
 from quarterturn.worker.transport.kafka import connection
 from quarterturn.worker.transport.kafka.connection import common, ms, reaching, text
 from quarterturn.worker.transport.kafka.consumer import Member
-from quarterturn.worker.transport.kafka.records import behind
-from quarterturn.worker.transport.kafka.topics import need_topics
+from quarterturn.worker.transport.kafka.topics import need_topics, record_bytes
 
 _WINDOW = 32  # frames of a camera on their way
+
+Positions = Mapping[TopicPartition, OffsetAndMetadata]
 
 
 class Outbox:
@@ -60,19 +61,19 @@ class Outbox:
         """Publish; returns when all is stored."""
         _confirm(self._send(outcomes))
 
-    def transact(self, outcomes: Sequence[Outcome], member: Member) -> None:
-        """Publish, and mark the frames as done in the name of `member`, in one transaction."""
-        _within(connection.ANSWER_S, partial(self._transact, outcomes, member))
+    def transact(self, outcomes: Sequence[Outcome], positions: Positions, member: Member) -> None:
+        """Publish, and commit the positions behind their frames in the name of `member`, in one transaction."""
+        _within(connection.ANSWER_S, partial(self._transact, outcomes, positions, member))
 
     def close(self, wait_s: float) -> None:
         """Close in the background, and wait for that for `wait_s`: records that the broker does not take delay it."""
         _close(self._producer, wait_s)
 
-    def _transact(self, outcomes: Sequence[Outcome], member: Member) -> None:
+    def _transact(self, outcomes: Sequence[Outcome], positions: Positions, member: Member) -> None:
         self._producer.begin_transaction()
         sent = self._send(outcomes)
         group = ConsumerGroupMetadata(member.group, member.generation, member.id)
-        self._producer.send_offsets_to_transaction(behind(outcomes), group)
+        self._producer.send_offsets_to_transaction(positions, group)
         _confirm(sent)  # kafka-python would commit without a record that it gave up on
         self._producer.commit_transaction()
 
@@ -92,10 +93,9 @@ class FramePublisher:
     def __init__(self, settings: KafkaSettings) -> None:
         self._bootstrap_servers, self._topic = settings.bootstrap_servers, settings.topics.frames
         self._sent: deque[FutureRecordMetadata] = deque()
-        room = settings.max_frame_bytes + 2**16  # key and headers
         with reaching(settings):
             need_topics(settings, [self._topic])
-            self._producer = KafkaProducer(**_producing(settings), max_request_size=room)
+            self._producer = KafkaProducer(**_producing(settings), max_request_size=record_bytes(settings))
 
     def publish(self, key: bytes, headers: Mapping[str, str], data: bytes) -> None:
         """Send one frame; waits only when too many are on their way.

@@ -26,18 +26,42 @@ def create_topics(settings: KafkaSettings, partitions: int) -> None:
         for topic in settings.topics.model_dump().values():
             details: dict[str, Any] = {"num_partitions": 1}
             if topic == settings.topics.frames:
-                # The broker unpacks compressed records and holds them to their size: no bomb comes through.
-                details = {"num_partitions": partitions, "configs": {"compression.type": "uncompressed"}}
+                details = {"num_partitions": partitions, "configs": _frames_configs(settings)}
             with contextlib.suppress(TopicAlreadyExistsError):
                 admin.create_topics({topic: details}, wait_for_metadata=True)
 
 
+def create_command(settings: KafkaSettings, topic: str) -> str:
+    """The command that creates `topic` as `create_topics` would."""
+    configs = _frames_configs(settings) if topic == settings.topics.frames else {}
+    return " ".join(
+        [
+            f"kafka-topics.sh --bootstrap-server {settings.bootstrap_servers} --create --topic {topic} --partitions 4",
+            *(f"--config {name}={value}" for name, value in configs.items()),
+        ]
+    )
+
+
+def record_bytes(settings: KafkaSettings) -> int:
+    """How large the record of a frame may be, with its key and headers."""
+    return settings.max_frame_bytes + 2**16
+
+
+def _frames_configs(settings: KafkaSettings) -> dict[str, str]:
+    """The broker unpacks compressed records and holds them to their size: no bomb comes through."""
+    return {"compression.type": "uncompressed", "max.message.bytes": str(record_bytes(settings))}
+
+
 @dataclass(frozen=True, slots=True)
 class TopicFacts:
-    """Which of the line's topics do not exist, and the largest record that the frames topic takes (None: not told)."""
+    """Which of the line's topics do not exist, and what the frames topic takes (None: we are not told).
+
+    `compression` is how the broker stores its records: as a codec's name, uncompressed, or as the `producer` does.
+    """
 
     missing: list[str]
-    max_frame_bytes: int | None
+    max_frame_bytes: int | None = None
+    compression: str | None = None
 
 
 def look_at_topics(settings: KafkaSettings) -> TopicFacts:
@@ -49,7 +73,7 @@ def look_at_topics(settings: KafkaSettings) -> TopicFacts:
     topics = settings.topics
     with reaching(settings), _admin(settings) as admin:
         missing = _missing(admin, topics.model_dump().values())
-        return TopicFacts(missing, None if topics.frames in missing else _max_message_bytes(admin, topics.frames))
+        return TopicFacts(missing) if topics.frames in missing else TopicFacts(missing, *_takes(admin, topics.frames))
 
 
 def need_topics(settings: KafkaSettings, topics: Iterable[str]) -> None:
@@ -57,10 +81,9 @@ def need_topics(settings: KafkaSettings, topics: Iterable[str]) -> None:
     with _admin(settings) as admin:
         missing = _missing(admin, topics)
     if missing:
-        servers = settings.bootstrap_servers
         raise ConfigError(
-            f"Kafka at {servers} has no topic '{missing[0]}'; create it with: kafka-topics.sh "
-            f"--bootstrap-server {servers} --create --topic {missing[0]} --partitions 4"
+            f"Kafka at {settings.bootstrap_servers} has no topic '{missing[0]}'; create it with: "
+            f"{create_command(settings, missing[0])}"
         )
 
 
@@ -73,8 +96,10 @@ def _missing(admin: KafkaAdminClient, topics: Iterable[str]) -> list[str]:
     return [topic["name"] for topic in described if topic["error_code"] == UnknownTopicOrPartitionError.errno]
 
 
-def _max_message_bytes(admin: KafkaAdminClient, topic: str) -> int | None:
-    """The largest record of `topic`, by its own settings or the broker's; None where we are not told."""
-    asked = ConfigResource("topic", topic, ["max.message.bytes"])
+def _takes(admin: KafkaAdminClient, topic: str) -> tuple[int | None, str | None]:
+    """The largest record of `topic` and its compression, by its own settings or the broker's, where we are told."""
+    asked = ConfigResource("topic", topic, ["max.message.bytes", "compression.type"])
     answer = admin.describe_configs([asked], config_filter="all")["topic"][topic]
-    return int(answer["max.message.bytes"]["value"]) if answer else None
+    if not answer:
+        return None, None
+    return int(answer["max.message.bytes"]["value"]), answer["compression.type"]["value"]

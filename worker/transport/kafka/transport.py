@@ -142,7 +142,7 @@ class KafkaTransport:
         if self._outbox is None or member != self._member:
             raise StaleMemberError
         if self._transactional_id is not None:
-            self._outbox.transact(outcomes, member)
+            self._outbox.transact(outcomes, self._consumer.behind(outcomes), member)
         else:
             self._outbox.send(outcomes)
             self._consumer.commit(outcomes)

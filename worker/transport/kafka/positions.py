@@ -1,0 +1,86 @@
+"""Where a partition is read from, and what is committed with each position."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from kafka import OffsetAndMetadata, TopicPartition
+
+from quarterturn.worker.messages.events import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What stands beside a committed position: in which topic it is, and how many partitions the group began with.
+
+    Kafka knows positions by the topic's name alone: one of a topic that was deleted would be taken for one of the topic
+    that has its name now. And a partition that is not among the first was added later, so all of it is to be inspected.
+    """
+
+    topic_id: str | None
+    partitions: int
+
+    @classmethod
+    def of(cls, position: OffsetAndMetadata) -> Note:
+        """The note beside `position`; one that others committed, or we before we wrote notes, knows nothing."""
+        text = (position.metadata or "").rstrip("\0")  # librdkafka ends it so where a tool copies positions
+        found = re.fullmatch(r"topic=(\S*) partitions=(\d+)", text, re.ASCII)
+        return cls(found[1] or None, int(found[2])) if found else cls(None, 0)
+
+    def __str__(self) -> str:
+        return f"topic={self.topic_id or ''} partitions={self.partitions}"
+
+    def is_of(self, topic_id: str | None) -> bool:
+        """Whether the position beside it may be one in the topic `topic_id`; brokers before 2.8 have no such ids."""
+        return None in (self.topic_id, topic_id) or self.topic_id == topic_id
+
+
+def present_note(
+    committed: Iterable[OffsetAndMetadata], topic_id: str | None, partitions: int, known: Note | None
+) -> Note:
+    """The note of the topic as it is now, with so many `partitions`.
+
+    `committed` are the group's positions in all of them, `known` is the note that we had so far.
+    """
+    notes = [*map(Note.of, committed), *([known] if known else [])]
+    if not all(note.is_of(topic_id) for note in notes):
+        return Note(topic_id, 0)  # the group was there before the topic, so none of its partitions was
+    return Note(topic_id, min((note.partitions for note in notes), default=partitions))
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a partition is read from; `why` is what is to be said of it, and `new` that it is to be committed."""
+
+    offset: int
+    new: bool = False
+    why: str | None = None
+
+
+def start_of(
+    partition: int, held: range, committed: OffsetAndMetadata | None, note: Note, begin: Literal["earliest", "latest"]
+) -> Start:
+    """Where to read `partition`, which holds the offsets `held`, in a topic with that present note."""
+    if committed is None:
+        was_there = partition < note.partitions
+        return Start(held.stop if begin == "latest" and was_there else held.start, new=True)
+    offset = committed.offset
+    if not Note.of(committed).is_of(note.topic_id):
+        return Start(
+            held.start, True, "the topic was deleted and made anew; its frames are inspected from the first on"
+        )
+    if offset > held.stop:
+        text = f"there are frames up to {held.stop} only: the topic was made anew, or the broker lost some; "
+        return Start(held.start, True, f"{text}all that it has are inspected")
+    if offset < held.start:
+        return Start(held.start, False, f"retention deleted {held.start - offset} frames that were not inspected")
+    return Start(offset)
+
+
+def behind(outcomes: Sequence[Outcome], note: Note) -> dict[TopicPartition, OffsetAndMetadata]:
+    """The positions behind the last frame of each partition."""
+    last = {TopicPartition(o.position.topic, o.position.partition): o.position.offset for o in outcomes}
+    return {partition: OffsetAndMetadata(offset + 1, str(note), -1) for partition, offset in last.items()}
