@@ -10,8 +10,6 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-import cv2
-
 from quarterturn.worker.commands import bank, build, camera, demo, doctor, evaluate, init, probe, run, train
 from quarterturn.worker.contract.errors import QuarterturnError
 from quarterturn.worker.runtime.memory import keep_freed_memory
@@ -39,7 +37,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it cannot read we say ourselves
     keep_freed_memory()
     try:
         code: int | None = arguments.run(arguments)

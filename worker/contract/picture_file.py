@@ -34,7 +34,7 @@ class Stored:
     Attributes:
         samples: (H, W) or (H, W, 3) RGB, uint8 or uint16, upright and without alpha.
         bits: of a sample; 16 where the file does not say how many of 16 are used.
-        is_grey: whether there was one channel of brightness.
+        is_grey: whether there was one channel of brightness, alpha aside.
         is_negative: whether white is 0.
     """
 
@@ -95,10 +95,7 @@ def _png(data: bytes) -> Stored:
     samples = _try_opencv(picture_header.png_pixels(data))
     if samples is None:  # every part is as it was written, but they do not make a picture
         raise truncated("what its parts hold does not fill it")
-    is_grey = picture_header.png_is_grey(data)
-    if is_grey and samples.ndim == 3:  # it had alpha
-        samples = np.ascontiguousarray(samples[..., 0])
-    return Stored(_to_rgb(samples), samples.itemsize * 8, is_grey)
+    return Stored(_to_rgb(samples), samples.itemsize * 8, picture_header.png_is_grey(data))
 
 
 def _bmp(data: bytes) -> Stored:

@@ -14,7 +14,7 @@ from quarterturn.worker.commands.main import main
 from quarterturn.worker.contract.settings import load_settings
 from quarterturn.worker.settings.worker import WorkerSettings
 from tests.parts import png
-from tests.tiff import tiff
+from tests.tiff import RGB, tiff
 
 ROOT = Path(__file__).parents[3]
 
@@ -35,7 +35,7 @@ def test_opencv_does_not_speak_for_itself(tmp_path: Path) -> None:
     for folder in ("train/good", "test/good", "test/bad"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "0.png").write_bytes(png(np.zeros((40, 40, 3), np.uint8)))
-    (tmp_path / "test" / "bad" / "1.tif").write_bytes(tiff([bytes(500)], 10, 10, bits=(8,) * 5))
+    (tmp_path / "test" / "bad" / "1.tif").write_bytes(tiff([bytes(500)], 10, 10, bits=(8,) * 5, photometric=RGB))
     command = [sys.executable, "-m", "quarterturn.worker.commands", "probe", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert (done.returncode, "cannot read this picture" in done.stdout) == (0, True)
