@@ -32,7 +32,7 @@ def config(
         "engine": {"path": "engine"},
         "bank": {"redis": {"url": redis_url, "snapshot": str(tmp_path / "banks")}},
         "transport": {"kafka": {"bootstrap_servers": kafka_bootstrap, "topics": topics.model_dump()}},
-        "overkill": 0.05,
+        "overkill": 0.02,
     }
     path = tmp_path / "worker.yaml"
     path.write_text(yaml.safe_dump(document))
@@ -43,7 +43,7 @@ def test_a_line_that_can_run(config: Path, capsys: pytest.CaptureFixture[str]) -
     assert main(["doctor", "--config", str(config)]) == 0
     printed = capsys.readouterr().out.splitlines()
     names = ["settings", "Python", "disk", "GPU", "engine", "Redis", "bank", "promise", "Kafka", "topics"]
-    names += ["frame size"]
+    names += ["frame size", "compression"]
     assert [line[:9].strip() for line in printed[:-1]] == ["skipped" if n == "GPU" else "ok" for n in names]
     assert [re.split(r"\s{2,}", line[9:])[0] for line in printed[:-1]] == names
     assert printed[-1] == "this machine can run the line"
@@ -53,7 +53,7 @@ def test_a_line_that_cannot(config: Path, capsys: pytest.CaptureFixture[str]) ->
     code = main(["doctor", "--config", str(config), "--set", "transport.kafka.topics.frames=no-frames"])
     printed = capsys.readouterr().out
     assert code == 1
-    assert re.search(r"^failure  topics +there is no no-frames\n +-> for topic in no-frames; do kafka-", printed, re.M)
+    assert re.search(r"^failure  topics +there is no no-frames\n +-> kafka-topics.sh .* --topic no-frames", printed, re.M)
     assert printed.endswith("this machine cannot run the line yet: 1 failure\n")
 
 

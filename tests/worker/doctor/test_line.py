@@ -94,7 +94,7 @@ def test_an_engine_and_a_bank_that_fit(engine: NumpyEngine, bank: Bank, settings
         "engine": Check("engine", "ok", "engine loads, hash numpy-engine (numpy)"),
         "Redis": Check("Redis", "skipped", "not needed: banks are in a folder"),
         "bank": Check("bank", "ok", found),
-        "promise": Check("promise", "ok", f"ring: {Promise.of(120, 0.05).sentence}"),
+        "promise": Check("promise", "ok", f"ring: {Promise.of(120, 0.02).sentence}"),
     }
 
 

@@ -551,7 +551,7 @@ def test_banks_that_do_not_fit_are_refused_with_both_values(engine: NumpyEngine)
         inspector.use(bank_of(NumpyEngine(dimensions=6)))
     with pytest.raises(MismatchError, match=r"made by engine other-engine .* but the engine here is numpy-engine"):
         inspector.use(bank_of(NumpyEngine(name="other-engine")))
-    with pytest.raises(DataError, match=r"needs 9999 calibration pictures .*, but there are 120; add 9879"):
+    with pytest.raises(DataError, match=r"needs 9999 calibration pictures, but there are 120"):
         Inspector(engine, "line-1", overkill=0.0001).use(bank_of(engine))
 
 
