@@ -34,13 +34,13 @@ from quarterturn.trainer.train import train
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.calibration import conformal_threshold
 from quarterturn.worker.contract.errors import DataError, QuarterturnError
-from quarterturn.worker.contract.pictures import good_pictures, list_pictures, test_pictures
-from quarterturn.worker.contract.preprocess import read_picture
 from quarterturn.worker.evaluation.evaluate import evaluate
 from quarterturn.worker.evaluation.figures import Inspected
 from quarterturn.worker.evaluation.probe.probe import probe
 from quarterturn.worker.fitting.fit import fit_bank
 from quarterturn.worker.fitting.split import split_pictures
+from quarterturn.worker.pictures.read import read_picture
+from quarterturn.worker.pictures.sets import good_pictures, list_pictures, test_pictures
 from quarterturn.worker.runtime.assemble import open_engine
 from quarterturn.worker.runtime.memory import keep_freed_memory
 from quarterturn.worker.settings.options import add_config

@@ -11,11 +11,12 @@ import numpy.typing as npt
 
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.framing import cut
-from quarterturn.worker.contract.pictures import good_pictures
-from quarterturn.worker.contract.preprocess import Region, crop, read_picture
+from quarterturn.worker.contract.picture import Region
 from quarterturn.worker.engine.base import Engine
 from quarterturn.worker.inspection.judge import Judge, Judgement
 from quarterturn.worker.inspection.scorer import Scorer
+from quarterturn.worker.pictures.read import crop, read_picture
+from quarterturn.worker.pictures.sets import good_pictures
 
 Picture = npt.NDArray[np.uint8]
 Make = Callable[[np.random.Generator, Picture], Picture]

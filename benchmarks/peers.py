@@ -28,11 +28,11 @@ from benchmarks.accuracy import as_measured, name_of
 from quarterturn.demo.config import settings_for
 from quarterturn.engine_build.build import build
 from quarterturn.trainer.train import train
-from quarterturn.worker.contract.pictures import test_pictures
 from quarterturn.worker.evaluation.evaluate import evaluate
 from quarterturn.worker.fitting.bank_file import read_bank_file, write_bank_file
 from quarterturn.worker.fitting.fit import fit_bank
 from quarterturn.worker.fitting.split import split_pictures
+from quarterturn.worker.pictures.sets import test_pictures
 from quarterturn.worker.runtime.assemble import open_engine
 from quarterturn.worker.runtime.memory import keep_freed_memory
 

@@ -28,8 +28,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from quarterturn.worker.contract.bank import read_bank
-from quarterturn.worker.contract.pictures import list_pictures
-from quarterturn.worker.contract.preprocess import read_frames
+from quarterturn.worker.pictures.read import read_frames
+from quarterturn.worker.pictures.sets import list_pictures
 from quarterturn.worker.runtime.assemble import open_engine
 from quarterturn.worker.runtime.memory import keep_freed_memory
 from quarterturn.worker.settings.worker import EngineSettings, Topics

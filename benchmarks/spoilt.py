@@ -21,14 +21,14 @@ import numpy as np
 from benchmarks.foreign import FOREIGN, Make, Picture
 from quarterturn.worker.contract.bank import Bank, ScoringSettings
 from quarterturn.worker.contract.manifest import EngineManifest, read_manifest
-from quarterturn.worker.contract.pictures import GOOD, test_pictures
-from quarterturn.worker.contract.preprocess import read_picture
 from quarterturn.worker.engine.base import Engine
 from quarterturn.worker.fitting.fit import fit_bank
 from quarterturn.worker.fitting.split import split_pictures
 from quarterturn.worker.inspection.inspector import Inspector
 from quarterturn.worker.messages.events import ResultData, Verdict
 from quarterturn.worker.messages.frames import Frame, Position
+from quarterturn.worker.pictures.read import read_picture
+from quarterturn.worker.pictures.sets import GOOD, test_pictures
 from quarterturn.worker.runtime.assemble import open_engine
 from quarterturn.worker.runtime.memory import keep_freed_memory
 from quarterturn.worker.settings.worker import CameraSettings, EngineSettings

@@ -28,10 +28,10 @@ from quarterturn.trainer.train import learning_rate
 from quarterturn.trainer.weights import create_encoder
 from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.detectors import Moments, between_views
-from quarterturn.worker.contract.pictures import test_pictures
 from quarterturn.worker.contract.views import turn
 from quarterturn.worker.fitting.normal import auroc
 from quarterturn.worker.inspection.scoring import aggregate
+from quarterturn.worker.pictures.sets import test_pictures
 
 TAU = 0.2
 VARIANTS = {

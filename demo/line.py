@@ -19,7 +19,6 @@ from quarterturn.demo.summary import print_summary, streamed_evaluation
 from quarterturn.engine_build.build import build
 from quarterturn.trainer.train import train
 from quarterturn.worker.contract.bank import Bank
-from quarterturn.worker.contract.pictures import TestPicture, test_pictures
 from quarterturn.worker.contract.settings import parse_settings
 from quarterturn.worker.contract.times import parse_time
 from quarterturn.worker.evaluation.evaluate import evaluate
@@ -28,6 +27,7 @@ from quarterturn.worker.evaluation.result import Evaluation
 from quarterturn.worker.fitting.bank_file import write_bank_file
 from quarterturn.worker.fitting.fit import fit_bank
 from quarterturn.worker.fitting.split import Split, require_enough, split_pictures
+from quarterturn.worker.pictures.sets import TestPicture, test_pictures
 from quarterturn.worker.runtime.assemble import open_engine, open_store
 from quarterturn.worker.settings.worker import WorkerSettings
 

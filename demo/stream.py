@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from quarterturn.worker.contract.errors import QuarterturnError
-from quarterturn.worker.contract.pictures import GOOD, TestPicture
 from quarterturn.worker.contract.settings import PREFIX
+from quarterturn.worker.pictures.sets import GOOD, TestPicture
 from quarterturn.worker.settings.worker import FolderSettings, KafkaSettings
 from quarterturn.worker.transport.kafka.consumer import ResultReader
 from quarterturn.worker.transport.kafka.producer import FramePublisher

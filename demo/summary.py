@@ -12,13 +12,13 @@ from rich.table import Column, Table
 from quarterturn.demo.stream import WRONG_PRODUCT, Result
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.calibration import promises
-from quarterturn.worker.contract.pictures import GOOD, TestPicture
 from quarterturn.worker.evaluation.choice import choices
 from quarterturn.worker.evaluation.figures import Inspected
 from quarterturn.worker.evaluation.kept import kept
 from quarterturn.worker.evaluation.ran import what_was_run
 from quarterturn.worker.evaluation.result import Evaluation, Swapped
 from quarterturn.worker.inspection.heatmap import decode
+from quarterturn.worker.pictures.sets import GOOD, TestPicture
 
 _KINDS = ("defect", "wrong_product", "wrong_orientation", "unusable_picture")
 

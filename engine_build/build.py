@@ -26,11 +26,11 @@ from quarterturn.worker.contract.manifest import (
     hash_files,
     write_manifest,
 )
-from quarterturn.worker.contract.pictures import list_pictures
-from quarterturn.worker.contract.preprocess import read_frames
 from quarterturn.worker.contract.swap import replacing
 from quarterturn.worker.contract.times import now
 from quarterturn.worker.engine.base import EngineFolder
+from quarterturn.worker.pictures.read import read_frames
+from quarterturn.worker.pictures.sets import list_pictures
 
 _CLEARLY = 1.1  # times as fast: less may be chance
 _RUNS = 3

@@ -38,7 +38,6 @@ __all__ = [
 if TYPE_CHECKING:  # for type checkers and editors; at run time `_HOMES` says the same
     from quarterturn.worker.contract.bank import Bank, ScoringSettings
     from quarterturn.worker.contract.errors import QuarterturnError
-    from quarterturn.worker.contract.pictures import test_pictures
     from quarterturn.worker.evaluation.evaluate import evaluate
     from quarterturn.worker.fitting.bank_file import read_bank_file
     from quarterturn.worker.fitting.fit import fit_bank
@@ -47,6 +46,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time `_HOMES` says th
     from quarterturn.worker.inspection.inspector import Inspector
     from quarterturn.worker.messages.events import DeadLetter, Late, Outcome, Verdict
     from quarterturn.worker.messages.frames import Frame, Position
+    from quarterturn.worker.pictures.sets import test_pictures
     from quarterturn.worker.runtime.assemble import open_engine
     from quarterturn.worker.runtime.health import Health
     from quarterturn.worker.runtime.service import Service
@@ -78,7 +78,7 @@ else:  # hidden from type checkers: to them a `__getattr__` means that every mis
         "open_engine": "worker.runtime.assemble:open_engine",
         "read_bank_file": "worker.fitting.bank_file:read_bank_file",
         "split_pictures": "worker.fitting.split:split_pictures",
-        "test_pictures": "worker.contract.pictures:test_pictures",
+        "test_pictures": "worker.pictures.sets:test_pictures",
     }
 
     def __getattr__(name):

@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.bank import Bank, BankManifest, ScoringSettings, needed
-from quarterturn.worker.contract.decode import decode_picture
 from quarterturn.worker.contract.detectors import supported
 from quarterturn.worker.contract.embeddings import FRAME, LOGITS, PLACES, Embeddings
 from quarterturn.worker.contract.framing import Framing, Layout, cut
@@ -27,6 +26,7 @@ from quarterturn.worker.fitting.fit import calibrate
 from quarterturn.worker.fitting.normal import NormalFit
 from quarterturn.worker.inspection.scoring import fit_scale, read
 from quarterturn.worker.messages.frames import Frame, Position
+from quarterturn.worker.pictures.decode import decode_picture
 
 SIDE = 32
 LEARNED_FROM: dict[str, Any] = {

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from quarterturn.trainer.encoder import Architecture
 from quarterturn.worker.contract.errors import ConfigError
 from quarterturn.worker.contract.framing import Framing
-from quarterturn.worker.contract.preprocess import Depth, Region
+from quarterturn.worker.contract.picture import Depth, Region
 from quarterturn.worker.contract.settings import Settings
 from quarterturn.worker.contract.splits import Group
 

@@ -20,10 +20,10 @@ from quarterturn.trainer.config import DataSettings
 from quarterturn.worker.contract.arrays import Frames, Indices
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.known_pictures import KnownPictures, Side, distinct, hash_pictures
-from quarterturn.worker.contract.near_duplicates import SIMILARITY, nearest, read_thumbnails, require_variety
-from quarterturn.worker.contract.pictures import good_pictures, hold_out, split_held_out
-from quarterturn.worker.contract.preprocess import depth_doubt, read_frames
 from quarterturn.worker.contract.views import ROTATIONS, label
+from quarterturn.worker.pictures.near_duplicates import SIMILARITY, nearest, read_thumbnails, require_variety
+from quarterturn.worker.pictures.read import depth_doubt, read_frames
+from quarterturn.worker.pictures.sets import good_pictures, hold_out, split_held_out
 
 log = logging.getLogger(__name__)
 

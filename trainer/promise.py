@@ -6,7 +6,7 @@ import logging
 
 from quarterturn.trainer.data import GoodParts
 from quarterturn.worker.contract.calibration import CONFIDENCE, Promise, pictures_needed, smallest_promise
-from quarterturn.worker.contract.supply import calibrating, to_add
+from quarterturn.worker.pictures.supply import calibrating, to_add
 
 log = logging.getLogger(__name__)
 

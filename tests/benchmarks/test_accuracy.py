@@ -12,7 +12,7 @@ from benchmarks import accuracy
 from benchmarks.foreign import FOREIGN
 from quarterturn.demo.config import DemoSettings, settings_for
 from quarterturn.worker.contract.errors import DataError
-from quarterturn.worker.contract.pictures import test_pictures as labelled_pictures
+from quarterturn.worker.pictures.sets import test_pictures as labelled_pictures
 from tests.parts import png
 
 SMALL = (

@@ -9,8 +9,8 @@ import pytest
 from quarterturn.demo.config import settings_for
 from quarterturn.demo.render import render_line
 from quarterturn.trainer.config import DataSettings, TrainSettings
-from quarterturn.worker.contract.pictures import hold_out, split_held_out
-from quarterturn.worker.contract.preprocess import Region
+from quarterturn.worker.contract.picture import Region
+from quarterturn.worker.pictures.sets import hold_out, split_held_out
 
 CONFIG = Path(__file__).parents[2] / "configs" / "demo.yaml"
 

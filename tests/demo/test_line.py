@@ -12,7 +12,7 @@ import yaml
 from quarterturn.demo.render import render_line
 from quarterturn.demo.stream import WRONG_PRODUCT, lay_out
 from quarterturn.worker.commands.main import main
-from quarterturn.worker.contract.pictures import GOOD, list_pictures, test_pictures
+from quarterturn.worker.pictures.sets import GOOD, list_pictures, test_pictures
 
 SMALL = [
     "train.data.side=64",

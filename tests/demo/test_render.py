@@ -11,9 +11,9 @@ import pytest
 
 from quarterturn.demo.parts import PRODUCTS, Product
 from quarterturn.demo.render import kinds_of, render_line, take
-from quarterturn.worker.contract import pictures
-from quarterturn.worker.contract.decode import decode_picture
 from quarterturn.worker.contract.errors import DataError
+from quarterturn.worker.pictures import sets
+from quarterturn.worker.pictures.decode import decode_picture
 
 SIDE = 96
 BAD = [pytest.param(product, kind, id=f"{product.name}-{kind}") for product in PRODUCTS for kind in kinds_of(product)]
@@ -27,16 +27,16 @@ def small_line(folder: Path, seed: int) -> Path:
 def digests(folder: Path) -> dict[str, str]:
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in pictures.list_pictures(folder)
+        for path in sets.list_pictures(folder)
     }
 
 
 def test_the_line_reads_as_a_plant_of_two_products(tmp_path: Path) -> None:
     line = small_line(tmp_path / "line", seed=0)
 
-    learnt = pictures.good_pictures(line)
+    learnt = sets.good_pictures(line)
     assert {product: len(found) for product, found in learnt.items()} == {"connector": 3, "flange": 3}
-    tested = [(picture.product, picture.defect) for picture in pictures.test_pictures(line)]
+    tested = [(picture.product, picture.defect) for picture in sets.test_pictures(line)]
     assert sorted(tested) == sorted(
         [(product.name, "good") for product in PRODUCTS for _ in range(2)]
         + [(product.name, kind) for product in PRODUCTS for kind in kinds_of(product)]

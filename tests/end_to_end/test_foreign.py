@@ -15,12 +15,12 @@ from quarterturn.engine_build.config import BuildSettings
 from quarterturn.trainer.config import TrainSettings
 from quarterturn.trainer.train import train
 from quarterturn.worker.contract.bank import ScoringSettings
-from quarterturn.worker.contract.pictures import good_pictures
-from quarterturn.worker.contract.preprocess import read_picture
 from quarterturn.worker.engine.base import Engine
 from quarterturn.worker.fitting.fit import fit_bank
 from quarterturn.worker.fitting.split import split_pictures
 from quarterturn.worker.inspection.judge import Judge
+from quarterturn.worker.pictures.read import read_picture
+from quarterturn.worker.pictures.sets import good_pictures
 from quarterturn.worker.runtime.assemble import open_engine
 from quarterturn.worker.settings.worker import EngineSettings
 

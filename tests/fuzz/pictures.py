@@ -23,10 +23,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from quarterturn.worker.contract import picture_file
-from quarterturn.worker.contract.decode import decode
 from quarterturn.worker.contract.errors import FrameError
-from quarterturn.worker.contract.raw_pixels import PIXEL_FORMATS, RawFormat, format_of
+from quarterturn.worker.contract.picture import RawFormat
+from quarterturn.worker.pictures import file
+from quarterturn.worker.pictures.decode import decode
+from quarterturn.worker.pictures.raw_pixels import PIXEL_FORMATS, format_of
 from tests.fuzz.mutate import MUTATIONS, mutated
 from tests.hostile import saved
 from tests.tiff import RGB, strips, tiff, tiles
@@ -172,7 +173,7 @@ def run(count: int, seed: int) -> Counter[str]:
     found: Counter[str] = Counter()
     before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     AT.parent.mkdir(parents=True, exist_ok=True)
-    limit, picture_file.MAX_PIXELS = picture_file.MAX_PIXELS, _PIXELS
+    limit, file.MAX_PIXELS = file.MAX_PIXELS, _PIXELS
     try:
         with AT.open("r+b" if AT.exists() else "w+b", buffering=0) as at:
             for number in range(count):
@@ -184,7 +185,7 @@ def run(count: int, seed: int) -> Counter[str]:
                     raise AssertionError(f"input {number} of seed {seed}: {type(error).__name__}: {error}") from error
                 assert time.perf_counter() - started_s < _LONGEST_S, f"input {number} of seed {seed} takes too long"
     finally:
-        picture_file.MAX_PIXELS = limit
+        file.MAX_PIXELS = limit
     grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib
     assert grown_kib < _MOST_GROWN_KIB, f"memory grew by {grown_kib} KiB"
     return found

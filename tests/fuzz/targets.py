@@ -19,15 +19,16 @@ from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 from PIL import Image
 
 from quarterturn.worker.contract.bank import read_bank
-from quarterturn.worker.contract.decode import BitDepth, decode_picture
 from quarterturn.worker.contract.errors import ConfigError, DataError, FrameError
 from quarterturn.worker.contract.framing import Framing, cut
 from quarterturn.worker.contract.manifest import EngineManifest, TargetManifest, read_manifest
-from quarterturn.worker.contract.raw_pixels import PIXEL_FORMATS, RawFormat, format_of
+from quarterturn.worker.contract.picture import BitDepth, RawFormat
 from quarterturn.worker.contract.settings import load_settings
 from quarterturn.worker.contract.times import parse_time
 from quarterturn.worker.inspection.judge import Judge
 from quarterturn.worker.messages.frames import Frame, FrameInfo, Position
+from quarterturn.worker.pictures.decode import decode_picture
+from quarterturn.worker.pictures.raw_pixels import PIXEL_FORMATS, format_of
 from quarterturn.worker.settings.worker import WorkerSettings
 from quarterturn.worker.transport.kafka.records import frame_of
 from tests import hostile

@@ -8,7 +8,7 @@ import cv2
 import pytest
 
 from quarterturn.worker.contract.bank import read_bank
-from quarterturn.worker.contract.decode import decode, decode_picture
+from quarterturn.worker.pictures.decode import decode, decode_picture
 from tests.fuzz import pictures
 from tests.fuzz.mutate import mutated
 from tests.fuzz.targets import TARGETS, Target

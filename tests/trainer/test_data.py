@@ -16,8 +16,9 @@ from quarterturn.trainer.config import DataSettings
 from quarterturn.trainer.data import Pictures, Plan, Turns, find_good_parts, look_over, seeded
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.framing import Framing
-from quarterturn.worker.contract.pictures import split_held_out
-from quarterturn.worker.contract.preprocess import Region, read_frames
+from quarterturn.worker.contract.picture import Region
+from quarterturn.worker.pictures.read import read_frames
+from quarterturn.worker.pictures.sets import split_held_out
 from tests.parts import deepen, good_part, png
 
 SIDE = 32

@@ -12,8 +12,8 @@ from quarterturn.trainer.data import find_good_parts
 from quarterturn.trainer.rotations import measure_rotations, nearest_turns, report, turn_features
 from quarterturn.worker.contract.detectors import Moments
 from quarterturn.worker.contract.framing import Framing
-from quarterturn.worker.contract.pictures import split_held_out
-from quarterturn.worker.contract.preprocess import read_frames
+from quarterturn.worker.pictures.read import read_frames
+from quarterturn.worker.pictures.sets import split_held_out
 from tests.parts import png
 
 SIDE = 32

@@ -30,7 +30,7 @@ from quarterturn.trainer.train import learning_rate, precision_of, train
 from quarterturn.trainer.weights import create_encoder
 from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError, QuarterturnError
 from quarterturn.worker.contract.framing import Framing
-from quarterturn.worker.contract.pictures import split_held_out
+from quarterturn.worker.pictures.sets import split_held_out
 from tests.parts import deepen, good_part, png
 from tests.trainer.conftest import SIDE, MakeSettings
 

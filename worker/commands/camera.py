@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from quarterturn.worker.contract.errors import ConfigError, DataError
-from quarterturn.worker.contract.folder_names import MASKS, NOT_TRAINED, masks_among, word_of
-from quarterturn.worker.contract.pictures import list_pictures
 from quarterturn.worker.contract.times import now
+from quarterturn.worker.pictures.folder_names import MASKS, NOT_TRAINED, masks_among, word_of
+from quarterturn.worker.pictures.sets import list_pictures
 from quarterturn.worker.settings.options import add_config, read_config
 from quarterturn.worker.settings.worker import WorkerSettings
 

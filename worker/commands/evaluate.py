@@ -16,13 +16,13 @@ from quarterturn.worker.bankstore.versions import require_active
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.errors import ConfigError
 from quarterturn.worker.contract.manifest import EngineManifest, read_manifest
-from quarterturn.worker.contract.pictures import test_pictures
 from quarterturn.worker.evaluation.evaluate import evaluate
 from quarterturn.worker.evaluation.probe.probe import Probe, probe, probe_json
 from quarterturn.worker.evaluation.report import require_writable, write_report
 from quarterturn.worker.evaluation.result import Evaluation
 from quarterturn.worker.evaluation.summary import sentences, table, to_json
 from quarterturn.worker.fitting.bank_file import read_bank_file
+from quarterturn.worker.pictures.sets import test_pictures
 from quarterturn.worker.runtime.assemble import open_engine, open_store
 from quarterturn.worker.settings.options import add_config, read_config
 from quarterturn.worker.settings.worker import CameraSettings, WorkerSettings

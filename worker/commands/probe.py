@@ -11,7 +11,7 @@ from typing import get_args
 from rich.console import Console
 from rich.progress import Progress
 
-from quarterturn.worker.contract.decode import BitDepth
+from quarterturn.worker.contract.picture import BitDepth
 from quarterturn.worker.evaluation.probe.probe import confounder_table, probe, probe_json, probe_sentences
 
 

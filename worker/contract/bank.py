@@ -18,7 +18,6 @@ from pydantic import Field, ValidationInfo, field_validator
 from safetensors import SafetensorError
 
 from quarterturn.worker.contract.arrays import Array
-from quarterturn.worker.contract.decode import BitDepth
 from quarterturn.worker.contract.detectors import (
     KEPT,
     LEARNED,
@@ -34,7 +33,7 @@ from quarterturn.worker.contract.embeddings import FRAME
 from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
 from quarterturn.worker.contract.guard import MEASURES
 from quarterturn.worker.contract.manifest import EmbeddingSpec, require_same_spec, sha256
-from quarterturn.worker.contract.preprocess import Region
+from quarterturn.worker.contract.picture import BitDepth, Region
 from quarterturn.worker.contract.settings import Settings, parse_settings
 from quarterturn.worker.contract.traits import PictureTraits
 from quarterturn.worker.contract.views import orientations

@@ -10,7 +10,7 @@ import cv2
 from pydantic import Field
 
 from quarterturn.worker.contract.arrays import Frames
-from quarterturn.worker.contract.decode import Decoded
+from quarterturn.worker.contract.picture import Decoded
 from quarterturn.worker.contract.settings import Settings
 
 Trait = Literal["picture_size", "picture_depth", "picture_colour"]

@@ -10,12 +10,12 @@ from rich.filesize import decimal
 from quarterturn.worker.bankstore.versions import require_active
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.errors import QuarterturnError, UnavailableError
-from quarterturn.worker.contract.pictures import list_pictures
 from quarterturn.worker.doctor.check import Check, failure
 from quarterturn.worker.doctor.promise import promise
 from quarterturn.worker.engine.base import Engine
 from quarterturn.worker.inspection.agreement import disagreements
 from quarterturn.worker.inspection.inspector import Inspector
+from quarterturn.worker.pictures.sets import list_pictures
 from quarterturn.worker.runtime.assemble import open_engine, open_store
 from quarterturn.worker.settings.worker import KafkaSettings, RedisStoreSettings, TransportSettings, WorkerSettings
 

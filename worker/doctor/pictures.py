@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from quarterturn.worker.contract.errors import QuarterturnError
-from quarterturn.worker.contract.pictures import list_pictures
-from quarterturn.worker.contract.preprocess import depth_doubt
 from quarterturn.worker.doctor.check import Check, failure
+from quarterturn.worker.pictures.read import depth_doubt
+from quarterturn.worker.pictures.sets import list_pictures
 from quarterturn.worker.settings.worker import CameraSettings, WorkerSettings
 from quarterturn.worker.transport.folder import camera_of
 

@@ -6,8 +6,8 @@ from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.calibration import pictures_needed, promises, smallest_promise
 from quarterturn.worker.contract.errors import QuarterturnError
 from quarterturn.worker.contract.manifest import EngineManifest, read_manifest
-from quarterturn.worker.contract.supply import to_add, to_add_to_a_bank
 from quarterturn.worker.doctor.check import Check
+from quarterturn.worker.pictures.supply import to_add, to_add_to_a_bank
 from quarterturn.worker.settings.worker import WorkerSettings
 
 

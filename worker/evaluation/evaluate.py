@@ -8,10 +8,8 @@ from pathlib import Path
 
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.calibration import promises
-from quarterturn.worker.contract.decode import BitDepth
 from quarterturn.worker.contract.errors import DataError
-from quarterturn.worker.contract.pictures import GOOD, TestPicture
-from quarterturn.worker.contract.preprocess import Region
+from quarterturn.worker.contract.picture import BitDepth, Region
 from quarterturn.worker.engine.base import Engine
 from quarterturn.worker.evaluation.choice import choices
 from quarterturn.worker.evaluation.figures import Inspected, Unreadable
@@ -21,6 +19,7 @@ from quarterturn.worker.evaluation.result import Evaluation, Swapped
 from quarterturn.worker.inspection.inspector import Inspector
 from quarterturn.worker.messages.events import DeadLetter, Outcome, Verdict
 from quarterturn.worker.messages.frames import Frame, Position
+from quarterturn.worker.pictures.sets import GOOD, TestPicture
 from quarterturn.worker.settings.worker import CameraSettings
 
 OnProgress = Callable[[int, int], object]

@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.chance import share_between
-from quarterturn.worker.contract.pictures import GOOD
 from quarterturn.worker.fitting.normal import auroc
 from quarterturn.worker.messages.events import AlertKind
+from quarterturn.worker.pictures.sets import GOOD
 
 Scores = npt.NDArray[np.float64]
 

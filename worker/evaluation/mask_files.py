@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from quarterturn.worker.contract.arrays import Mask
-from quarterturn.worker.contract.decode import decode_picture
 from quarterturn.worker.contract.errors import DataError, FrameError
+from quarterturn.worker.pictures.decode import decode_picture
 
 _JPEG = b"\xff\xd8"
 

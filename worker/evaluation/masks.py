@@ -10,13 +10,14 @@ import numpy as np
 
 from quarterturn.worker.contract.arrays import Array, Mask
 from quarterturn.worker.contract.errors import DataError
-from quarterturn.worker.contract.folder_names import MASKS, word_of
-from quarterturn.worker.contract.picture_files import folders_in, holds_pictures, list_pictures
-from quarterturn.worker.contract.pictures import GOOD, TestPicture, mask_paths
-from quarterturn.worker.contract.preprocess import Region, read_picture
+from quarterturn.worker.contract.picture import Region
 from quarterturn.worker.evaluation import localisation
 from quarterturn.worker.evaluation.mask_files import read_mask
 from quarterturn.worker.evaluation.result import Localisation
+from quarterturn.worker.pictures.folder_names import MASKS, word_of
+from quarterturn.worker.pictures.folders import folders_in, holds_pictures, list_pictures
+from quarterturn.worker.pictures.read import read_picture
+from quarterturn.worker.pictures.sets import GOOD, TestPicture, mask_paths
 
 _NAMED = 3  # files that a sentence names; of the others it tells how many there are
 

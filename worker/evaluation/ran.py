@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from quarterturn.worker.contract.bank import Bank
-from quarterturn.worker.contract.preprocess import Region
+from quarterturn.worker.contract.picture import Region
 from quarterturn.worker.contract.times import now
 
 

@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from quarterturn.worker.contract.calibration import CONFIDENCE, Promise, at_most, pictures_needed
 from quarterturn.worker.contract.errors import DataError
-from quarterturn.worker.contract.supply import to_add
 from quarterturn.worker.contract.times import now
 from quarterturn.worker.evaluation.figures import Inspected, between, percent, roc, split_ratios
 from quarterturn.worker.evaluation.kept import kept
@@ -21,6 +20,7 @@ from quarterturn.worker.evaluation.localisation import LIMIT
 from quarterturn.worker.evaluation.probe.findings import Finding
 from quarterturn.worker.evaluation.result import Evaluation
 from quarterturn.worker.evaluation.shown import Shown, show
+from quarterturn.worker.pictures.supply import to_add
 
 _WORST = 12  # pictures shown of each kind of mistake
 _BEST = 6  # and of the defects that were found

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from quarterturn.worker.contract.calibration import Promise
-from quarterturn.worker.contract.decode import BitDepth
-from quarterturn.worker.contract.preprocess import Region
+from quarterturn.worker.contract.picture import BitDepth, Region
 from quarterturn.worker.evaluation.choice import Choice
 from quarterturn.worker.evaluation.figures import Figures, Inspected, Unreadable
 

@@ -9,13 +9,14 @@ import cv2
 import numpy as np
 
 from quarterturn.worker.contract.arrays import Mask, Picture
-from quarterturn.worker.contract.decode import BitDepth, decode_picture
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.framing import resize
-from quarterturn.worker.contract.preprocess import Region, crop
+from quarterturn.worker.contract.picture import BitDepth, Region
 from quarterturn.worker.evaluation.figures import Inspected
 from quarterturn.worker.evaluation.masks import PictureMask
 from quarterturn.worker.inspection.heatmap import overlay
+from quarterturn.worker.pictures.decode import decode_picture
+from quarterturn.worker.pictures.read import crop
 
 _THUMBNAIL_PX = 320  # the longer side; twice its size on the page, for fine screens
 _BESIDE_PX = 5  # between a defect and its outline, so that a fine one stays visible

@@ -12,17 +12,17 @@ import numpy as np
 
 from quarterturn.worker.contract.arrays import Array, Frames, Picture
 from quarterturn.worker.contract.bank import ScoringSettings
-from quarterturn.worker.contract.decode import BitDepth
 from quarterturn.worker.contract.detectors import Normal, supported
 from quarterturn.worker.contract.embeddings import FRAME, Embeddings
 from quarterturn.worker.contract.framing import Layout, cut
 from quarterturn.worker.contract.manifest import EmbeddingSpec
-from quarterturn.worker.contract.preprocess import Region, read_decoded
+from quarterturn.worker.contract.picture import BitDepth, Region
 from quarterturn.worker.contract.views import orientations
 from quarterturn.worker.fitting.normal import NormalFit
 from quarterturn.worker.fitting.sights import Sight
 from quarterturn.worker.fitting.synthetic_anomalies import spoil_all
 from quarterturn.worker.inspection.scoring import read
+from quarterturn.worker.pictures.read import read_decoded
 
 Embed = Callable[[Frames], Embeddings]
 OnProgress = Callable[[int], object]

@@ -15,12 +15,11 @@ import numpy as np
 
 from quarterturn.worker.contract.arrays import Array, Picture
 from quarterturn.worker.contract.bank import Bank, BankManifest, Calibration, ScoringSettings, needed
-from quarterturn.worker.contract.decode import BitDepth
 from quarterturn.worker.contract.detectors import LEARNED, Normal
 from quarterturn.worker.contract.embeddings import Embeddings
 from quarterturn.worker.contract.errors import ConfigError
 from quarterturn.worker.contract.framing import Layout
-from quarterturn.worker.contract.preprocess import Region, depth_doubt
+from quarterturn.worker.contract.picture import BitDepth, Region
 from quarterturn.worker.contract.times import now
 from quarterturn.worker.contract.traits import PictureTraits
 from quarterturn.worker.engine.base import Engine
@@ -30,6 +29,7 @@ from quarterturn.worker.fitting.sights import guard_of, tell_unusable
 from quarterturn.worker.fitting.split import Paths, Split, require_enough
 from quarterturn.worker.inspection.scorer import Scorer
 from quarterturn.worker.inspection.scoring import fit_scale, turn_ratio
+from quarterturn.worker.pictures.read import depth_doubt
 
 log = logging.getLogger(__name__)
 

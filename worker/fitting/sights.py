@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from quarterturn.worker.contract.arrays import Array
-from quarterturn.worker.contract.decode import Decoded
 from quarterturn.worker.contract.framing import Framing, cut
 from quarterturn.worker.contract.guard import limits_of, measure, unusable
+from quarterturn.worker.contract.picture import Decoded
 from quarterturn.worker.contract.traits import Traits
 
 log = logging.getLogger(__name__)

@@ -10,21 +10,20 @@ from pathlib import Path
 
 from quarterturn.worker.contract.bank import ScoringSettings
 from quarterturn.worker.contract.calibration import pictures_needed, too_few
-from quarterturn.worker.contract.decode import BitDepth
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.known_pictures import KnownPictures, distinct, hash_pictures, sides_of
-from quarterturn.worker.contract.near_duplicates import (
+from quarterturn.worker.contract.picture import BitDepth, Region
+from quarterturn.worker.contract.splits import groups_of
+from quarterturn.worker.fitting.embedder import SPOILED
+from quarterturn.worker.pictures.near_duplicates import (
     SAME,
     SIMILARITY,
     nearest_before,
     read_thumbnails,
     require_variety,
 )
-from quarterturn.worker.contract.pictures import good_pictures, hold_out, split_held_out
-from quarterturn.worker.contract.preprocess import Region
-from quarterturn.worker.contract.splits import groups_of
-from quarterturn.worker.contract.supply import to_add
-from quarterturn.worker.fitting.embedder import SPOILED
+from quarterturn.worker.pictures.sets import good_pictures, hold_out, split_held_out
+from quarterturn.worker.pictures.supply import to_add
 
 log = logging.getLogger(__name__)
 

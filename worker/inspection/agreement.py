@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from quarterturn.worker.contract.bank import Bank
-from quarterturn.worker.contract.preprocess import Region
+from quarterturn.worker.contract.picture import Region
 from quarterturn.worker.settings.worker import CameraSettings
 
 _THERE = "but the bank was fitted with"

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from quarterturn.worker.contract.arrays import Array, Frames
-from quarterturn.worker.contract.decode import decode
 from quarterturn.worker.contract.framing import Framing, Layout, cut
 from quarterturn.worker.contract.guard import measure
-from quarterturn.worker.contract.preprocess import crop
 from quarterturn.worker.contract.traits import Traits
 from quarterturn.worker.inspection.repeats import digest_of
 from quarterturn.worker.messages.frames import Frame, FrameInfo
+from quarterturn.worker.pictures.decode import decode
+from quarterturn.worker.pictures.read import crop
 from quarterturn.worker.settings.worker import CameraSettings
 
 

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from typing import TypeVar
 
 from quarterturn.worker.contract.errors import FrameError
-from quarterturn.worker.contract.raw_pixels import RawFormat
+from quarterturn.worker.contract.picture import RawFormat
 from quarterturn.worker.contract.times import parse_time
 
 UNREADABLE = "\x1a"

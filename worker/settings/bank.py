@@ -8,7 +8,7 @@ from pydantic import Field
 
 from quarterturn.worker.contract.bank import ScoringSettings
 from quarterturn.worker.contract.calibration import OVERKILL
-from quarterturn.worker.contract.preprocess import Depth, Region
+from quarterturn.worker.contract.picture import Depth, Region
 from quarterturn.worker.contract.settings import Settings
 from quarterturn.worker.settings.worker import EngineSettings, Overkill
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from quarterturn.worker.contract.calibration import OVERKILL
-from quarterturn.worker.contract.preprocess import Depth, Region
+from quarterturn.worker.contract.picture import Depth, Region
 from quarterturn.worker.contract.settings import Settings
 from quarterturn.worker.settings.security import SaslSettings, Secret, TlsSettings
 

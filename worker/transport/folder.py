@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from quarterturn.worker.contract.errors import DataError, UnavailableError
-from quarterturn.worker.contract.pictures import list_pictures
 from quarterturn.worker.messages.events import Event, Outcome, events_of
 from quarterturn.worker.messages.frames import Frame, Position
+from quarterturn.worker.pictures.sets import list_pictures
 from quarterturn.worker.settings.worker import FolderSettings
 from quarterturn.worker.transport.base import Standing
 from quarterturn.worker.transport.batch import check_delivery

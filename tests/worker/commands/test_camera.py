@@ -15,9 +15,9 @@ import pytest
 from confluent_kafka import Message
 
 from quarterturn.worker.commands import camera
-from quarterturn.worker.contract.decode import decode_picture
 from quarterturn.worker.contract.errors import ConfigError, DataError, UnavailableError
 from quarterturn.worker.messages.frames import Frame, Position
+from quarterturn.worker.pictures.decode import decode_picture
 from quarterturn.worker.settings.worker import Topics
 from quarterturn.worker.transport.kafka import connection
 from tests.worker.transport import librdkafka

@@ -53,7 +53,9 @@ def test_a_line_that_cannot(config: Path, capsys: pytest.CaptureFixture[str]) ->
     code = main(["doctor", "--config", str(config), "--set", "transport.kafka.topics.frames=no-frames"])
     printed = capsys.readouterr().out
     assert code == 1
-    assert re.search(r"^failure  topics +there is no no-frames\n +-> kafka-topics.sh .* --topic no-frames", printed, re.M)
+    assert re.search(
+        r"^failure  topics +there is no no-frames\n +-> kafka-topics.sh .* --topic no-frames", printed, re.M
+    )
     assert printed.endswith("this machine cannot run the line yet: 1 failure\n")
 
 

@@ -16,12 +16,12 @@ from quarterturn.worker.bankstore.file import FileBankStore
 from quarterturn.worker.commands import evaluate as command
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.calibration import Promise
-from quarterturn.worker.contract.decode import decode_picture
 from quarterturn.worker.contract.errors import ConfigError, DataError
 from quarterturn.worker.contract.manifest import EngineManifest, TargetManifest, write_manifest
 from quarterturn.worker.evaluation import report
 from quarterturn.worker.evaluation.probe.probe import probe
 from quarterturn.worker.fitting.bank_file import write_bank_file
+from quarterturn.worker.pictures.decode import decode_picture
 from tests.parts import NumpyEngine, NumpyPlacesEngine, deepen
 
 

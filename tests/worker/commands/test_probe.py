@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from quarterturn.worker.commands.probe import add_arguments
-from quarterturn.worker.contract.decode import decode_picture
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.evaluation.probe.confounders import CONFOUNDERS, chance_bound
+from quarterturn.worker.pictures.decode import decode_picture
 from tests.parts import deepen, png_of_depth
 from tests.worker.evaluation.probe.surfaces import as_png, brighter, surface, write_set
 

@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from quarterturn.worker.contract.decode import decode
 from quarterturn.worker.contract.framing import Framing, cut
 from quarterturn.worker.contract.traits import PictureTraits, Traits
+from quarterturn.worker.pictures.decode import decode
 
 GREY = Traits(size=(640, 480), bits=8, is_grey=True, has_colour=False)
 THEIRS = "are looked at, in the bank's pictures"

@@ -10,13 +10,13 @@ import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from quarterturn.worker.contract.bank import Bank
-from quarterturn.worker.contract.decode import BitDepth
 from quarterturn.worker.contract.errors import MismatchError
-from quarterturn.worker.contract.pictures import test_pictures as labelled_pictures
-from quarterturn.worker.contract.preprocess import Region, read_picture
+from quarterturn.worker.contract.picture import BitDepth, Region
 from quarterturn.worker.evaluation.evaluate import evaluate
 from quarterturn.worker.evaluation.result import Evaluation
 from quarterturn.worker.inspection.scorer import Scorer
+from quarterturn.worker.pictures.read import read_picture
+from quarterturn.worker.pictures.sets import test_pictures as labelled_pictures
 from tests.parts import NumpyEngine, NumpyPlacesEngine, bank_of, deepen, embedded
 from tests.worker.dataset import write_product
 

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from quarterturn.worker.contract.pictures import test_pictures as labelled_pictures
-from quarterturn.worker.contract.preprocess import Region
+from quarterturn.worker.contract.picture import Region
 from quarterturn.worker.evaluation.masks import Masks, find_masks
+from quarterturn.worker.pictures.sets import test_pictures as labelled_pictures
 
 SIDE = 16
 

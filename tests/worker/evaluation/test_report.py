@@ -13,7 +13,7 @@ import pytest
 
 from quarterturn.worker.contract.calibration import Promise
 from quarterturn.worker.contract.errors import DataError
-from quarterturn.worker.contract.preprocess import Region
+from quarterturn.worker.contract.picture import Region
 from quarterturn.worker.evaluation.choice import Choice
 from quarterturn.worker.evaluation.figures import Inspected, Unreadable
 from quarterturn.worker.evaluation.probe.findings import Finding, Strength

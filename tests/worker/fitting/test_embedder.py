@@ -9,16 +9,16 @@ import numpy.typing as npt
 import pytest
 
 from quarterturn.worker.contract.bank import ScoringSettings
-from quarterturn.worker.contract.decode import decode_picture
 from quarterturn.worker.contract.detectors import Coreset, Gaussian, supported
 from quarterturn.worker.contract.embeddings import Embeddings, join
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.framing import Framing, Layout, cut
-from quarterturn.worker.contract.pictures import list_pictures
-from quarterturn.worker.contract.preprocess import Region
+from quarterturn.worker.contract.picture import Region
 from quarterturn.worker.fitting import embedder as embedder_module
 from quarterturn.worker.fitting.embedder import SPOILED, Embedder
 from quarterturn.worker.inspection.scoring import read
+from quarterturn.worker.pictures.decode import decode_picture
+from quarterturn.worker.pictures.sets import list_pictures
 from tests.parts import SIDE, NumpyEngine, NumpyPlacesEngine, deepen, embedded, png
 
 TILES = Framing(side=SIDE, fit="tiles")

@@ -20,7 +20,7 @@ from quarterturn.worker.contract.detectors import Coreset, Gaussian, Normal, sam
 from quarterturn.worker.contract.embeddings import Embeddings, join
 from quarterturn.worker.contract.errors import ConfigError, DataError
 from quarterturn.worker.contract.framing import WHOLE, Framing, resize
-from quarterturn.worker.contract.preprocess import Region, read_picture
+from quarterturn.worker.contract.picture import Region
 from quarterturn.worker.contract.settings import load_settings
 from quarterturn.worker.fitting.bank_file import read_bank_file, write_bank_file
 from quarterturn.worker.fitting.embedder import SPOILED, Embedder
@@ -29,6 +29,7 @@ from quarterturn.worker.fitting.normal import NormalFit, weigh
 from quarterturn.worker.fitting.split import Split, split_pictures
 from quarterturn.worker.inspection.scorer import Scorer
 from quarterturn.worker.inspection.scoring import combine, fit_scale, read
+from quarterturn.worker.pictures.read import read_picture
 from quarterturn.worker.settings.bank import FitSettings
 from tests.parts import SIDE, NumpyEngine, NumpyPlacesEngine, deepen, embedded, png
 from tests.worker.dataset import write_product

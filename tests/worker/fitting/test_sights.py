@@ -12,7 +12,7 @@ import pytest
 
 from quarterturn.worker.contract.bank import ScoringSettings, read_bank
 from quarterturn.worker.contract.guard import measure, unusable
-from quarterturn.worker.contract.preprocess import Region
+from quarterturn.worker.contract.picture import Region
 from quarterturn.worker.contract.traits import PictureTraits
 from quarterturn.worker.fitting.fit import fit_bank
 from quarterturn.worker.fitting.split import Split, split_pictures

@@ -16,7 +16,7 @@ from quarterturn.trainer.data import find_good_parts
 from quarterturn.worker.contract.bank import ScoringSettings
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.known_pictures import KnownPictures
-from quarterturn.worker.contract.preprocess import Region
+from quarterturn.worker.contract.picture import Region
 from quarterturn.worker.fitting.fit import fit_bank
 from quarterturn.worker.fitting.split import Split, split_pictures
 from tests.parts import NumpyEngine, good_part, png

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from quarterturn.worker.contract.decode import BitDepth
-from quarterturn.worker.contract.preprocess import Region
+from quarterturn.worker.contract.picture import BitDepth, Region
 from quarterturn.worker.inspection.agreement import disagreements
 from quarterturn.worker.settings.worker import CameraSettings
 from tests.parts import NumpyEngine, bank_of

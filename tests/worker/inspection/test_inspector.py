@@ -21,7 +21,7 @@ import quarterturn.worker.inspection.scoring
 from quarterturn.worker.contract.bank import Bank, ScoringSettings
 from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
 from quarterturn.worker.contract.framing import Framing
-from quarterturn.worker.contract.preprocess import Region
+from quarterturn.worker.contract.picture import Region
 from quarterturn.worker.contract.times import now
 from quarterturn.worker.fitting.fit import fit_bank
 from quarterturn.worker.fitting.split import split_pictures

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quarterturn.worker.contract.errors import FrameError
-from quarterturn.worker.contract.raw_pixels import RawFormat
+from quarterturn.worker.contract.picture import RawFormat
 from quarterturn.worker.messages.frames import Frame, FrameInfo, Position
 
 repeatable = settings(derandomize=True, deadline=None)

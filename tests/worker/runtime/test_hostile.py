@@ -20,10 +20,10 @@ from kafka import KafkaProducer
 from kafka.consumer.fetcher import ConsumerRecord
 from PIL import Image
 
-from quarterturn.worker.contract.decode import decode_picture
 from quarterturn.worker.inspection.inspector import Inspector
 from quarterturn.worker.messages.events import DeadLetter, Outcome, Verdict, events_of
 from quarterturn.worker.messages.frames import UNREADABLE, Frame
+from quarterturn.worker.pictures.decode import decode_picture
 from quarterturn.worker.runtime.health import Health
 from quarterturn.worker.runtime.service import Service
 from quarterturn.worker.settings.worker import BatchSettings, KafkaSettings, Topics
@@ -124,7 +124,7 @@ def test_bombs_take_no_memory() -> None:
         import resource
         from tests.hostile import FRAMES
         from quarterturn.worker.contract.errors import FrameError
-        from quarterturn.worker.contract.decode import decode_picture
+        from quarterturn.worker.pictures.decode import decode_picture
         bombs = [one.data for one in FRAMES.values() if one.memory and len(one.headers) == 1]
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         for bomb in bombs:

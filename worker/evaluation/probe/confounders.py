@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from quarterturn.worker.contract.arrays import Picture
-from quarterturn.worker.contract.decode import BitDepth, decode_picture
 from quarterturn.worker.contract.errors import DataError
-from quarterturn.worker.contract.near_duplicates import Grey, thumbnail
+from quarterturn.worker.contract.picture import BitDepth
 from quarterturn.worker.fitting.normal import auroc
+from quarterturn.worker.pictures.decode import decode_picture
+from quarterturn.worker.pictures.near_duplicates import Grey, thumbnail
 
 NOTABLE = 0.65  # an AUROC below it is a trifle, however many pictures show it
 

@@ -12,10 +12,8 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 
-from quarterturn.worker.contract.decode import BitDepth
 from quarterturn.worker.contract.errors import FrameError
-from quarterturn.worker.contract.near_duplicates import SIMILARITY, nearest
-from quarterturn.worker.contract.pictures import GOOD, good_pictures, test_pictures
+from quarterturn.worker.contract.picture import BitDepth
 from quarterturn.worker.evaluation.figures import Unreadable
 from quarterturn.worker.evaluation.probe.confounders import CONFOUNDERS, Comparison, Traits, compare, read_traits
 from quarterturn.worker.evaluation.probe.findings import (
@@ -25,6 +23,8 @@ from quarterturn.worker.evaluation.probe.findings import (
     on_near_duplicates,
     on_shift,
 )
+from quarterturn.worker.pictures.near_duplicates import SIMILARITY, nearest
+from quarterturn.worker.pictures.sets import GOOD, good_pictures, test_pictures
 
 OnProgress = Callable[[int, int], object]
 Pictures = Mapping[Path, Traits]

@@ -6,9 +6,9 @@ import numpy as np
 import simplejpeg
 
 from quarterturn.worker.contract.errors import FrameError
-from quarterturn.worker.contract.jpeg_header import JpegHeader, mended
-from quarterturn.worker.contract.picture_header import truncated
-from quarterturn.worker.contract.raw_pixels import Samples
+from quarterturn.worker.pictures.header import truncated
+from quarterturn.worker.pictures.jpeg_header import JpegHeader, mended
+from quarterturn.worker.pictures.raw_pixels import Samples
 
 _MAX_SCANS = 64  # so that few bytes cannot take all time
 _ODD = ("unknown JFIF revision", "Unknown Adobe color transform", "Invalid SOS parameters")  # of whole pictures

@@ -9,13 +9,23 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from quarterturn.worker.contract import picture_header, tiff_blocks
 from quarterturn.worker.contract.errors import FrameError
-from quarterturn.worker.contract.jpeg import read_jpeg, upright
-from quarterturn.worker.contract.jpeg_header import JpegHeader
-from quarterturn.worker.contract.picture_header import Size, truncated
-from quarterturn.worker.contract.raw_pixels import Samples
-from quarterturn.worker.contract.tiff import BITS, PHOTOMETRIC, PREDICTOR, SAMPLE_FORMAT, SAMPLES, TILES, Tiff
+from quarterturn.worker.pictures import tiff_blocks
+from quarterturn.worker.pictures.header import (
+    Size,
+    bmp_is_whole,
+    bmp_size,
+    png_is_grey,
+    png_pixels,
+    png_size,
+    truncated,
+    webp_is_whole,
+    webp_size,
+)
+from quarterturn.worker.pictures.jpeg import read_jpeg, upright
+from quarterturn.worker.pictures.jpeg_header import JpegHeader
+from quarterturn.worker.pictures.raw_pixels import Samples
+from quarterturn.worker.pictures.tiff import BITS, PHOTOMETRIC, PREDICTOR, SAMPLE_FORMAT, SAMPLES, TILES, Tiff
 
 MAX_PIXELS = 100_000_000
 """Of one picture, so that few bytes cannot take all memory: 300 MB decoded."""
@@ -91,24 +101,24 @@ def _jpeg(data: bytes) -> Stored:
 
 
 def _png(data: bytes) -> Stored:
-    _require_size(picture_header.png_size(data))
-    samples = _try_opencv(picture_header.png_pixels(data))
+    _require_size(png_size(data))
+    samples = _try_opencv(png_pixels(data))
     if samples is None:  # every part is as it was written, but they do not make a picture
         raise truncated("what its parts hold does not fill it")
-    return Stored(_to_rgb(samples), samples.itemsize * 8, picture_header.png_is_grey(data))
+    return Stored(_to_rgb(samples), samples.itemsize * 8, png_is_grey(data))
 
 
 def _bmp(data: bytes) -> Stored:
-    _require_size(picture_header.bmp_size(data))
-    if not picture_header.bmp_is_whole(data):
+    _require_size(bmp_size(data))
+    if not bmp_is_whole(data):
         raise _too_short(data)
     samples = _by_opencv(data)
     return Stored(samples, 8, samples.ndim == 2)
 
 
 def _webp(data: bytes) -> Stored:
-    _require_size(picture_header.webp_size(data))
-    if not picture_header.webp_is_whole(data):
+    _require_size(webp_size(data))
+    if not webp_is_whole(data):
         raise _too_short(data)
     return Stored(_by_opencv(data), 8, is_grey=False)
 

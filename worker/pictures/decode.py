@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import cv2
 import numpy as np
 
 from quarterturn.worker.contract.arrays import Picture
 from quarterturn.worker.contract.errors import FrameError
-from quarterturn.worker.contract.picture_file import Stored, read_file, refuse_size
-from quarterturn.worker.contract.raw_pixels import RawFormat, format_of, unpack
-
-BitDepth = Literal[10, 12, 14, 16]
-"""How many bits of a sample that takes 16 are used."""
+from quarterturn.worker.contract.picture import BitDepth, Decoded, RawFormat
+from quarterturn.worker.pictures.file import Stored, read_file, refuse_size
+from quarterturn.worker.pictures.raw_pixels import format_of, unpack
 
 _UNUSED_FROM = 1 << 12  # where no sample is as high, 16 bits hold 12 or fewer
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """A picture, and what it was before it became 8-bit RGB.
-
-    Attributes:
-        picture: (H, W, 3) uint8 RGB.
-        bits: of a sample as it came: 8, 10, 12, 14 or 16.
-        is_grey: whether there was one channel of brightness, alpha aside.
-        doubt: a sentence, where the samples and what is known of their depth do not go together; else "".
-    """
-
-    picture: Picture
-    bits: int
-    is_grey: bool
-    doubt: str = ""
 
 
 def decode(data: bytes, raw: RawFormat | None = None, bit_depth: BitDepth | None = None) -> Decoded:

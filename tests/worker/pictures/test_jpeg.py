@@ -12,9 +12,9 @@ import pytest
 from PIL import Image, ImageOps
 
 from quarterturn.worker.contract.arrays import Picture
-from quarterturn.worker.contract.decode import decode
 from quarterturn.worker.contract.errors import FrameError
-from quarterturn.worker.contract.jpeg_header import JpegHeader
+from quarterturn.worker.pictures.decode import decode
+from quarterturn.worker.pictures.jpeg_header import JpegHeader
 
 END = b"\xff\xd9"
 VARIANTS: dict[str, tuple[str, dict[str, object]]] = {

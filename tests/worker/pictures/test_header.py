@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from quarterturn.worker.contract.decode import decode
 from quarterturn.worker.contract.errors import FrameError
-from quarterturn.worker.contract.jpeg_header import JpegHeader
+from quarterturn.worker.pictures.decode import decode
+from quarterturn.worker.pictures.jpeg_header import JpegHeader
 
 VARIANTS: dict[str, tuple[str, str, dict[str, object]]] = {
     "JPEG": ("JPEG", "RGB", {}),
@@ -45,7 +45,7 @@ def saved(variant: str, width: int, height: int) -> bytes:
 
 def claimed(data: bytes) -> tuple[int, int] | str:
     """The size that a file claims, as its refusal tells it once the limit is one pixel; else the refusal's reason."""
-    limit = mock.patch("quarterturn.worker.contract.picture_file.MAX_PIXELS", 0)
+    limit = mock.patch("quarterturn.worker.pictures.file.MAX_PIXELS", 0)
     with limit, pytest.raises(FrameError) as caught:
         decode(data)
     found = re.search(r"claims (\d+)x(\d+) pixels", str(caught.value))

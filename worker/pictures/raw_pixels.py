@@ -13,18 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from quarterturn.worker.contract.errors import FrameError
+from quarterturn.worker.contract.picture import RawFormat
 
 Samples = npt.NDArray[Any]
 """(H, W) or (H, W, channels), uint8 or uint16, as they came."""
-
-
-@dataclass(frozen=True, slots=True)
-class RawFormat:
-    """The shape of raw pixels: width and height in pixels, `pixel_format` a GenICam PFNC name."""
-
-    width: int
-    height: int
-    pixel_format: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quarterturn.worker.contract.errors import DataError
-from quarterturn.worker.contract.folder_names import (
+from quarterturn.worker.contract.splits import composed, hold_out, split_held_out
+from quarterturn.worker.pictures.folder_names import (
     GOOD,
     GOODS,
     MASKS,
@@ -26,15 +27,8 @@ from quarterturn.worker.contract.folder_names import (
     type_of,
     word_of,
 )
-from quarterturn.worker.contract.layouts import Layout, layout_of, tests_in, to_test, train_in
-from quarterturn.worker.contract.picture_files import (
-    SUFFIXES,
-    folders_in,
-    holds_pictures,
-    list_pictures,
-    pictures_in,
-)
-from quarterturn.worker.contract.splits import composed, hold_out, split_held_out
+from quarterturn.worker.pictures.folders import SUFFIXES, folders_in, holds_pictures, list_pictures, pictures_in
+from quarterturn.worker.pictures.layouts import Layout, layout_of, tests_in, to_test, train_in
 
 __all__ = [
     "GOOD",

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from quarterturn.worker.contract.errors import DataError
-from quarterturn.worker.contract.picture_files import folders_in, list_pictures, pictures_in
 from quarterturn.worker.contract.splits import composed
+from quarterturn.worker.pictures.folders import folders_in, list_pictures, pictures_in
 
 GOOD = "good"
 

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from quarterturn.worker.contract.decode import BitDepth
 from quarterturn.worker.contract.errors import DataError, FrameError
 from quarterturn.worker.contract.framing import Framing, cut
-from quarterturn.worker.contract.preprocess import Region, crop, depth_doubt, read_frames, read_picture
+from quarterturn.worker.contract.picture import BitDepth, Region
+from quarterturn.worker.pictures.read import crop, depth_doubt, read_frames, read_picture
 from tests.parts import png_of_depth
 
 Picture = npt.NDArray[np.uint8]

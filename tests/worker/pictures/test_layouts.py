@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from quarterturn.worker.contract.errors import DataError
-from quarterturn.worker.contract.pictures import good_pictures, mask_paths
-from quarterturn.worker.contract.pictures import test_pictures as labelled_pictures
+from quarterturn.worker.pictures.sets import good_pictures, mask_paths
+from quarterturn.worker.pictures.sets import test_pictures as labelled_pictures
 
 Test = dict[str, tuple[str, str, str]]
 """By test picture: its product, its type and its masks, joined by a space."""

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quarterturn.worker.contract.splits import hold_out, split_held_out
-from quarterturn.worker.contract.supply import calibrating, to_add, to_add_to_a_bank
+from quarterturn.worker.pictures.supply import calibrating, to_add, to_add_to_a_bank
 
 shares = st.sampled_from([0.05, 0.2, 0.35, 0.5, 0.9])
 few = settings(max_examples=40)

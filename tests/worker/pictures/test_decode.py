@@ -13,9 +13,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from quarterturn.worker.contract.decode import Decoded, decode, decode_picture
 from quarterturn.worker.contract.errors import FrameError
-from quarterturn.worker.contract.raw_pixels import RawFormat
+from quarterturn.worker.contract.picture import Decoded, RawFormat
+from quarterturn.worker.pictures.decode import decode, decode_picture
 
 Picture = npt.NDArray[np.uint8]
 

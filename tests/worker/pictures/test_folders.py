@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from quarterturn.worker.contract import picture_files
 from quarterturn.worker.contract.errors import DataError
-from quarterturn.worker.contract.picture_files import folders_in, holds_pictures, list_pictures, pictures_in
-from quarterturn.worker.contract.pictures import good_pictures
+from quarterturn.worker.pictures import folders
+from quarterturn.worker.pictures.folders import folders_in, holds_pictures, list_pictures, pictures_in
+from quarterturn.worker.pictures.sets import good_pictures
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -119,7 +119,7 @@ def test_a_folder_that_may_not_be_read_is_one_sentence(
     def refuse(folder: Path) -> None:  # as for a user; root may read every folder
         raise PermissionError(13, "Permission denied", str(folder))
 
-    monkeypatch.setattr(picture_files.os, "scandir", refuse)
+    monkeypatch.setattr(folders.os, "scandir", refuse)
     with pytest.raises(DataError, match=r"cannot be read \(Permission denied\); correct its permissions"):
         read(touch(tmp_path, "0.png"))
 

@@ -15,8 +15,9 @@ import pytest
 from PIL import Image, ImageOps
 
 from quarterturn.worker.contract.arrays import Picture
-from quarterturn.worker.contract.decode import Decoded, decode
 from quarterturn.worker.contract.errors import FrameError
+from quarterturn.worker.contract.picture import Decoded
+from quarterturn.worker.pictures.decode import decode
 from tests.tiff import BLACK_IS_0, PALETTE, RGB, WHITE_IS_0, YCBCR, strips, tiff, tiles
 
 HEIGHT, WIDTH = 33, 38

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from quarterturn.worker.contract.errors import DataError
-from quarterturn.worker.contract.folder_names import (
+from quarterturn.worker.pictures.folder_names import (
     BADS,
     GOOD,
     GOODS,
@@ -26,7 +26,7 @@ from quarterturn.worker.contract.folder_names import (
     type_of,
     word_of,
 )
-from quarterturn.worker.contract.picture_files import folders_in, holds_pictures, list_pictures, pictures_in
+from quarterturn.worker.pictures.folders import folders_in, holds_pictures, list_pictures, pictures_in
 
 Labelled = tuple[Path, str]
 """A test picture and its type, "good" or that of the defect."""

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pytest
 
 from quarterturn.worker.contract.errors import DataError
-from quarterturn.worker.contract.near_duplicates import (
+from quarterturn.worker.contract.picture import Region
+from quarterturn.worker.pictures.near_duplicates import (
     SAME,
     SIMILARITY,
     nearest,
@@ -18,7 +19,6 @@ from quarterturn.worker.contract.near_duplicates import (
     require_variety,
     thumbnail,
 )
-from quarterturn.worker.contract.preprocess import Region
 
 Grey = npt.NDArray[np.uint8]
 

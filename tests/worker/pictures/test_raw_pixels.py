@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quarterturn.worker.contract.decode import decode, decode_picture
 from quarterturn.worker.contract.errors import FrameError
-from quarterturn.worker.contract.raw_pixels import PIXEL_FORMATS, RawFormat, unpack
+from quarterturn.worker.contract.picture import RawFormat
+from quarterturn.worker.pictures.decode import decode, decode_picture
+from quarterturn.worker.pictures.raw_pixels import PIXEL_FORMATS, unpack
 
 Picture = npt.NDArray[np.uint8]
 

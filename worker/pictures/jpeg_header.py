@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from quarterturn.worker.contract.tiff import Tiff
+from quarterturn.worker.pictures.tiff import Tiff
 
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")  # those of segments, and the end: not RST, SOI, TEM, nor data
 _END, _SCAN, _APP0, _APP1, _APP14 = 0xD9, 0xDA, 0xE0, 0xE1, 0xEE

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from quarterturn.worker.contract.arrays import Array
-from quarterturn.worker.contract.decode import BitDepth
 from quarterturn.worker.contract.errors import DataError
-from quarterturn.worker.contract.preprocess import Region, read_picture
+from quarterturn.worker.contract.picture import BitDepth, Region
+from quarterturn.worker.pictures.read import read_picture
 
 THUMBNAIL_PX = 64
 SIMILARITY = 0.7  # from here on two pictures are near-duplicates; docs/evaluation.md says why

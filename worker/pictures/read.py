@@ -4,30 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
-
-from pydantic import Field
 
 from quarterturn.worker.contract.arrays import Frames, Picture
-from quarterturn.worker.contract.decode import BitDepth, Decoded, decode
 from quarterturn.worker.contract.errors import DataError, FrameError
 from quarterturn.worker.contract.framing import Framing, cut
-from quarterturn.worker.contract.settings import Settings
-
-Depth = Annotated[
-    BitDepth | None,
-    Field(description="bits that are used of samples in 16-bit files and of Mono16; None: all 16"),
-]
-"""A camera's setting; everything else says its depth itself."""
-
-
-class Region(Settings):
-    """The part of the picture to look at, in pixels from its upper left corner."""
-
-    x: int = Field(ge=0)
-    y: int = Field(ge=0)
-    width: int = Field(gt=0)
-    height: int = Field(gt=0)
+from quarterturn.worker.contract.picture import BitDepth, Decoded, Region
+from quarterturn.worker.pictures.decode import decode
 
 
 def crop(picture: Picture, region: Region | None) -> Picture:

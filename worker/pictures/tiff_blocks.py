@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from quarterturn.worker.contract.tiff import (
+from quarterturn.worker.pictures.tiff import (
     BITS,
     COMPRESSION,
     EXTRA_SAMPLES,

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quarterturn.worker.contract.errors import DataError
-from quarterturn.worker.contract.pictures import TestPicture as Labelled
-from quarterturn.worker.contract.pictures import good_pictures, hold_out, list_pictures, mask_paths, split_held_out
-from quarterturn.worker.contract.pictures import test_pictures as labelled_pictures
+from quarterturn.worker.pictures.sets import TestPicture as Labelled
+from quarterturn.worker.pictures.sets import good_pictures, hold_out, list_pictures, mask_paths, split_held_out
+from quarterturn.worker.pictures.sets import test_pictures as labelled_pictures
 
 
 def touch(root: Path, *names: str) -> Path:

@@ -1,0 +1,55 @@
+"""A picture as a camera gives it: how its samples lie, which part of it is looked at, and what it was once decoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from quarterturn.worker.contract.arrays import Picture
+from quarterturn.worker.contract.settings import Settings
+
+BitDepth = Literal[10, 12, 14, 16]
+"""How many bits of a sample that takes 16 are used."""
+
+Depth = Annotated[
+    BitDepth | None,
+    Field(description="bits that are used of samples in 16-bit files and of Mono16; None: all 16"),
+]
+"""A camera's setting; everything else says its depth itself."""
+
+
+class Region(Settings):
+    """The part of the picture to look at, in pixels from its upper left corner."""
+
+    x: int = Field(ge=0)
+    y: int = Field(ge=0)
+    width: int = Field(gt=0)
+    height: int = Field(gt=0)
+
+
+@dataclass(frozen=True, slots=True)
+class RawFormat:
+    """The shape of raw pixels: width and height in pixels, `pixel_format` a GenICam PFNC name."""
+
+    width: int
+    height: int
+    pixel_format: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A picture, and what it was before it became 8-bit RGB.
+
+    Attributes:
+        picture: (H, W, 3) uint8 RGB.
+        bits: of a sample as it came: 8, 10, 12, 14 or 16.
+        is_grey: whether there was one channel of brightness, alpha aside.
+        doubt: a sentence, where the samples and what is known of their depth do not go together; else "".
+    """
+
+    picture: Picture
+    bits: int
+    is_grey: bool
+    doubt: str = ""
