@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import struct
 
@@ -32,11 +31,16 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
     "RGB": ("RGB", {"keep_rgb": True}),
     "coarse": ("RGB", {"quality": 5}),
 }
-ARITHMETIC = base64.b64decode(  # 16 x 16, by libjpeg-turbo 2.1.5: red rises by 16 to the right, green downwards
-    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAIBAQEBAQIBAQECAgICAgQDAgICAgUEBAMEBgUGBgYFBgYGBwkIBgcJBwYGCAsICQoKCgoKBggLDAsK"
-    "DAkKCgr/2wBDAQICAgICAgUDAwUKBwYHCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgoKCgr/yQARCAAQABAD"
-    "ASIAAhEBAxEB/8wACgAQEAUBEBEF/9oADAMBAAIRAxEAPwD/AOzAvxO8aAaejgyXEayWE73vC3Rg2kkj9yQ7taJKgfq2KA5i2ra49BNUGkPxNwk3"
-    "lSXH8P/Z"
+ARITHMETIC = bytes.fromhex(  # 16 x 16, by libjpeg-turbo 2.1.5: red rises by 16 to the right, green downwards
+    "ffd8ffe0 00104a46 49460001 01000001 00010000 ffdb0043 00020101 01010102"
+    "01010102 02020202 04030202 02020504 04030406 05060606 05060606 07090806"
+    "07090706 06080b08 090a0a0a 0a0a0608 0b0c0b0a 0c090a0a 0affdb00 43010202"
+    "02020202 05030305 0a070607 0a0a0a0a 0a0a0a0a 0a0a0a0a 0a0a0a0a 0a0a0a0a"
+    "0a0a0a0a 0a0a0a0a 0a0a0a0a 0a0a0a0a 0a0a0a0a 0a0a0a0a 0a0a0a0a 0a0affc9"
+    "00110800 10001003 01220002 11010311 01ffcc00 0a001010 05011011 05ffda00"
+    "0c030100 02110311 003f00ff 00ecc0bf 13bc6806 9e8e0c97 11ac9613 bdef0b74"
+    "60da4923 f7243bb5 a24a81fa b6280e62 dab6b8f4 13541a43 f1370937 9525c7f0"
+    "ffd9"
 )
 
 
