@@ -52,8 +52,8 @@ _SHIFT = {
     Strength.WEAK: ("slightly tells", "the overkill may miss its promise a little"),
 }
 _NEAR_DUPLICATES = {
-    Strength.STRONG: "their scores are remembered, not earned: split the set by parts",
-    Strength.CLEAR: "their scores are remembered, not earned: leave them out",
+    Strength.STRONG: "what they score says nothing of new parts: split the set by parts",
+    Strength.CLEAR: "what they score says nothing of new parts: leave them out",
     Strength.WEAK: "look whether they are the same parts",
 }
 
