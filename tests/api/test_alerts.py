@@ -149,7 +149,7 @@ def expected(verdicts: Sequence[Verdict], part: str) -> list[str]:
     for one in verdicts:
         if one.is_alert:
             why = one.data.reason or f"score {one.data.score:.2f} above {one.data.threshold:.2f}"
-            place = f"alert:{one.position.topic}:0:{one.position.offset}"
+            place = f"alert:{one.position.topic}:{one.position.topic_id}:0:{one.position.offset}"
             lines.append(f"{one.data.camera} {part}: {one.data.alert}, {why} ({place})")
     return lines
 

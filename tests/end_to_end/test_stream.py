@@ -25,6 +25,7 @@ from quarterturn.worker.settings.worker import Topics
 from tests.conftest import CreateTopics
 from tests.lines import MadeLine, quarterturn
 from tests.parts import good_part, png
+from tests.worker.transport import librdkafka
 
 CAMERAS = ("top-01", "top-02", "side-01")
 FRAMES_EACH = 240
@@ -180,12 +181,12 @@ def check_outcomes(messages: dict[str, list[Message]], topics: Topics, line: Mad
     assert all(len(thresholds) == 1 for thresholds in used.values())
     assert len(set.union(*used.values())) == 2
 
+    topic_id = librdkafka.topic_id(kafka_bootstrap, topics.frames)
     for message in messages[topics.verdicts][:5]:
         event = from_binary(as_sdk_message(message), JSONFormat())
         assert event.get_type() == "quarterturn.verdict.v1"
-        assert event.get_id() == f"verdict:{topics.frames}:{event.get_data()['frame']['partition']}:" + str(
-            event.get_data()["frame"]["offset"]
-        )
+        frame = event.get_data()["frame"]
+        assert event.get_id() == f"verdict:{topics.frames}:{topic_id}:{frame['partition']}:{frame['offset']}"
 
 
 def as_sdk_message(message: Message) -> Any:

@@ -147,7 +147,8 @@ def test_pictures_that_may_be_deeper_than_was_said_are_named(
     deepen(tmp_path / "deep", 12)
     train(make_settings(**RAW, **{"data.path": tmp_path / "deep", "data.bit_depth": 12}), progress=False)
     assert not [record for record in caplog.records if "bits" in record.getMessage()]
-    train(make_settings(**RAW, **{"data.path": tmp_path / "deep"}), progress=False)
+    with pytest.raises(DataError, match="look the same"):  # the few levels that are left
+        train(make_settings(**RAW, **{"data.path": tmp_path / "deep"}), progress=False)
     (record,) = [record for record in caplog.records if "bits" in record.getMessage()]
     assert "set bit_depth: 12 or more" in record.getMessage()
 
