@@ -154,10 +154,11 @@ def test_every_frame_has_exactly_one_outcome(
             wait_until(lambda: results.count >= total, "all results")
             stop(third)
 
-    check_outcomes(results.messages, topics, line)
+    topic_id = librdkafka.topic_id(kafka_bootstrap, topics.frames)
+    check_outcomes(results.messages, topics, topic_id, line)
 
 
-def check_outcomes(messages: dict[str, list[Message]], topics: Topics, line: MadeLine) -> None:
+def check_outcomes(messages: dict[str, list[Message]], topics: Topics, topic_id: str, line: MadeLine) -> None:
     verdicts = [json.loads(message.value()) for message in messages[topics.verdicts]]
     dead_letters = [json.loads(message.value()) for message in messages[topics.dead_letters]]
     alerts = [json.loads(message.value()) for message in messages[topics.alerts]]
@@ -181,7 +182,6 @@ def check_outcomes(messages: dict[str, list[Message]], topics: Topics, line: Mad
     assert all(len(thresholds) == 1 for thresholds in used.values())
     assert len(set.union(*used.values())) == 2
 
-    topic_id = librdkafka.topic_id(kafka_bootstrap, topics.frames)
     for message in messages[topics.verdicts][:5]:
         event = from_binary(as_sdk_message(message), JSONFormat())
         assert event.get_type() == "quarterturn.verdict.v1"
