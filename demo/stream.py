@@ -19,8 +19,8 @@ from quarterturn.worker.contract.errors import QuarterturnError
 from quarterturn.worker.contract.settings import PREFIX
 from quarterturn.worker.pictures.sets import GOOD, TestPicture
 from quarterturn.worker.settings.worker import FolderSettings, KafkaSettings
-from quarterturn.worker.transport.kafka.consumer import ResultReader
 from quarterturn.worker.transport.kafka.producer import FramePublisher
+from quarterturn.worker.transport.kafka.results import ResultReader
 from quarterturn.worker.transport.kafka.topics import create_topics
 
 WRONG_PRODUCT = "wrong_product"

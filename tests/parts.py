@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from quarterturn.worker.contract.arrays import Array
-from quarterturn.worker.contract.bank import Bank, BankManifest, ScoringSettings, needed
+from quarterturn.worker.contract.bank import Bank, BankManifest, ScoringSettings
+from quarterturn.worker.contract.bank_tensors import needed
 from quarterturn.worker.contract.detectors import supported
 from quarterturn.worker.contract.embeddings import FRAME, LOGITS, PLACES, Embeddings
 from quarterturn.worker.contract.framing import Framing, Layout, cut

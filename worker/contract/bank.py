@@ -6,7 +6,7 @@ Shapes: C products, V views, R orientations, P places, D dimensions, M members o
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -18,27 +18,14 @@ from pydantic import Field, ValidationInfo, field_validator
 from safetensors import SafetensorError
 
 from quarterturn.worker.contract.arrays import Array
-from quarterturn.worker.contract.detectors import (
-    KEPT,
-    LEARNED,
-    NEAREST,
-    POSITION,
-    Coreset,
-    Gaussian,
-    Normal,
-    shape_of,
-    supported,
-)
-from quarterturn.worker.contract.embeddings import FRAME
+from quarterturn.worker.contract.bank_tensors import CALIBRATION, check_tensors, dtype_of, normal_in, tensors_of
+from quarterturn.worker.contract.detectors import Normal
 from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
-from quarterturn.worker.contract.guard import MEASURES
 from quarterturn.worker.contract.manifest import EmbeddingSpec, require_same_spec, sha256
 from quarterturn.worker.contract.picture import BitDepth, Region
 from quarterturn.worker.contract.settings import Settings, parse_settings
 from quarterturn.worker.contract.traits import PictureTraits
-from quarterturn.worker.contract.views import orientations
 
-_CALIBRATION = ("scores", "distances", "turn_ratios")
 _ROUNDING = 1e-6  # of the sum of the votes
 
 
@@ -143,7 +130,7 @@ class Bank:
         tensors: dict[str, npt.NDArray[Any]] = {"scales": self.scales, "guard": self.guard}
         for index, (normal, calibration) in enumerate(zip(self.normals, self.calibration, strict=True)):
             tensors |= {f"{index}.{name}": tensor for name, tensor in _tensors_of(normal, calibration).items()}
-        contiguous = {name: np.ascontiguousarray(tensor, _dtype(name)) for name, tensor in tensors.items()}
+        contiguous = {name: np.ascontiguousarray(tensor, dtype_of(name)) for name, tensor in tensors.items()}
         # One metadata key: safetensors does not promise an order for several, and the hash must be reproducible.
         return safetensors.numpy.save(contiguous, {"manifest": self.manifest.model_dump_json()})
 
@@ -191,16 +178,16 @@ def read_bank(blob: bytes, where: str, version: str | None = None) -> Bank:
     except ConfigError as error:
         first, *_ = str(error).splitlines()  # one sentence: whatever else is wrong, there is one thing to do
         raise DataError(f"{first}; the bank is from another version, fit it again") from error
-    _check_shapes(tensors, manifest, where)
+    check_tensors(tensors, manifest.spec, manifest.detectors, len(manifest.products), where)
     parts = [
         {name.partition(".")[2]: tensor for name, tensor in tensors.items() if name.startswith(f"{index}.")}
         for index in range(len(manifest.products))
     ]
     return Bank(
         manifest,
-        tuple(_normal_in(part) for part in parts),
+        tuple(normal_in(part) for part in parts),
         tensors["scales"],
-        tuple(Calibration(*(part[f"calibration.{name}"] for name in _CALIBRATION)) for part in parts),
+        tuple(Calibration(*(part[f"calibration.{name}"] for name in CALIBRATION)) for part in parts),
         tensors["guard"],
     )
 
@@ -221,98 +208,10 @@ def require_same_engine(bank: Bank, spec: EmbeddingSpec, engine: str, target: st
 
 
 def _tensors_of(normal: Normal, calibration: Calibration) -> dict[str, Array]:
-    tensors = {f"calibration.{name}": getattr(calibration, name) for name in _CALIBRATION}
-    for detector, model in normal.items():
-        if isinstance(model, Coreset):
-            tensors[f"{detector}.members"] = model.members
-        else:
-            tensors |= {f"{detector}.mean": model.mean, f"{detector}.whitening": _triangle(model.whitening)}
-    return tensors
-
-
-def _normal_in(tensors: Mapping[str, Array]) -> Normal:
-    normal: dict[str, Gaussian | Coreset] = {}
-    for name, values in tensors.items():
-        detector, _, field = name.rpartition(".")
-        if field == "members":
-            normal[detector] = Coreset(values.astype(np.float32))
-        elif field == "mean":
-            normal[detector] = Gaussian(values, _square(tensors[f"{detector}.whitening"], values.shape[-1]))
-    return normal
-
-
-def _triangle(whitening: Array) -> Array:
-    """(..., D, D) lower triangular -> (..., D (D + 1) / 2), row by row."""
-    rows, columns = np.tril_indices(whitening.shape[-1])
-    return np.asarray(whitening[..., rows, columns], np.float32)
-
-
-def _square(triangle: npt.NDArray[np.floating], side: int) -> Array:
-    """The inverse of `_triangle`, for D = `side`."""
-    whitening = np.zeros((*triangle.shape[:-1], side, side), np.float32)
-    rows, columns = np.tril_indices(side)
-    whitening[..., rows, columns] = triangle
-    return whitening
-
-
-def _dtype(name: str) -> npt.DTypeLike:
-    detector, _, field = name.rpartition(".")
-    kept = field == "members" or (field == "whitening" and detector.endswith(POSITION))
-    return KEPT if kept else np.float32
+    return tensors_of(normal) | {f"calibration.{name}": getattr(calibration, name) for name in CALIBRATION}
 
 
 def _metadata(blob: bytes) -> dict[str, str]:
     length = int.from_bytes(blob[:8], "little")
     metadata: dict[str, str] = json.loads(blob[8 : 8 + length])["__metadata__"]
     return metadata
-
-
-def needed(detectors: Iterable[str]) -> list[str]:
-    """What a bank must hold of good parts for these detectors: the frame's Gaussian always, as it tells the product."""
-    return [FRAME, *(one for one in detectors if one not in (FRAME, LEARNED))]
-
-
-def _expected_shapes(manifest: BankManifest) -> dict[str, tuple[int | None, ...]]:
-    spec, count = manifest.spec, len(manifest.products)
-    expected: dict[str, tuple[int | None, ...]] = {
-        "scales": (count, len(manifest.detectors), 2),
-        "guard": (count, len(MEASURES), 2),
-    }
-    shapes: dict[str, tuple[int | None, ...]] = {f"calibration.{name}": (None,) for name in _CALIBRATION}
-    for detector in needed(manifest.detectors):
-        places, dimensions = shape_of(detector, spec)
-        if detector.startswith(NEAREST):
-            shapes[f"{detector}.members"] = (spec.views, None, dimensions)
-        else:
-            views = orientations(spec.views) if detector == FRAME else spec.views
-            shapes[f"{detector}.mean"] = (views, places, dimensions)
-            shapes[f"{detector}.whitening"] = (views, places, dimensions * (dimensions + 1) // 2)
-    return expected | {f"{c}.{name}": shape for c in range(count) for name, shape in shapes.items()}
-
-
-def _check_shapes(tensors: Mapping[str, npt.NDArray[Any]], manifest: BankManifest, where: str) -> None:
-    known = supported(manifest.spec)
-    unknown = sorted(set(manifest.detectors) - set(known))
-    if unknown:
-        raise DataError(
-            f"{where}: names the detector '{unknown[0]}', but its engine has {', '.join(known)}; fit the bank again"
-        )
-    expected = _expected_shapes(manifest)
-    if tensors.keys() != expected.keys():
-        missing, other = (sorted(names)[:5] for names in (expected.keys() - tensors.keys(), tensors.keys() - expected))
-        raise DataError(f"{where}: lacks the tensors {missing} and has {other} instead; fit the bank again")
-    for name, shape in expected.items():
-        tensor, wanted = tensors[name], np.dtype(_dtype(name))
-        fits = tensor.ndim == len(shape) and all(w in (None, s) for w, s in zip(shape, tensor.shape, strict=True))
-        if not fits or tensor.dtype != wanted:
-            raise DataError(
-                f"{where}: tensor {name} is {tensor.dtype}{list(tensor.shape)}, not {wanted}{list(shape)}; fit it again"
-            )
-        if tensor.size == 0 and name.endswith("members"):
-            raise DataError(f"{where}: tensor {name} is empty; fit the bank again")
-        if not np.isfinite(tensor).all():
-            raise DataError(f"{where}: tensor {name} holds values that are no numbers; fit the bank again")
-        if name == "scales" and not (tensor[..., 1] > 0).all():
-            raise DataError(f"{where}: tensor scales holds a spread that is not above 0; fit the bank again")
-        if name == "guard" and not (tensor[..., 0] <= tensor[..., 1]).all():
-            raise DataError(f"{where}: tensor guard holds limits that no picture keeps; fit the bank again")

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from quarterturn.worker.contract.arrays import Array, Picture
-from quarterturn.worker.contract.bank import Bank, BankManifest, Calibration, ScoringSettings, needed
+from quarterturn.worker.contract.bank import Bank, BankManifest, Calibration, ScoringSettings
+from quarterturn.worker.contract.bank_tensors import needed
 from quarterturn.worker.contract.detectors import LEARNED, Normal
 from quarterturn.worker.contract.embeddings import Embeddings
 from quarterturn.worker.contract.errors import ConfigError

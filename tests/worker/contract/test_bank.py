@@ -20,10 +20,10 @@ from quarterturn.worker.contract.bank import (
     BankManifest,
     Calibration,
     ScoringSettings,
-    needed,
     read_bank,
     require_same_engine,
 )
+from quarterturn.worker.contract.bank_tensors import needed
 from quarterturn.worker.contract.detectors import Coreset, Gaussian, Normal
 from quarterturn.worker.contract.errors import DataError, MismatchError
 from quarterturn.worker.contract.framing import WHOLE, Framing

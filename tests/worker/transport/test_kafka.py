@@ -21,8 +21,8 @@ from quarterturn.worker.contract.errors import ConfigError, UnavailableError
 from quarterturn.worker.settings.worker import Topics
 from quarterturn.worker.transport.base import RewoundError
 from quarterturn.worker.transport.kafka import connection
-from quarterturn.worker.transport.kafka.consumer import ResultReader
 from quarterturn.worker.transport.kafka.producer import FramePublisher
+from quarterturn.worker.transport.kafka.results import ResultReader
 from quarterturn.worker.transport.kafka.topics import create_topics
 from quarterturn.worker.transport.kafka.transport import KafkaTransport
 from tests import services

@@ -21,7 +21,7 @@ from quarterturn.worker.contract.errors import FrameError, UnavailableError
 from quarterturn.worker.messages.frames import Frame
 from quarterturn.worker.settings.worker import KafkaSettings, Topics
 from quarterturn.worker.transport.kafka import codecs
-from quarterturn.worker.transport.kafka.consumer import ResultReader
+from quarterturn.worker.transport.kafka.results import ResultReader
 from quarterturn.worker.transport.kafka.topics import create_topics as create_line
 from quarterturn.worker.transport.kafka.transport import KafkaTransport
 from tests import services

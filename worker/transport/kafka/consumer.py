@@ -1,16 +1,14 @@
-"""Reading: the frames as one member of a consumer group, and the results as they are committed."""
+"""Reading the frames, as one member of a consumer group."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
-import json
 import logging
 import time
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
@@ -18,7 +16,6 @@ from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.errors import KafkaError, LogTruncationError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from kafka.structs import MemberState
 
-from quarterturn.worker.contract.errors import UnavailableError
 from quarterturn.worker.messages.events import Outcome
 from quarterturn.worker.messages.frames import Frame
 from quarterturn.worker.settings.worker import KafkaSettings
@@ -230,42 +227,3 @@ def _leave(consumer: KafkaConsumer) -> None:
 def away_s(settings: KafkaSettings) -> float:
     """After how long without a poll the group gives a member up."""
     return max(_AWAY_S, settings.session_timeout_s)
-
-
-class ResultReader:
-    """Reads verdicts and dead letters as they are committed, from now on and from all partitions.
-
-    Raises:
-        UnavailableError: the broker does not answer.
-        ConfigError: a topic does not exist.
-    """
-
-    def __init__(self, settings: KafkaSettings) -> None:
-        self._bootstrap_servers = settings.bootstrap_servers
-        topics = (settings.topics.verdicts, settings.topics.dead_letters)
-        with reaching(settings):
-            need_topics(settings, topics)
-            consumer = KafkaConsumer(**common(settings), isolation_level="read_committed")
-            partitions = [TopicPartition(topic, n) for topic in topics for n in consumer.partitions_for_topic(topic)]
-            consumer.assign(partitions)
-            for partition, end in consumer.end_offsets(partitions).items():
-                consumer.seek(partition, end)
-        self._consumer = consumer
-
-    def poll(self, timeout_s: float) -> list[dict[str, Any]]:
-        """The data of the results that came in; waits at most `timeout_s` for the first.
-
-        Raises:
-            UnavailableError: the broker refuses.
-        """
-        try:
-            records = self._consumer.poll(ms(timeout_s))
-        except KafkaError as error:
-            raise UnavailableError(
-                f"Kafka at {self._bootstrap_servers}: no results can be read ({text(error)}); check the broker"
-            ) from error
-        return [json.loads(record.value) for partition in records.values() for record in partition]
-
-    def close(self) -> None:
-        """Release the connection; may be called twice."""
-        self._consumer.close()

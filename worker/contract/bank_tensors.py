@@ -1,0 +1,134 @@
+"""The tensors of a bank's file: how what good parts look like is written and read, and which shapes it must have.
+
+Shapes: C products, V views, R orientations, P places, D dimensions, M members of a coreset, K detectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from quarterturn.worker.contract.arrays import Array
+from quarterturn.worker.contract.detectors import (
+    KEPT,
+    LEARNED,
+    NEAREST,
+    POSITION,
+    Coreset,
+    Gaussian,
+    Normal,
+    shape_of,
+    supported,
+)
+from quarterturn.worker.contract.embeddings import FRAME
+from quarterturn.worker.contract.errors import DataError
+from quarterturn.worker.contract.guard import MEASURES
+from quarterturn.worker.contract.manifest import EmbeddingSpec
+from quarterturn.worker.contract.views import orientations
+
+CALIBRATION = ("scores", "distances", "turn_ratios")
+"""Of each product: arrays of one number for each calibration picture."""
+
+
+def tensors_of(normal: Normal) -> dict[str, Array]:
+    """What good parts of one product look like, by the names of the file's tensors."""
+    tensors: dict[str, Array] = {}
+    for detector, model in normal.items():
+        if isinstance(model, Coreset):
+            tensors[f"{detector}.members"] = model.members
+        else:
+            tensors |= {f"{detector}.mean": model.mean, f"{detector}.whitening": _triangle(model.whitening)}
+    return tensors
+
+
+def normal_in(tensors: Mapping[str, Array]) -> Normal:
+    """The inverse of `tensors_of`."""
+    normal: dict[str, Gaussian | Coreset] = {}
+    for name, values in tensors.items():
+        detector, _, field = name.rpartition(".")
+        if field == "members":
+            normal[detector] = Coreset(values.astype(np.float32))
+        elif field == "mean":
+            normal[detector] = Gaussian(values, _square(tensors[f"{detector}.whitening"], values.shape[-1]))
+    return normal
+
+
+def _triangle(whitening: Array) -> Array:
+    """(..., D, D) lower triangular -> (..., D (D + 1) / 2), row by row."""
+    rows, columns = np.tril_indices(whitening.shape[-1])
+    return np.asarray(whitening[..., rows, columns], np.float32)
+
+
+def _square(triangle: npt.NDArray[np.floating], side: int) -> Array:
+    """The inverse of `_triangle`, for D = `side`."""
+    whitening = np.zeros((*triangle.shape[:-1], side, side), np.float32)
+    rows, columns = np.tril_indices(side)
+    whitening[..., rows, columns] = triangle
+    return whitening
+
+
+def dtype_of(name: str) -> npt.DTypeLike:
+    """The type in which the tensor `name` is written."""
+    detector, _, field = name.rpartition(".")
+    kept = field == "members" or (field == "whitening" and detector.endswith(POSITION))
+    return KEPT if kept else np.float32
+
+
+def needed(detectors: Iterable[str]) -> list[str]:
+    """What a bank must hold of good parts for these detectors: the frame's Gaussian always, as it tells the product."""
+    return [FRAME, *(one for one in detectors if one not in (FRAME, LEARNED))]
+
+
+def _expected_shapes(spec: EmbeddingSpec, detectors: Sequence[str], count: int) -> dict[str, tuple[int | None, ...]]:
+    expected: dict[str, tuple[int | None, ...]] = {
+        "scales": (count, len(detectors), 2),
+        "guard": (count, len(MEASURES), 2),
+    }
+    shapes: dict[str, tuple[int | None, ...]] = {f"calibration.{name}": (None,) for name in CALIBRATION}
+    for detector in needed(detectors):
+        places, dimensions = shape_of(detector, spec)
+        if detector.startswith(NEAREST):
+            shapes[f"{detector}.members"] = (spec.views, None, dimensions)
+        else:
+            views = orientations(spec.views) if detector == FRAME else spec.views
+            shapes[f"{detector}.mean"] = (views, places, dimensions)
+            shapes[f"{detector}.whitening"] = (views, places, dimensions * (dimensions + 1) // 2)
+    return expected | {f"{c}.{name}": shape for c in range(count) for name, shape in shapes.items()}
+
+
+def check_tensors(
+    tensors: Mapping[str, npt.NDArray[Any]], spec: EmbeddingSpec, detectors: Sequence[str], products: int, where: str
+) -> None:
+    """Refuse tensors that are not those of a bank of so many products, by `detectors` on embeddings as `spec` says.
+
+    Raises:
+        DataError: names the first that is wrong.
+    """
+    known = supported(spec)
+    unknown = sorted(set(detectors) - set(known))
+    if unknown:
+        raise DataError(
+            f"{where}: names the detector '{unknown[0]}', but its engine has {', '.join(known)}; fit the bank again"
+        )
+    expected = _expected_shapes(spec, detectors, products)
+    if tensors.keys() != expected.keys():
+        missing, other = (sorted(names)[:5] for names in (expected.keys() - tensors.keys(), tensors.keys() - expected))
+        raise DataError(f"{where}: lacks the tensors {missing} and has {other} instead; fit the bank again")
+    for name, shape in expected.items():
+        tensor, wanted = tensors[name], np.dtype(dtype_of(name))
+        fits = tensor.ndim == len(shape) and all(w in (None, s) for w, s in zip(shape, tensor.shape, strict=True))
+        if not fits or tensor.dtype != wanted:
+            raise DataError(
+                f"{where}: tensor {name} is {tensor.dtype}{list(tensor.shape)}, not {wanted}{list(shape)}; fit it again"
+            )
+        if tensor.size == 0 and name.endswith("members"):
+            raise DataError(f"{where}: tensor {name} is empty; fit the bank again")
+        if not np.isfinite(tensor).all():
+            raise DataError(f"{where}: tensor {name} holds values that are no numbers; fit the bank again")
+        if name == "scales" and not (tensor[..., 1] > 0).all():
+            raise DataError(f"{where}: tensor scales holds a spread that is not above 0; fit the bank again")
+        if name == "guard" and not (tensor[..., 0] <= tensor[..., 1]).all():
+            raise DataError(f"{where}: tensor guard holds limits that no picture keeps; fit the bank again")
