@@ -245,13 +245,13 @@ def _tell_near(product: str, near: Mapping[Path, tuple[Path, float]], left_out: 
     if not near:
         return
     pairs = ", ".join(f"{path.name} is nearly {other.name}" for path, (other, _) in list(near.items())[:_NAMED])
+    same = f"; {left_out} are the same photograph and do not calibrate" if left_out else ""
     log.warning(
-        "%s: %d of %d calibration pictures show nearly what others do (%s); %d are the same photograph and do not "
-        "calibrate. If these are pictures of one part, train with data.group: what is promised holds for parts like "
-        "those that calibrate",
+        "%s: %d of %d calibration pictures show nearly what others do (%s)%s. If these are pictures of one part, train "
+        "with data.group: what is promised holds for parts like those that calibrate",
         product,
         len(near),
         count,
         pairs,
-        left_out,
+        same,
     )
