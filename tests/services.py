@@ -97,6 +97,11 @@ class Broker:
         """
         self._process = start(self._command, self._log, self._port, self._answers)
 
+    @property
+    def pid(self) -> int:
+        """The broker's process, while it runs."""
+        return self._process.pid
+
     def kill(self) -> None:
         """End it as a power cut would."""
         end(self._process)

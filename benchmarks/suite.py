@@ -1,0 +1,124 @@
+"""Everything about speed, in one run: `make bench`. Needs a machine with nothing beside it.
+
+    python -m benchmarks.suite --out out/bench [--part worker] [--rounds 3]
+
+Renders the demo's parts, trains on them with few steps (which speed does not depend on), builds, fits a bank, and
+measures with that. Prints a Markdown table; `--out` gets it, all values as JSON, and what is kept of the preparation.
+The medians are appended to benchmarks/results/history.jsonl; what is clearly worse than this machine's last runs is
+said, and the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import banks, engines, figures, worker
+from benchmarks.figures import Figure
+from benchmarks.load import place
+from quarterturn.demo.config import DemoSettings, settings_for
+from quarterturn.demo.render import render_line
+from quarterturn.engine_build.build import build
+from quarterturn.trainer.train import train
+from quarterturn.worker.fitting.bank_file import write_bank_file
+from quarterturn.worker.fitting.fit import fit_bank
+from quarterturn.worker.fitting.split import split_pictures
+from quarterturn.worker.runtime.assemble import open_engine
+from quarterturn.worker.runtime.memory import keep_freed_memory
+
+SETTINGS = Path("configs/demo.yaml")
+PARTS = ("engine", "bank", "training", "worker")
+_QUICK = ("train.projection.steps=50", "train.head.steps=50")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is measured with, and how long it took."""
+
+    engine: Path
+    bank: Path
+    data: Path
+    training: tuple[Figure, ...]
+
+
+def main() -> int:
+    keep_freed_memory()
+    arguments = parse()
+    prepared = prepare(arguments.out)
+    found: list[Figure] = []
+    for part in arguments.part or PARTS:
+        print(f"measuring: {part}", file=sys.stderr, flush=True)
+        found += measure(part, prepared, arguments.rounds)
+    (arguments.out / "bench.json").write_text(figures.to_json(found), encoding="utf-8")
+    (arguments.out / "bench.md").write_text(figures.table(found), encoding="utf-8")
+    print(figures.table(found), end="")
+    worse = figures.regressions(found)
+    for sentence in worse:
+        print(sentence)
+    figures.remember(found)
+    return 1 if worse else 0
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--out", type=Path, default=Path("out/bench"))
+    parser.add_argument("--part", action="append", choices=PARTS, help="may be repeated; default: all")
+    parser.add_argument("--rounds", type=int, default=3)
+    return parser.parse_args()
+
+
+def prepare(out: Path) -> Prepared:
+    """Pictures, a model, an engine and a bank below `out`."""
+    data = out / "parts"
+    settings = settings_for(SETTINGS, data, out, _QUICK)
+    fit = settings.bank
+    prepared = Prepared(
+        fit.engine.path,
+        fit.out,
+        data,
+        (
+            _timed("rendering", lambda: render_line(data, seed=0)),
+            _timed("training, 50 steps each", lambda: train(settings.train, progress=False)),
+            _timed("engine", lambda: build(settings.build, progress=False)),
+            _timed("bank", lambda: _fit(settings)),
+        ),
+    )
+    return prepared
+
+
+def measure(part: str, prepared: Prepared, rounds: int) -> list[Figure]:
+    """The figures of one part."""
+    if part == "engine":
+        return engines.measure(prepared.engine, rounds)
+    if part == "bank":
+        return banks.measure(prepared.engine, prepared.bank)
+    if part == "training":
+        return list(prepared.training)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        place(prepared.engine, "openvino", prepared.bank, Path(scratch)) as at,
+    ):
+        return worker.measure(at, prepared.data, rounds)
+
+
+def _timed(name: str, work: Callable[[], object]) -> Figure:
+    started_s = time.perf_counter()
+    work()
+    return Figure("training", name, (time.perf_counter() - started_s,), "s", "less")
+
+
+def _fit(settings: DemoSettings) -> None:
+    fit = settings.bank
+    with closing(open_engine(fit.engine)) as engine:
+        split = split_pictures(fit.data, fit.calibration, settings.train.data.holdout)
+        write_bank_file(fit.out, fit_bank(engine, split, fit.scoring, fit.overkill))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
