@@ -1,4 +1,4 @@
-"""Frames per second of every engine on this machine, side by side, and of the bank behind it.
+"""Frames per second of every engine on this machine, side by side, of the bank behind it, and of the machine's limit.
 
     python -m benchmarks.engines                                                           # the default encoder
     python -m benchmarks.engines --whole --backbone resnet18 --side 128                    # whole-frame embeddings
@@ -26,6 +26,8 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.encoder import add_encoder, said, untrained_encoder
+from benchmarks.figures import Figure
+from benchmarks.gpu import work_of
 from quarterturn.engine_build.build import build
 from quarterturn.engine_build.config import BuildSettings, Precisions
 from quarterturn.engine_build.export import Exporter, FrameGraph
@@ -151,19 +153,54 @@ def as_bfloat16(folder: EngineFolder) -> EngineFolder:
     return EngineFolder(folder.path, folder.manifest.model_copy(update={"targets": {"openvino": part}}), "openvino")
 
 
+def measure(model: Path, folder: Path, rounds: int) -> list[Figure]:
+    """An engine of OpenVINO by batch, and the share of this machine's arithmetic that it uses."""
+    exporter = Exporter(model)
+    operations = work_of(FrameGraph(exporter.encoder, exporter.spec, "float32")).operations
+    engine = OpenVinoEngine(open_folder(folder, "openvino"))
+    frames = render_frames(engine.spec.side, max(BATCHES))
+    figures, peak = [], peak_operations_s()
+    for batch in BATCHES:
+        speeds = tuple(speed_of(engine.embed, frames, batch) for _ in range(rounds))
+        figures.append(Figure("engine", f"OpenVINO, batch {batch}", speeds, "frames/s", "more"))
+        shares = tuple(100 * speed * operations / peak for speed in speeds)
+        figures.append(Figure("engine", f"of the machine's arithmetic, batch {batch}", shares, "%", "more"))
+    return [*figures, Figure("engine", "a large matrix product", (peak / 1e9,), "GFLOP/s", "more")]
+
+
+def peak_operations_s() -> float:
+    """Floating-point operations a second of a large float32 matrix product, at best."""
+    side = 4096
+    matrix = np.ones((side, side), np.float32)
+    best = min(_seconds(lambda: matrix @ matrix) for _ in range(3))
+    return 2 * side**3 / best
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def speed_of(embed: Embed, frames: npt.NDArray[np.uint8], batch: int) -> float:
+    """Frames a second of some calls one after the other."""
+    calls = max(BATCHES) // batch
+    embed(frames[:batch])  # brings caches and cores back from what ran before
+
+    def work() -> None:
+        for _ in range(calls):
+            embed(frames[:batch])
+
+    return calls * batch / _seconds(work)
+
+
 def race(contenders: dict[str, Embed], frames: npt.NDArray[np.uint8], rounds: int) -> dict[str, dict[int, float]]:
     """Frames per second of each contender for each batch size, in its best round."""
     best: dict[str, dict[int, float]] = {name: dict.fromkeys(BATCHES, 0.0) for name in contenders}
     for batch in BATCHES:
-        calls = max(BATCHES) // batch
         for _ in range(rounds):
             for name, embed in contenders.items():
-                embed(frames[:batch])  # brings caches and cores back from the contender before
-                start = time.perf_counter()
-                for _ in range(calls):
-                    embed(frames[:batch])
-                speed = calls * batch / (time.perf_counter() - start)
-                best[name][batch] = max(best[name][batch], speed)
+                best[name][batch] = max(best[name][batch], speed_of(embed, frames, batch))
     return best
 
 

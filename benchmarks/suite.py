@@ -41,6 +41,7 @@ _QUICK = ("train.projection.steps=50", "train.head.steps=50")
 class Prepared:
     """What is measured with, and how long it took."""
 
+    model: Path
     engine: Path
     bank: Path
     data: Path
@@ -78,7 +79,8 @@ def prepare(out: Path) -> Prepared:
     data = out / "parts"
     settings = settings_for(SETTINGS, data, out, _QUICK)
     fit = settings.bank
-    prepared = Prepared(
+    return Prepared(
+        settings.train.out,
         fit.engine.path,
         fit.out,
         data,
@@ -89,13 +91,12 @@ def prepare(out: Path) -> Prepared:
             _timed("bank", lambda: _fit(settings)),
         ),
     )
-    return prepared
 
 
 def measure(part: str, prepared: Prepared, rounds: int) -> list[Figure]:
     """The figures of one part."""
     if part == "engine":
-        return engines.measure(prepared.engine, rounds)
+        return engines.measure(prepared.model, prepared.engine, rounds)
     if part == "bank":
         return banks.measure(prepared.engine, prepared.bank)
     if part == "training":

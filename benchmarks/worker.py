@@ -11,7 +11,6 @@ half, four fifths and all of that speed are published; from a worker's start to 
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
 import threading
 import time
@@ -30,10 +29,10 @@ from benchmarks.figures import Figure, table
 from benchmarks.load import Followed, Line, Place, cpu_s, peak_mb, place
 from quarterturn.worker.contract.arrays import Picture
 from quarterturn.worker.contract.framing import cut
-from quarterturn.worker.pictures.folders import list_pictures
-from quarterturn.worker.pictures.decode import decode_picture
-from quarterturn.worker.pictures.read import read_picture
 from quarterturn.worker.fitting.bank_file import read_bank_file
+from quarterturn.worker.pictures.decode import decode_picture
+from quarterturn.worker.pictures.folders import list_pictures
+from quarterturn.worker.pictures.read import read_picture
 from quarterturn.worker.runtime.assemble import open_engine
 from quarterturn.worker.runtime.memory import keep_freed_memory
 from quarterturn.worker.settings.worker import EngineSettings
@@ -63,9 +62,11 @@ class Drained:
 def main() -> None:
     keep_freed_memory()
     arguments = parse()
-    with tempfile.TemporaryDirectory() as scratch:
-        with place(arguments.engine, arguments.target, arguments.bank, Path(scratch)) as at:
-            figures = measure(at, arguments.data, arguments.rounds)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        place(arguments.engine, arguments.target, arguments.bank, Path(scratch)) as at,
+    ):
+        figures = measure(at, arguments.data, arguments.rounds)
     print(table(figures), end="")
 
 
