@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 
-.PHONY: help install demo line wheel test quick lint audit check fuzz chaos soak format lock clean
+.PHONY: help install demo line wheel test quick lint audit check bench fuzz chaos soak format lock clean
 
 help:
 	@echo "make demo            render a small line, train, build, stream, report (about 3 minutes)"
@@ -15,6 +15,7 @@ help:
 	@echo "make test            all tests, on a real Kafka and a real Redis"
 	@echo "make quick           the tests that need no server and no download, train nothing large, and take two minutes"
 	@echo "make check           what CI checks: format, lint, types, secrets, known flaws of dependencies, tests"
+	@echo "make bench           speed of engine, bank, worker and training, beside this machine's last runs (half an hour)"
 	@echo "make fuzz            a million damaged pictures, then coverage-guided fuzzing: ARGS='SECONDS [TARGET ...]'"
 	@echo "make chaos           100,000 frames while workers are killed and services fail (about an hour)"
 	@echo "make soak            one worker for an hour, its memory, handles, threads and lag plotted"
@@ -56,6 +57,9 @@ audit: install # the tools run apart from the project's own packages
 		| $(BIN)/python -m tests.audit
 
 check: lint audit test
+
+bench: install # with nothing else running
+	$(BIN)/python -m benchmarks.suite $(ARGS)
 
 fuzz: install # atheris is no part of `dev`: it is large, and has no wheel for every Python that we support
 	$(BIN)/python -m pip install --quiet 'atheris>=3'
