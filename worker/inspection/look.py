@@ -31,7 +31,7 @@ class Look:
     traits: Traits
     doubt: str
     measured: Array | None
-    digest: bytes | None
+    digest: int | None
 
 
 def look_at(frame: Frame, info: FrameInfo, camera: CameraSettings, framing: Framing) -> Look:

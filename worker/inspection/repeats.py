@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import zlib
 from collections import OrderedDict, deque
 from typing import NamedTuple
 
@@ -17,13 +17,17 @@ _FRAMES = 256  # of a camera and partition that are remembered: more than two ba
 
 class _Seen(NamedTuple):
     offset: int
-    digest: bytes
+    digest: int
     times: int
 
 
-def digest_of(frames: Frames) -> bytes:
-    """A short hash of the (T, S, S, 3) tiles of a picture: of all that the engine sees of it."""
-    return hashlib.blake2b(np.ascontiguousarray(frames).data, digest_size=16).digest()
+def digest_of(frames: Frames) -> int:
+    """A checksum of the (T, S, S, 3) tiles of a picture: of all that the engine sees of it.
+
+    Two pictures that differ have the same by chance once in 2³² times. It is no protection against somebody who wants
+    pictures to count as repeated; whoever may publish as a camera may repeat them.
+    """
+    return zlib.crc32(np.ascontiguousarray(frames).data)
 
 
 class Repeats:
@@ -36,7 +40,7 @@ class Repeats:
     def __init__(self) -> None:
         self._seen: OrderedDict[tuple[str, str, int], deque[_Seen]] = OrderedDict()
 
-    def times(self, camera: str, position: Position, digest: bytes) -> int:
+    def times(self, camera: str, position: Position, digest: int) -> int:
         """How often the picture at `position` came in a row up to now, itself included."""
         key = (camera, position.topic, position.partition)
         seen = self._seen.setdefault(key, deque(maxlen=_FRAMES))
