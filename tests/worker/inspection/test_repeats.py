@@ -10,7 +10,7 @@ from quarterturn.worker.messages.frames import Position
 sent = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 1), st.integers(0, 255)), max_size=40)
 
 
-def in_a_row(pictures: list[bytes]) -> int:
+def in_a_row(pictures: list[int]) -> int:
     """How often the last of some pictures came in a row at their end."""
     return next((n for n, one in enumerate(reversed(pictures)) if one != pictures[-1]), len(pictures))
 
@@ -18,7 +18,7 @@ def in_a_row(pictures: list[bytes]) -> int:
 @settings(max_examples=100)
 @given(sent, st.data())
 def test_what_came_in_a_row_is_counted_by_camera_and_partition_and_rewinds_change_nothing(
-    frames: list[tuple[str, int, bytes]], data: st.DataObject
+    frames: list[tuple[str, int, int]], data: st.DataObject
 ) -> None:
     repeats = Repeats()
     for end in range(1, len(frames) + 1):
