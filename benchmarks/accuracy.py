@@ -29,6 +29,7 @@ import numpy as np
 
 from benchmarks.foreign import FOREIGN, over_threshold
 from quarterturn.demo.config import DemoSettings, settings_for
+from quarterturn.demo.fit import fit_line
 from quarterturn.engine_build.build import build
 from quarterturn.trainer.train import train
 from quarterturn.worker.contract.bank import Bank
@@ -37,8 +38,6 @@ from quarterturn.worker.contract.errors import DataError, QuarterturnError
 from quarterturn.worker.evaluation.evaluate import evaluate
 from quarterturn.worker.evaluation.figures import Inspected
 from quarterturn.worker.evaluation.probe.probe import probe
-from quarterturn.worker.fitting.fit import fit_bank
-from quarterturn.worker.fitting.split import split_pictures
 from quarterturn.worker.pictures.read import read_picture
 from quarterturn.worker.pictures.sets import good_pictures, list_pictures, test_pictures
 from quarterturn.worker.runtime.assemble import open_engine
@@ -125,12 +124,10 @@ def run(settings: DemoSettings) -> Row:
     train(settings.train, progress=sys.stderr.isatty())
     trained_s = time.process_time()
     build(settings.build, progress=False)
-    with closing(open_engine(fit.engine)) as engine:
-        trained = settings.train.data
-        split = split_pictures(fit.data, fit.calibration, trained.holdout, group=trained.group, region=fit.region)
-        bank = fit_bank(engine, split, fit.scoring, fit.overkill, region=fit.region)
-        fitted_s = time.process_time()
-        found = evaluate(engine, bank, test_pictures(data), fit.overkill, data=data, region=fit.region)
+    bank = fit_line(settings)
+    fitted_s = time.process_time()
+    with closing(open_engine(fit.engine)) as engine:  # with the bank's region and bit depth
+        found = evaluate(engine, bank, test_pictures(data), fit.overkill, data=data)
         foreign = over_threshold(engine, bank, data, fit.overkill, fit.region)
     total, where = found.total, found.localisation
     return {

@@ -26,12 +26,11 @@ from typing import Any
 
 from benchmarks.accuracy import as_measured, name_of
 from quarterturn.demo.config import settings_for
+from quarterturn.demo.fit import fit_line
 from quarterturn.engine_build.build import build
 from quarterturn.trainer.train import train
 from quarterturn.worker.evaluation.evaluate import evaluate
-from quarterturn.worker.fitting.bank_file import read_bank_file, write_bank_file
-from quarterturn.worker.fitting.fit import fit_bank
-from quarterturn.worker.fitting.split import split_pictures
+from quarterturn.worker.fitting.bank_file import read_bank_file
 from quarterturn.worker.pictures.sets import test_pictures
 from quarterturn.worker.runtime.assemble import open_engine
 from quarterturn.worker.runtime.memory import keep_freed_memory
@@ -111,14 +110,10 @@ class Ours:
 
     def fit(self) -> Figures:
         settings = settings_for(self.config, self.data, self.out, [])
-        fit = settings.bank
         started_s = time.perf_counter()
         train(settings.train, progress=False)
         build(settings.build, progress=False)
-        with closing(open_engine(fit.engine)) as engine:
-            trained = settings.train.data
-            split = split_pictures(fit.data, fit.calibration, trained.holdout, group=trained.group, region=fit.region)
-            write_bank_file(fit.out, fit_bank(engine, split, fit.scoring, fit.overkill))
+        fit_line(settings)
         return {"fit_s": time.perf_counter() - started_s}
 
     def score(self) -> Figures:

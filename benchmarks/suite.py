@@ -15,21 +15,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import banks, engines, figures, worker
 from benchmarks.figures import Figure
 from benchmarks.load import place
-from quarterturn.demo.config import DemoSettings, settings_for
+from quarterturn.demo.config import settings_for
+from quarterturn.demo.fit import fit_line
 from quarterturn.demo.render import render_line
 from quarterturn.engine_build.build import build
 from quarterturn.trainer.train import train
-from quarterturn.worker.fitting.bank_file import write_bank_file
-from quarterturn.worker.fitting.fit import fit_bank
-from quarterturn.worker.fitting.split import split_pictures
-from quarterturn.worker.runtime.assemble import open_engine
 from quarterturn.worker.runtime.memory import keep_freed_memory
 
 SETTINGS = Path("configs/demo.yaml")
@@ -88,7 +84,7 @@ def prepare(out: Path) -> Prepared:
             _timed("rendering", lambda: render_line(data, seed=0)),
             _timed("training, 50 steps each", lambda: train(settings.train, progress=False)),
             _timed("engine", lambda: build(settings.build, progress=False)),
-            _timed("bank", lambda: _fit(settings)),
+            _timed("bank", lambda: fit_line(settings)),
         ),
     )
 
@@ -112,13 +108,6 @@ def _timed(name: str, work: Callable[[], object]) -> Figure:
     started_s = time.perf_counter()
     work()
     return Figure("training", name, (time.perf_counter() - started_s,), "s", "less")
-
-
-def _fit(settings: DemoSettings) -> None:
-    fit = settings.bank
-    with closing(open_engine(fit.engine)) as engine:
-        split = split_pictures(fit.data, fit.calibration, settings.train.data.holdout)
-        write_bank_file(fit.out, fit_bank(engine, split, fit.scoring, fit.overkill))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import track
 
 from quarterturn.demo.config import DemoSettings, settings_for
+from quarterturn.demo.fit import fit_line, split_for
 from quarterturn.demo.render import render_line
 from quarterturn.demo.stream import Result, camera_of, lay_out, through_folder, through_kafka
 from quarterturn.demo.summary import print_summary, streamed_evaluation
@@ -24,9 +25,7 @@ from quarterturn.worker.contract.times import parse_time
 from quarterturn.worker.evaluation.evaluate import evaluate
 from quarterturn.worker.evaluation.report import write_report
 from quarterturn.worker.evaluation.result import Evaluation
-from quarterturn.worker.fitting.bank_file import write_bank_file
-from quarterturn.worker.fitting.fit import fit_bank
-from quarterturn.worker.fitting.split import Split, require_enough, split_pictures
+from quarterturn.worker.fitting.split import require_enough
 from quarterturn.worker.pictures.sets import TestPicture, test_pictures
 from quarterturn.worker.runtime.assemble import open_engine, open_store
 from quarterturn.worker.settings.worker import WorkerSettings
@@ -42,14 +41,14 @@ def run(arguments: argparse.Namespace) -> None:
         console.rule(f"1. Render parts into {data}")
         render_line(data, seed=settings.train.seed)
     pictures = test_pictures(data)
-    require_enough(_split(settings), settings.bank.overkill)  # before minutes of training
+    require_enough(split_for(settings), settings.bank.overkill)  # before minutes of training
 
     console.rule("2. Train an encoder on good parts")
     train(settings.train, overkill=settings.bank.overkill)
     console.rule("3. Build an engine")
     build(settings.build)
     console.rule("4. Fit a bank through the engine, and push it")
-    bank = _fit(settings)
+    bank = fit_line(settings)
     worker = _worker_settings(arguments, settings, bank)
     with closing(open_store(worker.bank)) as store:
         store.publish(worker.line, bank)
@@ -69,26 +68,6 @@ def run(arguments: argparse.Namespace) -> None:
     console.print(f"{len(results)} frames, {_frames_per_s(results):.0f} frames/s")
     for what, name in (("report", "report.html"), ("worker's settings", "worker.yaml"), ("worker's log", "worker.log")):
         console.print(f"{what}: {out / name}", soft_wrap=True)
-
-
-def _split(settings: DemoSettings) -> Split:
-    fit, trained = settings.bank, settings.train.data
-    return split_pictures(
-        fit.data,
-        fit.calibration,
-        trained.holdout,
-        group=trained.group,
-        region=fit.region,
-        bit_depth=fit.bit_depth,
-    )
-
-
-def _fit(settings: DemoSettings) -> Bank:
-    fit = settings.bank
-    with closing(open_engine(fit.engine)) as engine:
-        bank = fit_bank(engine, _split(settings), fit.scoring, fit.overkill, region=fit.region, bit_depth=fit.bit_depth)
-    write_bank_file(fit.out, bank)
-    return bank
 
 
 def _worker_settings(arguments: argparse.Namespace, settings: DemoSettings, bank: Bank) -> WorkerSettings:
@@ -135,7 +114,7 @@ def _evaluate(settings: DemoSettings, pictures: list[TestPicture]) -> Evaluation
     """Train, build, fit and evaluate by `settings`, quietly and without a stream."""
     train(settings.train, progress=False, overkill=settings.bank.overkill)
     build(settings.build, progress=False)
-    bank = _fit(settings)
+    bank = fit_line(settings)
     with closing(open_engine(settings.bank.engine)) as engine:
         fit = settings.bank
         return evaluate(engine, bank, pictures, fit.overkill, region=fit.region, bit_depth=fit.bit_depth)

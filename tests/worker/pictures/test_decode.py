@@ -6,7 +6,6 @@ import re
 import struct
 from collections.abc import Callable
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -16,24 +15,7 @@ from hypothesis import strategies as st
 from quarterturn.worker.contract.errors import FrameError
 from quarterturn.worker.contract.picture import Decoded, RawFormat
 from quarterturn.worker.pictures.decode import decode, decode_picture
-
-Picture = npt.NDArray[np.uint8]
-
-SUFFIXES = [".jpg", ".png", ".bmp", ".tif", ".webp"]
-EXACT = [".png", ".bmp", ".tif", ".webp"]  # WebP without loss, see `encoded`
-
-
-def encoded(suffix: str, picture: npt.NDArray[np.generic]) -> bytes:
-    """The RGB, RGBA or grey `picture` as a file, by OpenCV, which takes BGR."""
-    order = {3: [2, 1, 0], 4: [2, 1, 0, 3]}.get(picture.shape[-1] if picture.ndim == 3 else 0)
-    options = {".webp": [cv2.IMWRITE_WEBP_QUALITY, 101], ".jpg": [cv2.IMWRITE_JPEG_QUALITY, 98]}.get(suffix, [])
-    return cv2.imencode(suffix, picture[..., order] if order else picture, options)[1].tobytes()
-
-
-def gradient(height: int = 24, width: int = 32) -> Picture:
-    """Smooth, different in every channel and direction, so that a swapped axis or channel shows."""
-    y, x = np.mgrid[:height, :width]
-    return np.stack([x * 255 // width, y * 255 // height, (x + y) * 127 // (width + height)], axis=-1).astype(np.uint8)
+from tests.worker.pictures.files import SUFFIXES, Picture, encoded, gradient
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

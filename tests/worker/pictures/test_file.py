@@ -19,6 +19,7 @@ from quarterturn.worker.contract.errors import FrameError
 from quarterturn.worker.contract.picture import Decoded
 from quarterturn.worker.pictures.decode import decode
 from tests.tiff import BLACK_IS_0, PALETTE, RGB, WHITE_IS_0, YCBCR, strips, tiff, tiles
+from tests.worker.pictures.files import reason
 
 HEIGHT, WIDTH = 33, 38
 RNG = np.random.default_rng(0)
@@ -37,14 +38,6 @@ def saved(kind: str, picture: npt.NDArray[np.uint8], **options: object) -> bytes
     out = io.BytesIO()
     Image.fromarray(picture).save(out, kind, **options)
     return out.getvalue()
-
-
-def reason(data: bytes) -> str | None:
-    try:
-        decode(data)
-    except FrameError as error:
-        return error.reason
-    return None
 
 
 def assert_shows(decoded: Decoded, expected: npt.NDArray[np.uint8], *, bits: int = 8) -> None:

@@ -14,6 +14,7 @@ from quarterturn.worker.contract.arrays import Picture
 from quarterturn.worker.contract.errors import FrameError
 from quarterturn.worker.pictures.decode import decode
 from quarterturn.worker.pictures.jpeg_header import JpegHeader
+from tests.worker.pictures.files import reason
 
 END = b"\xff\xd9"
 VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
@@ -62,14 +63,6 @@ def start_of_data(data: bytes) -> int:
     """Where the compressed data of the first scan begins."""
     scan = data.index(b"\xff\xda")
     return scan + 2 + int.from_bytes(data[scan + 2 : scan + 4], "big")
-
-
-def reason(data: bytes) -> str | None:
-    try:
-        decode(data)
-    except FrameError as error:
-        return error.reason
-    return None
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

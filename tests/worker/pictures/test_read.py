@@ -3,9 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from quarterturn.worker.contract.errors import DataError, FrameError
@@ -13,24 +11,7 @@ from quarterturn.worker.contract.framing import Framing, cut
 from quarterturn.worker.contract.picture import BitDepth, Region
 from quarterturn.worker.pictures.read import crop, depth_doubt, read_frames, read_picture
 from tests.parts import png_of_depth
-
-Picture = npt.NDArray[np.uint8]
-
-SUFFIXES = [".jpg", ".png", ".bmp", ".tif", ".webp"]
-EXACT = [".png", ".bmp", ".tif", ".webp"]  # WebP without loss, see `encoded`
-
-
-def encoded(suffix: str, picture: npt.NDArray[np.generic]) -> bytes:
-    """The RGB, RGBA or grey `picture` as a file, by OpenCV, which takes BGR."""
-    order = {3: [2, 1, 0], 4: [2, 1, 0, 3]}.get(picture.shape[-1] if picture.ndim == 3 else 0)
-    options = {".webp": [cv2.IMWRITE_WEBP_QUALITY, 101], ".jpg": [cv2.IMWRITE_JPEG_QUALITY, 98]}.get(suffix, [])
-    return cv2.imencode(suffix, picture[..., order] if order else picture, options)[1].tobytes()
-
-
-def gradient(height: int = 24, width: int = 32) -> Picture:
-    """Smooth, different in every channel and direction, so that a swapped axis or channel shows."""
-    y, x = np.mgrid[:height, :width]
-    return np.stack([x * 255 // width, y * 255 // height, (x + y) * 127 // (width + height)], axis=-1).astype(np.uint8)
+from tests.worker.pictures.files import Picture, encoded, gradient
 
 
 def test_a_region_is_cut_out() -> None:

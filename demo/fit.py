@@ -1,0 +1,34 @@
+"""The bank of a line by the settings of all its steps: on the pictures that training held out, read as it read them."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from quarterturn.demo.config import DemoSettings
+from quarterturn.worker.contract.bank import Bank
+from quarterturn.worker.fitting.bank_file import write_bank_file
+from quarterturn.worker.fitting.fit import fit_bank
+from quarterturn.worker.fitting.split import Split, split_pictures
+from quarterturn.worker.runtime.assemble import open_engine
+
+
+def split_for(settings: DemoSettings) -> Split:
+    """Which pictures become the bank, weigh its detectors and calibrate it."""
+    fit, trained = settings.bank, settings.train.data
+    return split_pictures(
+        fit.data,
+        fit.calibration,
+        trained.holdout,
+        group=trained.group,
+        region=fit.region,
+        bit_depth=fit.bit_depth,
+    )
+
+
+def fit_line(settings: DemoSettings) -> Bank:
+    """Fit the bank through the engine that was built, and write it to `settings.bank.out`."""
+    fit, split = settings.bank, split_for(settings)
+    with closing(open_engine(fit.engine)) as engine:
+        bank = fit_bank(engine, split, fit.scoring, fit.overkill, region=fit.region, bit_depth=fit.bit_depth)
+    write_bank_file(fit.out, bank)
+    return bank
