@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import random
 import re
 import shutil
 import signal
@@ -287,11 +288,19 @@ def folder_for(name: str) -> Iterator[Path]:
 
 
 def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, below those that Linux gives to outgoing connections (32768 and up).
+
+    So no connection takes one before its server does, and a Redis of a cluster finds its second port, 10,000 higher.
+    """
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for opened in sockets:
-            opened.bind(("127.0.0.1", 0))
-        return [int(opened.getsockname()[1]) for opened in sockets]
+        found: list[int] = []
+        while len(found) < count:
+            port = random.SystemRandom().randrange(10_000, 22_000)
+            opened = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                opened.bind(("127.0.0.1", port))
+                found.append(port)
+        return found
 
 
 def start(command: tuple[str, ...], log: Path, port: int, answers: Callable[[], bool]) -> subprocess.Popen[bytes]:
