@@ -19,6 +19,7 @@ import onnx
 import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from quarterturn.engine_build.source import GraphPrecision, graph_name
 from quarterturn.trainer.checkpoint import WEIGHTS, load_model
@@ -32,12 +33,12 @@ _DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
 
 class FrameGraph(nn.Module):
-    """Cast, turn into the views, normalise, encode, turn back: what an engine computes, of all outputs in `spec`.
+    """Cast, normalise, turn into the views, encode, turn back: what an engine computes, of all outputs in `spec`.
 
-    The encoder is of type `precision`; lengths of vectors are taken in float32.
+    What is the same for all views is done before they are made. The encoder is of type `precision`; lengths of vectors
+    are taken in float32.
     """
 
-    pixels: Tensor
     scale: Tensor
     shift: Tensor
 
@@ -46,13 +47,14 @@ class FrameGraph(nn.Module):
         self.spec = spec
         self.encoder = copy.deepcopy(encoder)
         # One gather makes all views; its indices are the contract's own turns of the grid of pixel numbers.
-        grid = np.arange(spec.side**2).reshape(spec.side, spec.side)
-        turned = np.concatenate([turn(grid, view).ravel() for view in range(spec.views)])
-        self.register_buffer("pixels", torch.from_numpy(turned))
+        for side in (spec.side, spec.side // 2) if encoder.takes_halves else (spec.side,):
+            grid = np.arange(side**2).reshape(side, side)
+            turned = np.concatenate([turn(grid, view).ravel() for view in range(spec.views)])
+            self.register_buffer(f"pixels_{side}", torch.from_numpy(turned))
         # `normalise` is affine, so what it makes of black and of white says all of it.
         black, white = encoder.normalise(torch.tensor([0.0, 255.0]).view(2, 1, 1, 1).expand(2, 3, 1, 1))
-        self.register_buffer("scale", (white - black) / 255)
-        self.register_buffer("shift", black)
+        self.register_buffer("scale", ((white - black) / 255).flatten())
+        self.register_buffer("shift", black.flatten())
         # And one gather turns the grids of an output back.
         for places in {shape[1] for name, shape in spec.outputs.items() if name != FRAME}:
             back = place_order(spec.views, places) + places * np.arange(spec.views)[:, None]
@@ -61,14 +63,15 @@ class FrameGraph(nn.Module):
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """(B, S, S, 3) uint8 -> each output of `spec`, float32 (B, ...)."""
-        pictures = self._turn(frames.to(self.scale.dtype)) * self.scale + self.shift
-        found = self.encoder(pictures)
+        pictures = frames.to(self.scale.dtype) * self.scale + self.shift
+        smaller = (self._turn(_halved(pictures)),) if self.encoder.takes_halves else ()
+        found = self.encoder(self._turn(pictures), *smaller)
         return tuple(self._arrange(found[name], name, shape) for name, shape in self.spec.outputs.items())
 
-    def _turn(self, frames: Tensor) -> Tensor:
+    def _turn(self, pictures: Tensor) -> Tensor:
         """(B, S, S, 3) -> (B · V, 3, S, S), the views of a frame one after the other."""
-        side = self.spec.side
-        turned = frames.reshape(-1, side**2, 3).index_select(1, self.pixels)
+        side = pictures.shape[1]
+        turned = pictures.reshape(-1, side**2, 3).index_select(1, self.get_buffer(f"pixels_{side}"))
         return turned.reshape(-1, side, side, 3).permute(0, 3, 1, 2)
 
     def _arrange(self, values: Tensor, name: str, shape: tuple[int, ...]) -> Tensor:
@@ -80,6 +83,11 @@ class FrameGraph(nn.Module):
         views, places, *rest = shape
         turned = values.reshape(-1, views * places, *rest)
         return turned.index_select(1, self.get_buffer(f"back_{places}")).reshape(-1, *shape)
+
+
+def _halved(pictures: Tensor) -> Tensor:
+    """(B, S, S, 3) -> (B, S/2, S/2, 3), the means of 2 x 2 pixels."""
+    return F.avg_pool2d(pictures.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
 
 
 class Exporter:

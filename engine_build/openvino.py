@@ -13,7 +13,7 @@ from quarterturn.engine_build.source import Source
 from quarterturn.engine_build.target import TargetFiles
 from quarterturn.worker.contract.manifest import Precision
 from quarterturn.worker.engine.base import EngineFolder
-from quarterturn.worker.engine.openvino import OpenVinoEngine, native_precision
+from quarterturn.worker.engine.openvino import OpenVinoEngine, available_threads, native_precision
 
 
 def fastest() -> Precision:
@@ -22,8 +22,9 @@ def fastest() -> Precision:
 
 
 def write(source: Source, folder: Path, precision: Precision) -> TargetFiles:
-    """Put the graph into `folder`."""
-    return TargetFiles((source.write_graph(folder, "float32"),), {"openvino": version("openvino")})
+    """Put the graph into `folder`. Threads with a frame each do not wait for each other, as they do within one."""
+    graph = source.write_graph(folder, "float32")
+    return TargetFiles((graph,), {"openvino": version("openvino")}, streams=(1, available_threads()))
 
 
 def open_engine(folder: EngineFolder) -> OpenVinoEngine:

@@ -13,10 +13,14 @@ from quarterturn.worker.engine.base import Engine, EngineFolder
 
 @dataclass(frozen=True)
 class TargetFiles:
-    """What one target put into the engine folder: file names in it, the one to load first, and facts to record."""
+    """What one target put into the engine folder: file names in it, the one to load first, and facts to record.
+
+    `streams` are the numbers of frames side by side of which one may be the fastest on this machine.
+    """
 
     files: tuple[str, ...]
     details: dict[str, Any] = field(default_factory=dict)
+    streams: tuple[int, ...] = (1,)
 
 
 class Target(Protocol):

@@ -124,9 +124,12 @@ class Encoder(nn.Module):
         if self.head is not None:
             _require_tiling("architecture.head_layers", side, side // self.head.grid)
 
-    def forward(self, pictures: Tensor) -> dict[str, Tensor]:
-        """(N, 3, S, S) -> float32 by name: (N, E), not of unit length; (N, P, D) of each depth; (N, P) logits."""
-        features, halves = self.features(pictures), self.halves(pictures)
+    def forward(self, pictures: Tensor, smaller: Tensor | None = None) -> dict[str, Tensor]:
+        """(N, 3, S, S) -> float32 by name: (N, E), not of unit length; (N, P, D) of each depth; (N, P) logits.
+
+        `smaller` (N, 3, S/2, S/2) are the same pictures halved, where the caller has them already.
+        """
+        features, halves = self.features(pictures), self.halves(pictures, smaller)
         found = {FRAME: self.project(self.pooled(features)).float()}
         for name, basis in self.bases.items():
             along_axes = basis(self.joined(features, halves, name)).float()
@@ -149,11 +152,19 @@ class Encoder(nn.Module):
         maps: tuple[Tensor, ...] = self.backbone(pictures)
         return maps
 
-    def halves(self, pictures: Tensor) -> tuple[Tensor, ...]:
-        """(N, 3, S, S) -> the same maps of the pictures at half their size, or none where no depth takes any."""
-        if not any(depth.halved for depth in self.depths.values()):
+    @property
+    def takes_halves(self) -> bool:
+        """Whether a depth looks at the pictures at half their size, too."""
+        return any(depth.halved for depth in self.depths.values())
+
+    def halves(self, pictures: Tensor, smaller: Tensor | None = None) -> tuple[Tensor, ...]:
+        """(N, 3, S, S) -> the same maps of the pictures at half their size, or none where no depth takes any.
+
+        `smaller` is as in `forward`.
+        """
+        if not self.takes_halves:
             return ()
-        return self.features(F.avg_pool2d(pictures, 2))
+        return self.features(F.avg_pool2d(pictures, 2) if smaller is None else smaller)
 
     def pooled(self, features: tuple[Tensor, ...]) -> Tensor:
         """The maps -> (N, F): the means over all places of the deepest depth's layers, else of the backbone's last."""

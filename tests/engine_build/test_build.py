@@ -265,6 +265,7 @@ def test_auto_takes_another_precision_where_it_is_exact_enough_and_clearly_faste
 ) -> None:
     order = iter(seconds.values())  # float32 comes first
     monkeypatch.setattr(quarterturn.engine_build.build, "seconds_of", lambda work: (work(), next(order))[1])
+    monkeypatch.setattr(quarterturn.engine_build.openvino, "available_threads", lambda: 1)
     monkeypatch.setattr(quarterturn.engine_build.openvino, "fastest", lambda: fastest)
     monkeypatch.setattr(quarterturn.engine_build.openvino, "open_engine", CoarseInBfloat16 if coarse else AsFloat32)
     built = build(settings(model, tmp_path / "engine", targets=["openvino"], precision={}, golden_frames=4))
@@ -275,6 +276,24 @@ def test_auto_takes_another_precision_where_it_is_exact_enough_and_clearly_faste
     assert all(
         re.fullmatch(r"openvino bfloat16: cosine [01]\.\d+ found, 0\.999 needed; \d frames/s", one) for one in said[1:]
     )
+
+
+@pytest.mark.parametrize(("alone", "abreast", "chosen"), [(1.0, 2.0, 1), (2.0, 1.0, 3)])
+def test_as_many_frames_go_side_by_side_as_are_the_fastest(
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    alone: float,
+    abreast: float,
+    chosen: int,
+) -> None:
+    order = iter((alone, abreast))
+    monkeypatch.setattr(quarterturn.engine_build.build, "seconds_of", lambda work: (work(), next(order))[1])
+    monkeypatch.setattr(quarterturn.engine_build.openvino, "available_threads", lambda: 3)
+    built = build(settings(model, tmp_path / "engine", targets=["openvino"], golden_frames=4))
+    assert manifest_of(built).targets["openvino"].streams == chosen
+    assert ("4 frames/s, 3 side by side" in capsys.readouterr().err) == (chosen > 1)
 
 
 def test_the_shortest_run_counts() -> None:

@@ -60,6 +60,7 @@ class Blocks(nn.Module):
     """In place of an encoder: the mean colour of 8 x 8 pixels beside a number that tells where in the view they are."""
 
     pattern: torch.Tensor
+    takes_halves = False
 
     def __init__(self) -> None:
         super().__init__()

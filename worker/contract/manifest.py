@@ -126,9 +126,14 @@ class ModelManifest(Settings):
 
 
 class TargetManifest(Settings):
-    """One runtime's part of an engine: its files, its precision, and how close it came to the golden embeddings."""
+    """One runtime's part of an engine: its files, its precision, and how close it came to the golden embeddings.
+
+    `streams` is how many frames it embeds side by side, each with its share of the threads, where several wait: as many
+    as were fastest on the machine that built it.
+    """
 
     precision: Precision
+    streams: int = Field(default=1, gt=0)
     files: tuple[str, ...] = Field(min_length=1)
     parity: float = Field(ge=-1, le=1)
     details: dict[str, Any] = Field(default_factory=dict)

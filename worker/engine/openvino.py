@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,11 +12,20 @@ import numpy.typing as npt
 from quarterturn.worker.contract.embeddings import Embeddings
 from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
 from quarterturn.worker.contract.manifest import EmbeddingSpec, Precision
-from quarterturn.worker.engine.base import EngineFolder, Tensors, check_tensors, embed_in_runs
+from quarterturn.worker.engine.base import (
+    EngineFolder,
+    Tensors,
+    check_frames,
+    check_tensors,
+    empty_embeddings,
+    frames_at_once,
+    parts_of,
+    put,
+)
 
 try:
     import openvino
-    from openvino.properties import hint, inference_num_threads
+    from openvino.properties import hint, inference_num_threads, num_streams
 except ModuleNotFoundError as error:
     raise ConfigError("target 'openvino' needs a package; run: pip install 'quarterturn[openvino]'") from error
 
@@ -31,8 +42,16 @@ def native_precision() -> Precision:
     return next((name for name, kind in _TYPES.items() if kind == found), "float32")
 
 
+def available_threads() -> int:
+    """How many threads can run at once in this process."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class OpenVinoEngine:
     """Embeds frames with OpenVINO on the CPU, with `threads` threads (None: all cores). See `Engine`.
+
+    Of frames that come together, as many as the manifest's `streams` are embedded side by side; one alone gets all
+    threads.
 
     Raises:
         DataError: this OpenVINO cannot load the graph.
@@ -43,9 +62,15 @@ class OpenVinoEngine:
         self.spec = folder.manifest.spec
         self.hash = folder.hash
         self.target = folder.target
-        model = _compile(folder, threads)
-        check_tensors(_tensors(model, self.spec), folder)
-        self._request: Any = model.create_infer_request()
+        threads = threads or available_threads()
+        alone = _compile(folder, threads, streams=1)
+        check_tensors(_tensors(alone, self.spec), folder)
+        self._alone: Any = alone.create_infer_request()
+        self._abreast: list[Any] = []
+        if (streams := min(threads, folder.manifest.targets[folder.target].streams)) > 1:
+            together = _compile(folder, threads, streams)
+            self._abreast = [together.create_infer_request() for _ in range(streams)]
+        self._places = {_name(port, self.spec): place for place, port in enumerate(alone.outputs)}
 
     def embed(self, frames: npt.NDArray[np.uint8]) -> Embeddings:
         """(B, S, S, 3) uint8 RGB -> all of `spec.outputs`: float32 (B, ...), copies that the caller keeps.
@@ -53,29 +78,54 @@ class OpenVinoEngine:
         Raises:
             ValueError: the frames have another shape or dtype.
         """
-        return embed_in_runs(frames, self.spec, self._run)
+        check_frames(frames, self.spec)
+        embeddings = empty_embeddings(len(frames), self.spec)
+        running: dict[int, slice] = {}  # by the request's place among all
+
+        def finish(place: int) -> None:
+            if (part := running.pop(place, None)) is not None:
+                requests[place].wait()
+                put(embeddings, part, self._found(requests[place]))
+
+        requests = [*self._abreast, self._alone]
+        for place, part in self._runs(len(frames)):
+            finish(place)
+            requests[place].start_async([frames[part]], share_inputs=True)
+            running[place] = part
+        for place in list(running):
+            finish(place)
+        return embeddings
 
     def close(self) -> None:
         """Free the runtime's memory; may be called twice."""
-        self._request = None
+        self._alone, self._abreast = None, []
 
-    def _run(self, frames: npt.NDArray[np.uint8]) -> Embeddings:
-        """Views into the request's memory, which the next run reuses."""
-        found = self._request.infer([frames], share_inputs=True, share_outputs=True)
-        return {name: found[name] for name in self.spec.outputs}
+    def _runs(self, count: int) -> Iterator[tuple[int, slice]]:
+        """Which request embeds which frames: all streams as many, and what is left over is the last one's, alone."""
+        streams, whole, most = len(self._abreast), 0, frames_at_once(self.spec)
+        if 1 < streams <= count:
+            length = max(1, min(most, count) // streams)
+            whole = count - count % (streams * length)
+            for n, part in enumerate(parts_of(whole, length)):
+                yield n % streams, part
+        for part in parts_of(count - whole, most):
+            yield streams, slice(whole + part.start, whole + part.stop)
+
+    def _found(self, request: Any) -> Embeddings:
+        """Views into the request's memory, which its next run reuses."""
+        return {name: request.get_output_tensor(place).data for name, place in self._places.items()}
 
 
-def _compile(folder: EngineFolder, threads: int | None) -> Any:
+def _compile(folder: EngineFolder, threads: int, streams: int) -> Any:
     path, precision = folder.files[0], folder.manifest.targets[folder.target].precision
     settings = {
-        hint.performance_mode: hint.PerformanceMode.LATENCY,  # all threads on one run
+        num_streams: streams,
+        inference_num_threads: threads,
         # Without this hint the CPU decides, and a bank would not fit every worker.
         hint.inference_precision: _TYPES[precision],
         # With it, the threads of two workers on one machine are pinned to the same cores: half the speed for both.
         hint.enable_cpu_pinning: False,
     }
-    if threads is not None:
-        settings[inference_num_threads] = threads
     try:
         model = openvino.Core().compile_model(path, "CPU", settings)
     except RuntimeError as error:

@@ -162,6 +162,31 @@ def test_one_thread_gives_the_same(folder: EngineFolder, engine: Engine, toleran
         assert_close(single.embed(random_frames(2)), engine.embed(random_frames(2)), tolerance)
 
 
+def with_streams(path: Path, streams: int) -> EngineFolder:
+    folder = open_folder(path, "openvino")
+    part = folder.manifest.targets["openvino"].model_copy(update={"streams": streams})
+    return EngineFolder(path, folder.manifest.model_copy(update={"targets": {"openvino": part}}), "openvino")
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 7, SEVERAL_RUNS])
+@pytest.mark.parametrize("streams", [2, 3])
+def test_frames_side_by_side_are_embedded_as_one_by_one(folders: dict[str, Path], streams: int, count: int) -> None:
+    several = with_streams(folders["float32"], streams)
+    assert several.hash == open_folder(folders["float32"], "openvino").hash, "a bank serves both"
+    with closing(OpenVinoEngine(several, threads=streams)) as engine:
+        frames = random_frames(count)
+        assert_close(engine.embed(frames), oracle(frames), TOLERANCE["float32"])
+        assert_close(engine.embed(frames[::-1].copy()), oracle(frames[::-1]), TOLERANCE["float32"])
+
+
+def test_there_are_no_more_streams_than_threads(folders: dict[str, Path]) -> None:
+    many = with_streams(folders["float32"], 64)
+    with closing(OpenVinoEngine(many, threads=2)) as engine:
+        assert len(engine._abreast) == 2
+    with closing(OpenVinoEngine(many, threads=1)) as engine:
+        assert not engine._abreast
+
+
 def test_a_flipped_bit_is_refused(folder: EngineFolder, tmp_path: Path) -> None:
     copy = shutil.copytree(folder.path, tmp_path / "engine")
     (graph,) = (copy / path.name for path in folder.files)
@@ -234,7 +259,7 @@ def test_a_missing_package_is_one_sentence(target: str, extra: str, monkeypatch:
 def test_two_openvino_workers_do_not_share_a_core(folders: dict[str, Path]) -> None:
     """Pinned, the single threads of two workers sit on the same core, and each has half of it."""
     with closing(OpenVinoEngine(open_folder(folders["float32"], "openvino"), threads=1)) as engine:
-        model = engine._request.get_compiled_model()
+        model = engine._alone.get_compiled_model()
         assert model.get_property("INFERENCE_NUM_THREADS") == 1
         assert model.get_property("ENABLE_CPU_PINNING") is False
 
