@@ -31,7 +31,7 @@ from quarterturn.worker.runtime.memory import keep_freed_memory
 
 PART = "bank"
 PRODUCTS = (1, 10, 100)
-PICTURES = (100, 1_000, 10_000)
+PICTURES = (100, 1_000, 10_000, 100_000)
 _BATCH = 8
 _ROUNDS = 5
 

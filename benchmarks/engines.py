@@ -12,12 +12,14 @@ process with that engine alone.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,7 @@ from quarterturn.worker.inspection.scoring import read
 from quarterturn.worker.runtime.memory import keep_freed_memory
 
 BATCHES = (1, 4, 8, 16)
+PART = "engine"
 REFERENCE = "ONNX Runtime float32"
 Embed = Callable[[npt.NDArray[np.uint8]], Any]
 
@@ -154,18 +157,40 @@ def as_bfloat16(folder: EngineFolder) -> EngineFolder:
 
 
 def measure(model: Path, folder: Path, rounds: int) -> list[Figure]:
-    """An engine of OpenVINO by batch, and the share of this machine's arithmetic that it uses."""
-    exporter = Exporter(model)
+    """An engine of OpenVINO by batch, and by views, precision and network; the share of this machine's arithmetic."""
+    peak = peak_operations_s()
+    figures = [Figure(PART, "a large matrix product", (peak / 1e9,), "GFLOP/s", "more")]
+    figures += measured(model, open_folder(folder, "openvino"), "four views", BATCHES, rounds, peak)
+    few = BATCHES[-2:-1]
+    with contextlib.suppress(MismatchError):  # a processor that knows no bfloat16
+        figures += measured(model, as_bfloat16(open_folder(folder, "openvino")), "bfloat16", few, rounds, peak)
+    with tempfile.TemporaryDirectory() as scratch:
+        single, residual = Path(scratch, "single"), Path(scratch, "residual")
+        build(BuildSettings(model=model, out=single, views=1), progress=False)
+        figures += measured(model, open_folder(single, "openvino"), "one view", (1, *few), rounds, peak)
+        parser = argparse.ArgumentParser()
+        add_encoder(parser)
+        make_model(residual, parser.parse_args(["--backbone", "resnet18"]))
+        build(BuildSettings(model=residual, out=Path(scratch, "other")), progress=False)
+        other = open_folder(Path(scratch, "other"), "openvino")
+        return figures + measured(residual, other, "ResNet-18", few, rounds, peak)
+
+
+def measured(  # noqa: PLR0917
+    model: Path, folder: EngineFolder, name: str, batches: Sequence[int], rounds: int, peak: float
+) -> list[Figure]:
+    """Frames/s of one engine by batch, and how much of `peak`, in operations a second, that is."""
+    exporter = Exporter(model, folder.manifest.spec.views)
     operations = work_of(FrameGraph(exporter.encoder, exporter.spec, "float32")).operations
-    engine = OpenVinoEngine(open_folder(folder, "openvino"))
-    frames = render_frames(engine.spec.side, max(BATCHES))
-    figures, peak = [], peak_operations_s()
-    for batch in BATCHES:
-        speeds = tuple(speed_of(engine.embed, frames, batch) for _ in range(rounds))
-        figures.append(Figure("engine", f"OpenVINO, batch {batch}", speeds, "frames/s", "more"))
-        shares = tuple(100 * speed * operations / peak for speed in speeds)
-        figures.append(Figure("engine", f"of the machine's arithmetic, batch {batch}", shares, "%", "more"))
-    return [*figures, Figure("engine", "a large matrix product", (peak / 1e9,), "GFLOP/s", "more")]
+    figures = []
+    with closing(OpenVinoEngine(folder)) as engine:
+        frames = render_frames(engine.spec.side, max(BATCHES))
+        for batch in batches:
+            speeds = tuple(speed_of(engine.embed, frames, batch) for _ in range(rounds))
+            figures.append(Figure(PART, f"{name}, batch {batch}", speeds, "frames/s", "more"))
+            shares = tuple(100 * speed * operations / peak for speed in speeds)
+            figures.append(Figure(PART, f"{name}, batch {batch}: of the machine's arithmetic", shares, "%", "more"))
+    return figures
 
 
 def peak_operations_s() -> float:

@@ -6,6 +6,9 @@
 FOLDER is laid out as MVTec's sets are, WEIGHTS the state dict of EfficientNet-Lite0; the exported model lies in OUT.
 Prints JSON: seconds of fitting, or the AUROC of the exported model's scores and the pictures a second of anomalib's own
 OpenVINO inferencer. Imports nothing of ours.
+
+EfficientAD brings its own networks and cannot be fitted here, for it loads a teacher's weights and pictures of ImageNet
+from the net. It is exported as it begins, with random weights, which its speed does not depend on; it has no AUROC.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import torch
 from anomalib.data import Folder
 from anomalib.deploy import ExportType, OpenVINOInferencer
 from anomalib.engine import Engine
-from anomalib.models import Padim, Patchcore
+from anomalib.models import AnomalibModule, EfficientAd, Padim, Patchcore
 from anomalib.pre_processing import PreProcessor
 from torchvision.transforms.v2 import Compose, Normalize, Resize
 
@@ -44,6 +47,10 @@ def main() -> None:
 def fit(name: str, folder: str, weights: str, out: str) -> dict[str, float]:
     """Fit the model to the good training pictures and export it for OpenVINO below `out`."""
     torch.manual_seed(_SEED)
+    if name == "efficientad":
+        bare = EfficientAd(pre_processor=_pre_processor(), post_processor=False, evaluator=False, visualizer=False)
+        export(Engine(accelerator="cpu", logger=False), bare, out)
+        return {"fit_s": float("nan")}
     root = Path(folder)
     model = make(name, len(list((root / "train" / "good").iterdir())))
     load(model, Path(weights))
@@ -63,10 +70,13 @@ def fit(name: str, folder: str, weights: str, out: str) -> dict[str, float]:
         engine = Engine(default_root_dir=scratch, accelerator="cpu", logger=False, enable_progress_bar=False)
         engine.fit(model, datamodule=data)
         fit_s = time.perf_counter() - started_s
-        # Else PatchCore's graph takes two frames, no more or less.
-        single = {"dynamic_axes": None, "dynamic_shapes": None}
-        engine.export(model, ExportType.OPENVINO, export_root=out, input_size=(SIDE, SIDE), onnx_kwargs=single)
+        export(engine, model, out)
     return {"fit_s": fit_s}
+
+
+def export(engine: Engine, model: AnomalibModule, out: str) -> None:
+    single = {"dynamic_axes": None, "dynamic_shapes": None}  # else PatchCore's graph takes two frames, no more or less
+    engine.export(model, ExportType.OPENVINO, export_root=out, input_size=(SIDE, SIDE), onnx_kwargs=single)
 
 
 def score(out: Path, folder: Path) -> dict[str, float]:
@@ -86,12 +96,11 @@ def score(out: Path, folder: Path) -> dict[str, float]:
 
 def make(name: str, pictures: int) -> Padim | Patchcore:
     """The model on the same backbone, without what only rescales scores: the pixels as its weights expect them."""
-    transform = Compose([Resize((SIDE, SIDE), antialias=True), Normalize([127 / 255] * 3, [128 / 255] * 3)])
     common = {
         "backbone": BACKBONE,
         "layers": LAYERS[name],
         "pre_trained": False,
-        "pre_processor": PreProcessor(transform=transform),
+        "pre_processor": _pre_processor(),
         "post_processor": False,
         "evaluator": False,
         "visualizer": False,
@@ -99,6 +108,11 @@ def make(name: str, pictures: int) -> Padim | Patchcore:
     if name == "padim":
         return Padim(n_features=AXES, **common)
     return Patchcore(coreset_sampling_ratio=min(1, MEMBERS / (pictures * _FINEST**2)), **common)
+
+
+def _pre_processor() -> PreProcessor:
+    constants = Normalize([127 / 255] * 3, [128 / 255] * 3)
+    return PreProcessor(transform=Compose([Resize((SIDE, SIDE), antialias=True), constants]))
 
 
 def load(model: Padim | Patchcore, weights: Path) -> None:
