@@ -1,4 +1,4 @@
-"""A picture of 12 megapixels in tiles, from its JPEG to its verdict, in process. Nothing is trained; the bank is real."""
+"""A picture of 12 megapixels in tiles, from its JPEG to its verdict, in process; nothing is trained."""
 
 from __future__ import annotations
 
