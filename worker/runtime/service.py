@@ -63,9 +63,7 @@ class Service:
         """Give this worker's share to the others though it may be stuck; it must end then. Any thread may call it."""
         leave(self._transport)
 
-    def _begin(
-        self, preparing: ThreadPoolExecutor, engine: ThreadPoolExecutor, timeout_s: float
-    ) -> _InFlight | None:
+    def _begin(self, preparing: ThreadPoolExecutor, engine: ThreadPoolExecutor, timeout_s: float) -> _InFlight | None:
         """Take the frames that wait, and send them on their way."""
         frames = self._transport.poll(self._batch.max_frames, timeout_s)
         if not frames:
