@@ -29,8 +29,8 @@ class _InFlight:
 class Service:
     """Moves frames from the transport through the inspector and back.
 
-    While batch n is in the engine (its own thread), this thread delivers batch n-1 and polls batch n+1, which is decoded
-    meanwhile; so at most two batches are in memory, and the transport is used from one thread only.
+    While batch n is in the engine (its own thread), this thread delivers batch n-1 and polls batch n+1, which others
+    decode meanwhile; so at most two batches are in memory, and the transport is used from one thread only.
     """
 
     def __init__(self, transport: Transport, inspector: Inspector, health: Health, batch: BatchSettings) -> None:
