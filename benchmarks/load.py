@@ -79,7 +79,8 @@ class Line:
         }
         self._config.write_text(yaml.safe_dump(settings), encoding="utf-8")
         quarterturn("bank", "push", str(at.bank), "--config", str(self._config))
-        self._producer = Producer({"bootstrap.servers": at.bootstrap, "queue.buffering.max.kbytes": 1 << 20})
+        camera = {"queue.buffering.max.kbytes": 1 << 20, "linger.ms": 0}  # one that waits for no other frame
+        self._producer = Producer({"bootstrap.servers": at.bootstrap, **camera})
 
     def publish(self, encoded: Sequence[bytes], count: int, rate: float | None = None) -> None:
         """Publish `count` frames, `rate` a second (None: as fast as the broker takes them), each with its time."""
