@@ -14,7 +14,8 @@ from kafka.net.manager import KafkaConnectionManager
 from quarterturn.worker.settings.worker import KafkaSettings, Topics
 from quarterturn.worker.transport.kafka.connection import StaleMemberError
 from quarterturn.worker.transport.kafka.consumer import Member
-from quarterturn.worker.transport.kafka.transactions import Record, Transactions
+from quarterturn.worker.transport.kafka.outgoing import Record
+from quarterturn.worker.transport.kafka.transactions import Transactions
 from tests.worker.transport import librdkafka
 from tests.worker.transport.workers import settings_for
 

@@ -18,8 +18,9 @@ from quarterturn.worker.settings.worker import KafkaSettings
 from quarterturn.worker.transport.kafka import connection
 from quarterturn.worker.transport.kafka.connection import common, ms, reaching, text
 from quarterturn.worker.transport.kafka.consumer import Member
+from quarterturn.worker.transport.kafka.outgoing import Record
 from quarterturn.worker.transport.kafka.topics import need_topics, record_bytes
-from quarterturn.worker.transport.kafka.transactions import Positions, Record, Transactions
+from quarterturn.worker.transport.kafka.transactions import Positions, Transactions
 
 _WINDOW = 32  # frames of a camera on their way
 

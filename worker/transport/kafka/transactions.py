@@ -13,10 +13,9 @@ the same id ends it; whatever comes too late of this one is refused then (docs/k
 
 from __future__ import annotations
 
-import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from kafka import OffsetAndMetadata, TopicPartition
 from kafka.errors import (
@@ -30,11 +29,9 @@ from kafka.errors import (
     NotEnoughReplicasError,
     NotLeaderForPartitionError,
     UnknownMemberIdError,
-    UnknownTopicOrPartitionError,
     for_code,
 )
 from kafka.net.compat import KafkaNetClient
-from kafka.partitioner.default import murmur2
 from kafka.protocol.metadata import CoordinatorType, FindCoordinatorRequest
 from kafka.protocol.producer import (
     AddOffsetsToTxnRequest,
@@ -44,12 +41,12 @@ from kafka.protocol.producer import (
     ProduceRequest,
     TxnOffsetCommitRequest,
 )
-from kafka.record.default_records import DefaultRecordBatchBuilder
 
 from quarterturn.worker.settings.worker import KafkaSettings
 from quarterturn.worker.transport.kafka import connection
 from quarterturn.worker.transport.kafka.connection import common, ms
 from quarterturn.worker.transport.kafka.consumer import Member
+from quarterturn.worker.transport.kafka.outgoing import Record, Records, batch_of, by_topic, partition_of
 
 Positions = Mapping[TopicPartition, OffsetAndMetadata]
 Question = tuple[CoordinatorType | TopicPartition | None, Any]
@@ -57,7 +54,6 @@ Question = tuple[CoordinatorType | TopicPartition | None, Any]
 
 TRANSACTION, GROUP = CoordinatorType.TRANSACTION, CoordinatorType.GROUP
 
-_BATCH_BYTES = 2**18  # of records; one that is larger goes alone
 _AGAIN_S, _AGAIN_MAX_S = 0.002, 0.1  # the broker ends a transaction after it has answered, and the next waits for that
 _NOT_YET = (
     ConcurrentTransactionsError,
@@ -68,18 +64,6 @@ _NOT_YET = (
 _MOVED = (NotCoordinatorError, NotLeaderForPartitionError)
 _ALL_REPLICAS = -1
 _SEQUENCES = 2**31
-
-
-class Record(NamedTuple):
-    """What is published."""
-
-    topic: str
-    key: bytes | None
-    value: bytes
-    headers: Sequence[tuple[str, bytes]]
-
-
-Records = Mapping[TopicPartition, Sequence[Record]]
 
 
 class Transactions:
@@ -94,6 +78,7 @@ class Transactions:
         self._keys = {TRANSACTION: transactional_id, GROUP: settings.group}
         self._client = KafkaNetClient(**common(settings))
         self._manager, self._net = self._client._manager, self._client._net
+        self._manager.cluster.config["allow_auto_create_topics"] = False  # kafka-python does not hand it on
         self._sequences: Counter[TopicPartition] = Counter()
         self._net.start()
         try:
@@ -106,7 +91,7 @@ class Transactions:
         """Publish `records`, and commit the `positions` in the name of `member`."""
         by_partition: defaultdict[TopicPartition, list[Record]] = defaultdict(list)
         for record in records:
-            by_partition[self._partition(record)].append(record)
+            by_partition[partition_of(record, self._manager.cluster.partitions_for_topic(record.topic))].append(record)
         self._run(self._transact(by_partition, positions, member))
 
     def close(self) -> None:
@@ -133,7 +118,7 @@ class Transactions:
         """Make `partitions`, and the positions of the group, parts of the next transaction."""
         topics = [
             AddPartitionsToTxnRequest.AddPartitionsToTxnTopic(name=topic, partitions=[one.partition for one in several])
-            for topic, several in _by_topic(partitions).items()
+            for topic, several in by_topic(partitions).items()
         ]
         ours = {f"v3_and_below_{name}": value for name, value in self._ours.items()}
         to_results = AddPartitionsToTxnRequest(
@@ -201,35 +186,14 @@ class Transactions:
         """Do `work` on the thread of the connections, and wait for it."""
         self._net.run(self._manager.wait_for, self._net.call_soon_with_future(work), ms(connection.ANSWER_S))
 
-    def _partition(self, record: Record) -> TopicPartition:
-        """Where its key belongs, as all of Kafka's clients see it; anywhere without a key."""
-        partitions = sorted(self._manager.cluster.partitions_for_topic(record.topic) or ())
-        if not partitions:
-            raise UnknownTopicOrPartitionError(record.topic)
-        if record.key is None:
-            return TopicPartition(record.topic, random.choice(partitions))  # noqa: S311 - no secret
-        return TopicPartition(record.topic, partitions[(murmur2(record.key) & 0x7FFFFFFF) % len(partitions)])
-
     def _batches(self, partition: TopicPartition, records: Sequence[Record]) -> Iterator[bytearray]:
-        """The records of one partition, numbered on, in batches that the broker takes."""
+        """The records of one partition in batches, each numbered behind the one before it."""
         left = list(records)
         while left:
-            batch = DefaultRecordBatchBuilder(
-                magic=2,
-                compression_type=0,
-                is_transactional=1,
-                **self._ours,
-                base_sequence=self._sequences[partition],
-                batch_size=_BATCH_BYTES,
-            )
-            taken = 0
-            while taken < len(left) and batch.append(
-                taken, None, left[taken].key, left[taken].value, left[taken].headers
-            ):
-                taken += 1
+            batch, taken = batch_of(left, **self._ours, base_sequence=self._sequences[partition])
             self._sequences[partition] = (self._sequences[partition] + taken) % _SEQUENCES
             left = left[taken:]
-            yield batch.build()
+            yield batch
 
     def _to_write(self, batches: Mapping[TopicPartition, bytearray]) -> Iterator[Question]:
         """A request for each broker that leads some of the partitions."""
@@ -245,7 +209,7 @@ class Transactions:
                         of_topic.PartitionProduceData(index=one.partition, records=batches[one]) for one in several
                     ],
                 )
-                for topic, several in _by_topic(partitions).items()
+                for topic, several in by_topic(partitions).items()
             ]
             yield (
                 partitions[0],
@@ -275,7 +239,7 @@ class Transactions:
                     for one in several
                 ],
             )
-            for topic, several in _by_topic(positions).items()
+            for topic, several in by_topic(positions).items()
         ]
         return TxnOffsetCommitRequest(
             transactional_id=self._id,
@@ -292,13 +256,6 @@ class Transactions:
 def _next_of(rest: Mapping[TopicPartition, Iterator[bytearray]]) -> dict[TopicPartition, bytearray]:
     """A batch of each partition that has another: a request takes no more."""
     return {partition: batch for partition, batches in rest.items() if (batch := next(batches, None)) is not None}
-
-
-def _by_topic(partitions: Iterable[TopicPartition]) -> dict[str, list[TopicPartition]]:
-    topics: defaultdict[str, list[TopicPartition]] = defaultdict(list)
-    for one in partitions:
-        topics[one.topic].append(one)
-    return topics
 
 
 def _codes(answer: Any) -> list[int]:
