@@ -142,7 +142,7 @@ def alone(at: Place, encoded: Sequence[bytes]) -> float:
 
 
 def drain(at: Place, encoded: Sequence[bytes], cameras: int, product: str, count: int) -> Drained:
-    """One worker, `count` frames waiting. From the first verdict to the last: starting is not part of the speed."""
+    """One worker, `count` frames waiting. From the first batch to the last: starting is not part of the speed."""
     line = Line(at, cameras, cameras, _BATCH, product)
     line.publish(encoded, count)
     first = threading.Event()
@@ -158,7 +158,9 @@ def drain(at: Place, encoded: Sequence[bytes], cameras: int, product: str, count
 
 
 def speed_of(found: Followed) -> float:
-    return (len(found.arrivals) - 1) / (found.arrivals[-1] - found.arrivals[0])
+    """Frames/s behind the first batch: its verdicts come at once, and starting was part of its time."""
+    first = next(n for n, times in enumerate(_times(found)) if times != next(_times(found)))
+    return (len(found.arrivals) - first) / (found.arrivals[-1] - found.arrivals[first - 1])
 
 
 def stages_of(found: Followed) -> dict[str, float]:

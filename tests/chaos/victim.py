@@ -38,8 +38,10 @@ def main(arguments: list[str]) -> int:
 
 def arm(step: str, passage: int, strike: Callable[[], None]) -> None:
     """Call `strike` at the given passage of `step`, counted from 1."""
+    from kafka.protocol.producer import TxnOffsetCommitRequest
+
     from quarterturn.worker.inspection.inspector import Inspector
-    from quarterturn.worker.transport.kafka.producer import KafkaProducer
+    from quarterturn.worker.transport.kafka.transactions import Transactions
     from quarterturn.worker.transport.kafka.transport import KafkaTransport
 
     passed = 0
@@ -48,18 +50,6 @@ def arm(step: str, passage: int, strike: Callable[[], None]) -> None:
         nonlocal passed
         passed += result != []  # a poll without frames is none
         return passed == passage
-
-    def before(owner: type, method: str) -> None:
-        original = getattr(owner, method)
-
-        @functools.wraps(original)
-        def wrapped(self: Any, *arguments: Any, **named: Any) -> Any:
-            if passes():
-                self.flush()  # what was sent is on the broker: the harder case
-                strike()
-            return original(self, *arguments, **named)
-
-        setattr(owner, method, wrapped)
 
     def after(owner: type, method: str) -> None:
         original = getattr(owner, method)
@@ -73,14 +63,41 @@ def arm(step: str, passage: int, strike: Callable[[], None]) -> None:
 
         setattr(owner, method, wrapped)
 
+    def after_journey(owner: type, method: str) -> None:
+        original = getattr(owner, method)
+
+        @functools.wraps(original)
+        async def wrapped(*arguments: Any, **named: Any) -> None:
+            await original(*arguments, **named)
+            if passes():
+                strike()
+
+        setattr(owner, method, wrapped)
+
+    def between(owner: type, method: str, positions_first: bool) -> None:
+        """Records and positions, which travel together, one after the other: the strike is when one has arrived."""
+        original = getattr(owner, method)
+
+        @functools.wraps(original)
+        async def wrapped(self: Any, *questions: tuple[Any, Any]) -> Any:
+            ordered = sorted(questions, key=lambda one: isinstance(one[1], TxnOffsetCommitRequest) != positions_first)
+            if not any(isinstance(request, TxnOffsetCommitRequest) for _, request in questions):
+                return await original(self, *questions)
+            answers = await original(self, ordered[0])
+            if passes():
+                strike()
+            return answers + await original(self, *ordered[1:])
+
+        setattr(owner, method, wrapped)
+
     places: dict[str, tuple[Callable[[type, str], None], type, str]] = {
         "polled": (after, KafkaTransport, "poll"),
         "decoded": (after, Inspector, "prepare"),
         "scored": (after, Inspector, "score"),
-        "records_sent": (before, KafkaProducer, "send_offsets_to_transaction"),
-        "offsets_sent": (after, KafkaProducer, "send_offsets_to_transaction"),
-        "confirmed": (before, KafkaProducer, "commit_transaction"),
-        "committed": (after, KafkaProducer, "commit_transaction"),
+        "records_sent": (functools.partial(between, positions_first=False), Transactions, "_ask"),
+        "offsets_sent": (functools.partial(between, positions_first=True), Transactions, "_ask"),
+        "confirmed": (after_journey, Transactions, "store"),
+        "committed": (after_journey, Transactions, "commit"),
     }
     wrap, owner, method = places[step]
     wrap(owner, method)

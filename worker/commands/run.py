@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import signal
@@ -37,7 +38,14 @@ def run(arguments: argparse.Namespace) -> None:
     settings = read_config(arguments, WorkerSettings)
     with stop_on_signal(settings.drain_s) as stop, build_service(settings) as service:
         stop.leave = service.leave
+        keep_from_collection()
         service.run(stop)
+
+
+def keep_from_collection() -> None:
+    """Have the garbage collector pass over what is there by now and stays: to go through it takes 50 ms each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @contextmanager

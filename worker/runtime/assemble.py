@@ -13,6 +13,7 @@ from quarterturn.worker.engine.base import Engine, open_folder
 from quarterturn.worker.inspection.agreement import disagreements
 from quarterturn.worker.inspection.inspector import Inspector
 from quarterturn.worker.runtime.health import Health
+from quarterturn.worker.runtime.memory import give_back_freed_memory
 from quarterturn.worker.runtime.server import HealthServer
 from quarterturn.worker.runtime.service import Service
 from quarterturn.worker.settings.worker import BankSettings, EngineSettings, TransportSettings, WorkerSettings
@@ -43,6 +44,7 @@ def build_service(settings: WorkerSettings) -> Iterator[Service]:
             for sentence in disagreements(bank, settings.overkill, settings.cameras):
                 log.warning("%s", sentence)
             health.metrics.serves(version, bank.manifest.engine)
+            give_back_freed_memory()  # reading a bank takes several times its size, and so did opening the engine
 
         store = stack.enter_context(closing(open_store(settings.bank)))
         watcher = BankWatcher(store, settings.line, use, settings.bank.poll_s, _snapshot(settings.bank))

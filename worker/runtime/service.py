@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from quarterturn.worker.inspection.inspector import Inspector
@@ -28,8 +29,8 @@ class _InFlight:
 class Service:
     """Moves frames from the transport through the inspector and back.
 
-    While batch n is in the engine (its own thread), this thread delivers batch n-1 and polls and decodes batch n+1;
-    so at most two batches are in memory, and the transport is used from one thread only.
+    While batch n is in the engine (its own thread), this thread delivers batch n-1 and polls batch n+1, which others
+    decode meanwhile; so at most two batches are in memory, and the transport is used from one thread only.
     """
 
     def __init__(self, transport: Transport, inspector: Inspector, health: Health, batch: BatchSettings) -> None:
@@ -47,27 +48,38 @@ class Service:
         in_flight: _InFlight | None = None
         with (
             self._health.working(self._transport, self._inspector),
+            ThreadPoolExecutor(max_workers=1, thread_name_prefix="prepare") as preparing,
             ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine") as engine,
         ):
+
+            def begin(timeout_s: float) -> _InFlight | None:
+                return None if stop.is_set() else self._begin(preparing, engine, timeout_s)
+
             while in_flight or not (stop.is_set() or self._transport.exhausted):
                 self._health.progress()
-                in_flight = self._step(engine, in_flight, polling=not stop.is_set())
+                in_flight = self._step(in_flight, begin)
 
     def leave(self) -> None:
         """Give this worker's share to the others though it may be stuck; it must end then. Any thread may call it."""
         leave(self._transport)
 
-    def _step(self, engine: ThreadPoolExecutor, in_flight: _InFlight | None, polling: bool) -> _InFlight | None:
-        """Start the next batch, if frames wait, then deliver the one in flight; returns the new batch in flight."""
-        upcoming: _InFlight | None = None
-        timeout_s = 0.0 if in_flight else self._batch.poll_timeout_s
-        frames = self._transport.poll(self._batch.max_frames, timeout_s) if polling else []
-        if frames:
-            polled_s = time.perf_counter()
-            prepared = self._inspector.prepare(frames)
-            upcoming = _InFlight(engine.submit(self._inspector.score, prepared), polled_s)
+    def _begin(self, preparing: ThreadPoolExecutor, engine: ThreadPoolExecutor, timeout_s: float) -> _InFlight | None:
+        """Take the frames that wait, and send them on their way."""
+        frames = self._transport.poll(self._batch.max_frames, timeout_s)
+        if not frames:
+            return None
+        polled_s = time.perf_counter()
+        prepared = preparing.submit(self._inspector.prepare, frames)
+        return _InFlight(engine.submit(lambda: self._inspector.score(prepared.result())), polled_s)
+
+    def _step(self, in_flight: _InFlight | None, begin: Callable[[float], _InFlight | None]) -> _InFlight | None:
+        """Begin the next batch, if frames wait, then deliver the one in flight; returns the new batch in flight."""
         if in_flight is None:
-            return upcoming
+            return begin(self._batch.poll_timeout_s)
+        upcoming = begin(0.0)
+        if upcoming is None:  # what comes while the engine is busy shall not wait for the delivery, too
+            wait([in_flight.outcomes])
+            upcoming = begin(0.0)
         try:
             self._deliver(in_flight)
         except RewoundError as rewound:

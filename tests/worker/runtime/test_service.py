@@ -87,6 +87,16 @@ class GatedEngine(NumpyEngine):
         return super().embed(frames)
 
 
+def gated(transport: MemoryTransport, health: Health) -> tuple[Service, GatedEngine]:
+    """A service whose engine was not entered yet by any of its frames, with its gate closed."""
+    engine = GatedEngine()
+    engine.gate.set()
+    working = service(transport, health, engine)
+    engine.gate.clear()
+    engine.entered = threading.Semaphore(0)  # its bank was fitted through it, too
+    return working, engine
+
+
 class CountingTransport(MemoryTransport):
     """Counts the frames that were polled and not delivered."""
 
@@ -110,11 +120,8 @@ class CountingTransport(MemoryTransport):
 
 
 def test_at_most_two_batches_are_open_and_a_stop_delivers_them(health: Health) -> None:
-    engine = GatedEngine()
-    engine.gate.set()
     transport = CountingTransport(frames(40))
-    working = service(transport, health, engine)
-    engine.gate.clear()
+    working, engine = gated(transport, health)
     stop = threading.Event()
     thread = threading.Thread(target=working.run, args=(stop,))
     thread.start()
@@ -132,11 +139,8 @@ def test_at_most_two_batches_are_open_and_a_stop_delivers_them(health: Health) -
 
 
 def test_an_engine_that_hangs_is_no_progress(health: Health) -> None:
-    engine = GatedEngine()
-    engine.gate.set()
     transport = CountingTransport(frames(12))
-    working = service(transport, health, engine)
-    engine.gate.clear()
+    working, engine = gated(transport, health)
     thread = threading.Thread(target=working.run, args=(threading.Event(),))
     thread.start()
     assert engine.entered.acquire(timeout=TIMEOUT_S)
@@ -177,6 +181,37 @@ def test_a_slow_sink_pauses_the_source_and_nothing_is_dropped(health: Health) ->
     thread.join(TIMEOUT_S)
     assert offsets(transport.outcomes) == list(range(40))
     assert transport.most_open == 8
+
+
+class LateCamera(SlowSink):
+    """Has no frame for the polls that follow the first, until `more` is set."""
+
+    def __init__(self, script: Sequence[Frame]) -> None:
+        super().__init__(script)
+        self.more = threading.Event()
+        self.looked = threading.Semaphore(0)
+
+    def poll(self, max_frames: int, timeout_s: float) -> list[Frame]:
+        polled = super().poll(1, timeout_s) if self.most_open == 0 or self.more.is_set() else []
+        self.looked.release()
+        return polled
+
+
+def test_a_frame_that_comes_while_the_engine_is_busy_does_not_wait_for_the_delivery(health: Health) -> None:
+    transport = LateCamera(frames(2))
+    working, engine = gated(transport, health)
+    thread = threading.Thread(target=working.run, args=(threading.Event(),))
+    thread.start()
+    assert engine.entered.acquire(timeout=TIMEOUT_S)  # the first is in the engine,
+    for _ in range(2):
+        assert transport.looked.acquire(timeout=TIMEOUT_S)  # and nothing waited then
+    transport.more.set()
+    engine.gate.set()
+    assert transport.asked.acquire(timeout=TIMEOUT_S)  # nobody takes the first yet
+    assert engine.entered.acquire(timeout=TIMEOUT_S)  # and yet the second is in the engine
+    transport.takes.release(2)
+    thread.join(TIMEOUT_S)
+    assert offsets(transport.outcomes) == [0, 1]
 
 
 def test_late_frames_are_counted(health: Health) -> None:

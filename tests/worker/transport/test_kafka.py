@@ -285,7 +285,7 @@ def test_a_killed_worker_leaves_no_trace_of_its_transaction(broker: services.Bro
         import os, signal, time
         from tests import examples
         from quarterturn.worker.settings.worker import KafkaSettings
-        from quarterturn.worker.transport.kafka import connection, producer
+        from quarterturn.worker.transport.kafka import connection, transactions
         from quarterturn.worker.transport.kafka.transport import KafkaTransport
 
         connection.ANSWER_S = 3.0
@@ -294,7 +294,7 @@ def test_a_killed_worker_leaves_no_trace_of_its_transaction(broker: services.Bro
             while not (frames := transport.poll(2, 0.5)):
                 pass
             if last:  # everything is sent, only the commit is missing
-                producer.KafkaProducer.commit_transaction = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+                transactions.Transactions.commit = lambda _: os.kill(os.getpid(), signal.SIGKILL)
             transport.deliver([examples.outcome(frame) for frame in frames])
     """
     command = [sys.executable, "-c", textwrap.dedent(script)]

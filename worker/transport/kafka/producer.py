@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from kafka import KafkaProducer, OffsetAndMetadata, TopicPartition
-from kafka.errors import KafkaError, KafkaTimeoutError
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
 from kafka.producer.future import FutureRecordMetadata
-from kafka.structs import ConsumerGroupMetadata
 
 from quarterturn.worker.contract.errors import UnavailableError
 from quarterturn.worker.messages.events import Outcome, events_of
@@ -21,15 +18,15 @@ from quarterturn.worker.settings.worker import KafkaSettings
 from quarterturn.worker.transport.kafka import connection
 from quarterturn.worker.transport.kafka.connection import common, ms, reaching, text
 from quarterturn.worker.transport.kafka.consumer import Member
+from quarterturn.worker.transport.kafka.outgoing import Record
 from quarterturn.worker.transport.kafka.topics import need_topics, record_bytes
+from quarterturn.worker.transport.kafka.transactions import Positions, Transactions
 
 _WINDOW = 32  # frames of a camera on their way
 
-Positions = Mapping[TopicPartition, OffsetAndMetadata]
-
 
 class Outbox:
-    """Publishes outcomes. With a `transactional_id`, in transactions; opening it ends the one that a predecessor left.
+    """Publishes outcomes: with a `transactional_id`, in transactions, else as they are stored.
 
     Raises:
         BrokerError: from every method; afterwards only `close` may be called.
@@ -43,43 +40,32 @@ class Outbox:
             "alert": topics.alerts,
             "dead_letter": topics.dead_letters,
         }
-        self._producer = KafkaProducer(
-            **_producing(settings),
-            transactional_id=transactional_id,
-            transaction_timeout_ms=ms(
-                connection.ANSWER_S
-            ),  # readers wait so long for a worker that died in a transaction
-        )
+        self._transactions = self._producer = None
         if transactional_id is not None:
-            try:
-                self._producer.init_transactions()
-            except KafkaError:
-                self.close(wait_s=0)
-                raise
+            self._transactions = Transactions(settings, transactional_id)
+        else:
+            self._producer = KafkaProducer(**_producing(settings))
 
     def send(self, outcomes: Sequence[Outcome]) -> None:
         """Publish; returns when all is stored."""
-        _confirm(self._send(outcomes))
+        assert self._producer is not None
+        _confirm([self._producer.send(one.topic, one.value, one.key, one.headers) for one in self._records(outcomes)])
 
     def transact(self, outcomes: Sequence[Outcome], positions: Positions, member: Member) -> None:
         """Publish, and commit the positions behind their frames in the name of `member`, in one transaction."""
-        _within(connection.ANSWER_S, partial(self._transact, outcomes, positions, member))
+        assert self._transactions is not None
+        self._transactions.transact(self._records(outcomes), positions, member)
 
     def close(self, wait_s: float) -> None:
-        """Close in the background, and wait for that for `wait_s`: records that the broker does not take delay it."""
-        _close(self._producer, wait_s)
+        """Close, and wait `wait_s` for records that the broker does not take; the rest is done in the background."""
+        if self._transactions is not None:
+            self._transactions.close()
+        if self._producer is not None:
+            _close(self._producer, wait_s)
 
-    def _transact(self, outcomes: Sequence[Outcome], positions: Positions, member: Member) -> None:
-        self._producer.begin_transaction()
-        sent = self._send(outcomes)
-        group = ConsumerGroupMetadata(member.group, member.generation, member.id)
-        self._producer.send_offsets_to_transaction(positions, group)
-        _confirm(sent)  # kafka-python would commit without a record that it gave up on
-        self._producer.commit_transaction()
-
-    def _send(self, outcomes: Sequence[Outcome]) -> list[FutureRecordMetadata]:
+    def _records(self, outcomes: Sequence[Outcome]) -> list[Record]:
         events = [event for outcome in outcomes for event in events_of(outcome)]
-        return [self._producer.send(self._topics[e.kind], e.value, e.key, list(e.headers)) for e in events]
+        return [Record(self._topics[e.kind], e.key, e.value, list(e.headers)) for e in events]
 
 
 class FramePublisher:
@@ -140,31 +126,7 @@ def _producing(settings: KafkaSettings) -> dict[str, Any]:
         "batch_size": 2**18,
         "max_block_ms": ms(connection.ANSWER_S),
         "delivery_timeout_ms": ms(connection.ANSWER_S),
-        "retry_backoff_ms": 5,  # a transaction waits so long for the end of the one before
     }
-
-
-def _within(timeout_s: float, call: Callable[[], None]) -> None:
-    """Run `call` for at most `timeout_s`: kafka-python waits for a transaction without limit while a broker is gone.
-
-    Raises:
-        KafkaTimeoutError: it takes longer; its thread goes on waiting, and ends with the process.
-    """
-    result: concurrent.futures.Future[None] = concurrent.futures.Future()
-
-    def run() -> None:
-        try:
-            call()
-        except BaseException as error:  # noqa: BLE001 - raised again by `result`
-            result.set_exception(error)
-        else:
-            result.set_result(None)
-
-    threading.Thread(target=run, daemon=True).start()
-    try:
-        result.result(timeout_s)
-    except concurrent.futures.TimeoutError:
-        raise KafkaTimeoutError(f"no answer within {timeout_s:g} s") from None
 
 
 def _confirm(sent: Iterable[FutureRecordMetadata]) -> None:

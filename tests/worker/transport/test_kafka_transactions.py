@@ -1,0 +1,111 @@
+"""Transactions as they come out at the broker; whatever kills them is in test_kafka.py and chaos/."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import pytest
+from kafka import OffsetAndMetadata, TopicPartition
+from kafka.errors import KafkaError
+from kafka.net.manager import KafkaConnectionManager
+
+from quarterturn.worker.settings.worker import KafkaSettings, Topics
+from quarterturn.worker.transport.kafka.connection import StaleMemberError
+from quarterturn.worker.transport.kafka.consumer import Member
+from quarterturn.worker.transport.kafka.outgoing import Record
+from quarterturn.worker.transport.kafka.transactions import Transactions
+from tests.worker.transport import librdkafka
+from tests.worker.transport.workers import settings_for
+
+ALONE = Member("nobody", -1, "")  # of no group that has members: its positions are taken as they come
+
+CreateTopics = Callable[..., Topics]
+
+
+@pytest.fixture
+def settings(kafka_bootstrap: str, create_topics: CreateTopics) -> KafkaSettings:
+    topics = create_topics(3)
+    for topic in topics.model_dump().values():
+        librdkafka.consume(kafka_bootstrap, topic)  # its partitions are led by now
+    return settings_for(kafka_bootstrap, topics, group=ALONE.group)
+
+
+def positions(settings: KafkaSettings, offset: int) -> dict[TopicPartition, OffsetAndMetadata]:
+    return {TopicPartition(settings.topics.frames, 0): OffsetAndMetadata(offset, "", -1)}
+
+
+def records(topic: str, count: int, size: int = 10, keys: int = 1) -> list[Record]:
+    return [Record(topic, b"cam-%d" % (n % keys), b"%08d" % n + bytes(size), [("n", b"%d" % n)]) for n in range(count)]
+
+
+@pytest.mark.parametrize(("count", "size", "keys"), [(1, 10, 1), (200, 10, 50), (1, 600_000, 1), (40, 50_000, 3)])
+def test_whatever_a_batch_holds_is_seen_whole_in_order_and_where_its_key_belongs(
+    settings: KafkaSettings, count: int, size: int, keys: int
+) -> None:
+    topic = settings.topics.frames  # the only one with several partitions
+    with closing(Transactions(settings, "whole")) as transactions:
+        for n in range(2):
+            transactions.transact(records(topic, count, size, keys), positions(settings, n), ALONE)
+    found = librdkafka.consume(settings.bootstrap_servers, topic)
+    for key in {record.key for record in records(topic, count, size, keys)}:
+        of_key = [record for record in found if record.key() == key]
+        assert len({record.partition() for record in of_key}) == 1
+        expected = [record.value for record in records(topic, count, size, keys) if record.key == key]
+        assert [record.value() for record in of_key] == expected * 2
+    assert {record.headers()[0][0] for record in found} == {"n"}
+    theirs = librdkafka.producer(settings.bootstrap_servers, partitioner="murmur2_random")
+    for number in range(keys):
+        theirs.produce(topic, b"theirs", b"cam-%d" % number)
+    assert theirs.flush(20) == 0
+    places: dict[Any, set[int]] = {}
+    for record in librdkafka.consume(settings.bootstrap_servers, topic):
+        places.setdefault(record.key(), set()).add(record.partition())
+    assert {len(several) for several in places.values()} == {1}
+
+
+def test_three_journeys_whatever_a_batch_holds(settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, bool]] = []
+    answers: list[Any] = []
+    send = KafkaConnectionManager.send
+
+    def counted(self: KafkaConnectionManager, request: Any, **named: Any) -> Any:
+        asked.append((type(request).__name__, all(answer.is_done for answer in answers)))
+        answers.append(send(self, request, **named))
+        return answers[-1]
+
+    topics = settings.topics
+    with closing(Transactions(settings, "three")) as transactions:
+        monkeypatch.setattr(KafkaConnectionManager, "send", counted)
+        batch = [*records(topics.verdicts, 8), *records(topics.alerts, 8), *records(topics.frames, 8, keys=3)]
+        transactions.transact(batch, positions(settings, 8), ALONE)
+    first = dict(reversed(asked))  # what was asked too early is asked again
+    assert sorted(first) == [
+        "AddOffsetsToTxnRequest",
+        "AddPartitionsToTxnRequest",
+        "EndTxnRequest",
+        "ProduceRequest",
+        "TxnOffsetCommitRequest",
+    ]
+    assert sum(first.values()) == 3
+
+
+def test_what_comes_late_of_a_predecessor_is_refused(settings: KafkaSettings) -> None:
+    topic = settings.topics.verdicts
+    with closing(Transactions(settings, "same")) as before:
+        before.transact(records(topic, 1), positions(settings, 1), ALONE)
+        with closing(Transactions(settings, "same")) as after:
+            with pytest.raises(KafkaError, match=r"Fenced|Epoch"):
+                before.transact(records(topic, 5), positions(settings, 2), ALONE)
+            after.transact(records(topic, 2), positions(settings, 3), ALONE)
+    assert len(librdkafka.consume(settings.bootstrap_servers, topic)) == 3
+
+
+def test_a_stranger_to_the_group_commits_nothing(settings: KafkaSettings) -> None:
+    topic = settings.topics.verdicts
+    with closing(Transactions(settings, "stranger")) as transactions, pytest.raises(StaleMemberError):
+        transactions.transact(records(topic, 1), positions(settings, 1), Member(ALONE.group, 3, "never-heard-of"))
+    with closing(Transactions(settings, "stranger")):
+        pass  # ends what was left
+    assert librdkafka.consume(settings.bootstrap_servers, topic) == []
