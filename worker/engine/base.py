@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -132,19 +132,11 @@ def embed_in_runs(
     """
     check_frames(frames, spec)
     embeddings = empty_embeddings(len(frames), spec)
-    for part in parts_of(len(frames), frames_at_once(spec)):
+    step = max(1, _RUN_PIXELS // (spec.views * spec.side**2))
+    for start in range(0, len(frames), step):
+        part = slice(start, start + step)
         put(embeddings, part, run(frames[part]))
     return embeddings
-
-
-def frames_at_once(spec: EmbeddingSpec) -> int:
-    """How many frames memory and caches like in one run."""
-    return max(1, _RUN_PIXELS // (spec.views * spec.side**2))
-
-
-def parts_of(count: int, length: int) -> Iterator[slice]:
-    """So many frames in parts of at most `length`."""
-    return (slice(start, min(count, start + length)) for start in range(0, count, length))
 
 
 def _text(tensor: tuple[str, tuple[int, ...]] | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,6 @@ from quarterturn.worker.engine.base import (
     check_frames,
     check_tensors,
     empty_embeddings,
-    frames_at_once,
-    parts_of,
     put,
 )
 
@@ -63,14 +62,16 @@ class OpenVinoEngine:
         self.hash = folder.hash
         self.target = folder.target
         threads = threads or available_threads()
-        alone = _compile(folder, threads, streams=1)
-        check_tensors(_tensors(alone, self.spec), folder)
-        self._alone: Any = alone.create_infer_request()
+        model = _read(folder)
+        check_tensors(_tensors(model, self.spec), folder)
+        # Of one frame a run: shapes that are known beforehand take a third of the memory, and less time.
+        model.reshape([1, self.spec.side, self.spec.side, 3])
+        self._places = {_name(port, self.spec): place for place, port in enumerate(model.outputs)}
+        self._alone: Any = _compile(model, folder, threads, streams=1).create_infer_request()
         self._abreast: list[Any] = []
         if (streams := min(threads, folder.manifest.targets[folder.target].streams)) > 1:
-            together = _compile(folder, threads, streams)
+            together = _compile(model, folder, threads, streams)
             self._abreast = [together.create_infer_request() for _ in range(streams)]
-        self._places = {_name(port, self.spec): place for place, port in enumerate(alone.outputs)}
 
     def embed(self, frames: npt.NDArray[np.uint8]) -> Embeddings:
         """(B, S, S, 3) uint8 RGB -> all of `spec.outputs`: float32 (B, ...), copies that the caller keeps.
@@ -80,18 +81,18 @@ class OpenVinoEngine:
         """
         check_frames(frames, self.spec)
         embeddings = empty_embeddings(len(frames), self.spec)
-        running: dict[int, slice] = {}  # by the request's place among all
+        requests = [*self._abreast, self._alone]
+        running: dict[int, int] = {}  # which frame each request embeds
 
         def finish(place: int) -> None:
-            if (part := running.pop(place, None)) is not None:
+            if (n := running.pop(place, None)) is not None:
                 requests[place].wait()
-                put(embeddings, part, self._found(requests[place]))
+                put(embeddings, slice(n, n + 1), self._found(requests[place]))
 
-        requests = [*self._abreast, self._alone]
-        for place, part in self._runs(len(frames)):
+        for n, place in enumerate(self._turns(len(frames))):
             finish(place)
-            requests[place].start_async([frames[part]], share_inputs=True)
-            running[place] = part
+            requests[place].start_async([frames[n : n + 1]], share_inputs=True)
+            running[place] = n
         for place in list(running):
             finish(place)
         return embeddings
@@ -100,24 +101,28 @@ class OpenVinoEngine:
         """Free the runtime's memory; may be called twice."""
         self._alone, self._abreast = None, []
 
-    def _runs(self, count: int) -> Iterator[tuple[int, slice]]:
-        """Which request embeds which frames: all streams as many, and what is left over is the last one's, alone."""
-        streams, whole, most = len(self._abreast), 0, frames_at_once(self.spec)
-        if 1 < streams <= count:
-            length = max(1, min(most, count) // streams)
-            whole = count - count % (streams * length)
-            for n, part in enumerate(parts_of(whole, length)):
-                yield n % streams, part
-        for part in parts_of(count - whole, most):
-            yield streams, slice(whole + part.start, whole + part.stop)
+    def _turns(self, count: int) -> Iterator[int]:
+        """Which request embeds each frame: the streams in turn; the last one takes what is left over, with all threads."""
+        streams = len(self._abreast)
+        abreast = count - count % streams if streams else 0
+        for n in range(count):
+            yield n % streams if n < abreast else streams
 
     def _found(self, request: Any) -> Embeddings:
         """Views into the request's memory, which its next run reuses."""
         return {name: request.get_output_tensor(place).data for name, place in self._places.items()}
 
 
-def _compile(folder: EngineFolder, threads: int, streams: int) -> Any:
-    path, precision = folder.files[0], folder.manifest.targets[folder.target].precision
+def _read(folder: EngineFolder) -> Any:
+    path = folder.files[0]
+    try:
+        return openvino.Core().read_model(path)
+    except RuntimeError as error:
+        raise _refused(path, error) from error
+
+
+def _compile(model: Any, folder: EngineFolder, threads: int, streams: int) -> Any:
+    precision = folder.manifest.targets[folder.target].precision
     settings = {
         num_streams: streams,
         inference_num_threads: threads,
@@ -127,19 +132,23 @@ def _compile(folder: EngineFolder, threads: int, streams: int) -> Any:
         hint.enable_cpu_pinning: False,
     }
     try:
-        model = openvino.Core().compile_model(path, "CPU", settings)
+        compiled = openvino.Core().compile_model(model, "CPU", settings)
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise DataError(
-            f"{path}: OpenVINO {openvino.__version__} cannot load it ({reason}); build the engine on this machine"
-        ) from error
-    found = model.get_property(hint.inference_precision)
+        raise _refused(folder.files[0], error) from error
+    found = compiled.get_property(hint.inference_precision)
     if found != _TYPES[precision]:
         raise MismatchError(
             f"target 'openvino': the engine computes in {precision}, but this CPU in {found.to_string()}; "
             "build it on this machine, or with precision.openvino=float32"
         )
-    return model
+    return compiled
+
+
+def _refused(path: Path, error: RuntimeError) -> DataError:
+    reason = str(error).strip().splitlines()[-1]
+    return DataError(
+        f"{path}: OpenVINO {openvino.__version__} cannot load it ({reason}); build the engine on this machine"
+    )
 
 
 def _tensors(model: Any, spec: EmbeddingSpec) -> Tensors:
