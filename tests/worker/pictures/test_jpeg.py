@@ -277,3 +277,10 @@ def test_a_broken_exif_block_turns_nothing(exif: bytes) -> None:
     block = b"Exif\0\0" + exif
     odd = data[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + data[2:]
     np.testing.assert_array_equal(decode(odd).picture, decode(data).picture)
+
+
+@pytest.mark.parametrize("components", [0, 2])
+def test_an_unheard_of_number_of_components_is_refused(components: int) -> None:
+    data = bytearray(saved("not subsampled"))
+    data[data.index(b"\xff\xc0") + 9] = components
+    assert reason(bytes(data), 2) in {"truncated", "undecodable"}
