@@ -30,9 +30,8 @@ from benchmarks.load import Followed, Line, Place, cpu_s, peak_mb, place
 from quarterturn.worker.contract.arrays import Picture
 from quarterturn.worker.contract.framing import cut
 from quarterturn.worker.fitting.bank_file import read_bank_file
-from quarterturn.worker.pictures.decode import decode_picture
 from quarterturn.worker.pictures.folders import list_pictures
-from quarterturn.worker.pictures.read import read_picture
+from quarterturn.worker.pictures.read import read_picture, see
 from quarterturn.worker.runtime.assemble import open_engine
 from quarterturn.worker.runtime.memory import keep_freed_memory
 from quarterturn.worker.settings.worker import EngineSettings
@@ -127,7 +126,7 @@ def alone(at: Place, encoded: Sequence[bytes]) -> float:
     ):
 
         def frames(data: bytes) -> Any:
-            return cut(decode_picture(data), engine.spec.framing)[0]
+            return cut(see(data, engine.spec.framing).picture, engine.spec.framing)[0]
 
         def one_batch(start: int) -> None:
             chosen = [encoded[(start + n) % len(encoded)] for n in range(_BATCH)]

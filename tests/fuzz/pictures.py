@@ -140,6 +140,14 @@ def raw_frame(rng: random.Random) -> tuple[bytes, RawFormat]:
     return bytes(b & 3 for b in data) if rng.random() < 0.3 else data, raw  # small ones, as of few bits
 
 
+def smaller(data: bytes, factor: int) -> str | tuple[int, int]:
+    """Why a file is refused by a decoder that shrinks it where its sides allow; else the size it is said to have."""
+    try:
+        return decode(data, shrink=lambda high, wide: 1 if high % factor or wide % factor else factor).size
+    except FrameError as refusal:
+        return refusal.reason
+
+
 def outcome(rng: random.Random) -> str:
     """Decode one input; what came of it, after a look at whether it may."""
     raw = None
@@ -147,6 +155,8 @@ def outcome(rng: random.Random) -> str:
         data, raw = raw_frame(rng)
     else:
         data = damaged_file(rng)
+        if data.startswith(b"\xff\xd8"):  # a JPEG
+            assert smaller(data, rng.choice((2, 4, 8))) == smaller(data, 1)
     try:
         decoded = decode(data, raw, rng.choice(DEPTHS))
     except FrameError as refusal:

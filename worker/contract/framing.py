@@ -100,8 +100,15 @@ def cut(picture: Picture, framing: Framing) -> tuple[Frames, Layout]:
     if framing.fit == "stretch":
         return resize(picture, framing.side, framing.side)[np.newaxis], WHOLE
     if framing.fit == "letterbox":
-        return _letterbox(picture, framing.side)
+        return _letterbox(picture, framing)
     return _cut_tiles(picture, framing)
+
+
+def scaled_size(height: int, width: int, framing: Framing) -> tuple[int, int]:
+    """Height and width in pixels to which `cut` scales a picture of (height, width) before it makes frames of it."""
+    unit = framing.side // UNITS
+    rows, columns = _units(height, width, framing)
+    return rows * unit, columns * unit
 
 
 def resize(picture: Picture, height: int, width: int) -> Picture:
@@ -115,13 +122,23 @@ def resize(picture: Picture, height: int, width: int) -> Picture:
     return cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
 
 
-def _letterbox(picture: Picture, side: int) -> tuple[Frames, Layout]:
+def _units(height: int, width: int, framing: Framing) -> tuple[int, int]:
+    """How many units high and wide a picture of (height, width) is, once scaled."""
+    if framing.fit == "stretch":
+        return UNITS, UNITS
+    if framing.fit == "letterbox":
+        longer = max(height, width)
+        return max(1, round(UNITS * height / longer)), max(1, round(UNITS * width / longer))
+    spanned, shorter = framing.tiles * (UNITS - OVERLAP) + OVERLAP, min(height, width)
+    return round(spanned * height / shorter), round(spanned * width / shorter)
+
+
+def _letterbox(picture: Picture, framing: Framing) -> tuple[Frames, Layout]:
     """One frame with the whole picture in its middle; the margins mirror it, so that no edge is made up."""
-    longer = max(picture.shape[:2])
-    height, width = (max(1, round(UNITS * length / longer)) for length in picture.shape[:2])
+    height, width = _units(picture.shape[0], picture.shape[1], framing)
     top, left = (UNITS - height) // 2, (UNITS - width) // 2
     bottom, right = UNITS - height - top, UNITS - width - left
-    unit = side // UNITS
+    unit = framing.side // UNITS
     scaled = resize(picture, height * unit, width * unit)
     frame = cv2.copyMakeBorder(
         scaled, top * unit, bottom * unit, left * unit, right * unit, borderType=cv2.BORDER_REFLECT_101
@@ -131,14 +148,13 @@ def _letterbox(picture: Picture, side: int) -> tuple[Frames, Layout]:
 
 def _cut_tiles(picture: Picture, framing: Framing) -> tuple[Frames, Layout]:
     """Overlapping tiles in row-major order."""
-    shorter = min(picture.shape[:2])
-    spanned = framing.tiles * (UNITS - OVERLAP) + OVERLAP
-    height, width = (round(spanned * length / shorter) for length in picture.shape[:2])
+    height, width = _units(picture.shape[0], picture.shape[1], framing)
     needed = _tiles_along(height) * _tiles_along(width)
-    if needed > MAX_TILES:
+    if needed > MAX_TILES:  # said without its size: it may have been shrunk
+        ratio = max(picture.shape[:2]) / min(picture.shape[:2])
         raise FrameError(
             "too_elongated",
-            f"the picture is {picture.shape[1]}x{picture.shape[0]} and takes {needed} tiles, more than {MAX_TILES}; "
+            f"the picture is {ratio:.1f} times as long as it is wide and takes {needed} tiles, more than {MAX_TILES}; "
             "look at a less elongated region, or set fewer tiles",
         )
     layout = Layout(height, width, tuple((row, column) for row in _starts(height) for column in _starts(width)))

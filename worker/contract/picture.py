@@ -47,9 +47,17 @@ class Decoded:
         bits: of a sample as it came: 8, 10, 12, 14 or 16.
         is_grey: whether there was one channel of brightness, alpha aside.
         doubt: a sentence, where the samples and what is known of their depth do not go together; else "".
+        shrunk: how many pixels of the file one of `picture` stands for, along each side.
     """
 
     picture: Picture
     bits: int
     is_grey: bool
     doubt: str = ""
+    shrunk: int = 1
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of what is shown, in pixels of the file."""
+        height, width = self.picture.shape[:2]
+        return width * self.shrunk, height * self.shrunk

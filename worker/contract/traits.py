@@ -33,8 +33,7 @@ class Traits:
     @classmethod
     def of(cls, seen: Decoded, frames: Frames) -> Traits:
         """Those of a decoded picture, cut to its region, whose tiles are `frames`."""
-        height, width = seen.picture.shape[:2]
-        return cls((width, height), seen.bits, seen.is_grey, not seen.is_grey and _is_tinted(frames))
+        return cls(seen.size, seen.bits, seen.is_grey, not seen.is_grey and _is_tinted(frames))
 
 
 def _is_tinted(frames: Frames) -> bool:

@@ -61,6 +61,7 @@ def _kafka(settings: KafkaSettings) -> Iterator[Check]:
     from quarterturn.worker.transport.kafka.topics import create_command, look_at_topics
 
     address, names = settings.bootstrap_servers, settings.topics.model_dump().values()
+    yield _checksums()
     try:
         topics = look_at_topics(settings)
     except UnavailableError as error:
@@ -136,6 +137,15 @@ def _frame_size(settings: KafkaSettings, max_bytes: int | None) -> Check:
         f"--entity-type topics --entity-name {topic} --add-config max.message.bytes={wanted}"
     )
     return Check("frame size", "warning", found, fix)
+
+
+def _checksums() -> Check:
+    """Whether kafka-python has the package that makes its checksums fast."""
+    from quarterturn.worker.transport.kafka.checksums import COST, PACKAGE, are_slow
+
+    if are_slow():
+        return Check("checksums", "warning", COST, f"pip install {PACKAGE}")
+    return Check("checksums", "ok", f"computed by package '{PACKAGE}'")
 
 
 def _compression(settings: KafkaSettings, stored: str | None) -> Check:

@@ -102,7 +102,7 @@ class OpenVinoEngine:
         self._alone, self._abreast = None, []
 
     def _turns(self, count: int) -> Iterator[int]:
-        """Which request embeds each frame: the streams in turn; the last one takes what is left over, with all threads."""
+        """Which request embeds each frame: the streams in turn; what is left over is the last one's."""
         streams = len(self._abreast)
         abreast = count - count % streams if streams else 0
         for n in range(count):

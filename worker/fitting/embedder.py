@@ -22,7 +22,7 @@ from quarterturn.worker.fitting.normal import NormalFit
 from quarterturn.worker.fitting.sights import Sight
 from quarterturn.worker.fitting.synthetic_anomalies import spoil_all
 from quarterturn.worker.inspection.scoring import read
-from quarterturn.worker.pictures.read import read_decoded
+from quarterturn.worker.pictures.read import read_seen
 
 Embed = Callable[[Frames], Embeddings]
 OnProgress = Callable[[int], object]
@@ -68,7 +68,7 @@ class Embedder:
         return supported(self._spec)
 
     def read(self, paths: Sequence[Path]) -> Iterator[list[Picture]]:
-        """The pictures of `paths`, cropped to the region, in batches.
+        """The pictures of `paths`, cropped to the region, in batches; those far larger than a frame are smaller.
 
         Raises:
             DataError: a file cannot be read or is no picture.
@@ -132,7 +132,7 @@ class Embedder:
         return np.stack(raw)
 
     def _read(self, path: Path) -> Picture:
-        seen = read_decoded(path, self._region, self._bit_depth)
+        seen = read_seen(path, self._spec.framing, self._region, self._bit_depth)
         if path not in self.sights:
             self.sights[path] = Sight.of(seen, self._spec.framing)
         return seen.picture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from quarterturn.worker.contract.arrays import Array, Frames
 from quarterturn.worker.contract.framing import Framing, Layout, cut
@@ -11,8 +11,7 @@ from quarterturn.worker.contract.guard import measure
 from quarterturn.worker.contract.traits import Traits
 from quarterturn.worker.inspection.repeats import digest_of
 from quarterturn.worker.messages.frames import Frame, FrameInfo
-from quarterturn.worker.pictures.decode import decode
-from quarterturn.worker.pictures.read import crop
+from quarterturn.worker.pictures.read import see
 from quarterturn.worker.settings.worker import CameraSettings
 
 
@@ -40,8 +39,7 @@ def look_at(frame: Frame, info: FrameInfo, camera: CameraSettings, framing: Fram
     Raises:
         FrameError: it is no picture, or does not fit the region or the framing.
     """
-    seen = decode(frame.data, info.raw, camera.bit_depth)
-    seen = replace(seen, picture=crop(seen.picture, camera.region))
+    seen = see(frame.data, framing, camera.region, camera.bit_depth, info.raw)
     tiles, layout = cut(seen.picture, framing)
     return Look(
         info,

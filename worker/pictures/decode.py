@@ -9,18 +9,22 @@ from quarterturn.worker.contract.arrays import Picture
 from quarterturn.worker.contract.errors import FrameError
 from quarterturn.worker.contract.picture import BitDepth, Decoded, RawFormat
 from quarterturn.worker.pictures.file import Stored, read_file, refuse_size
+from quarterturn.worker.pictures.jpeg import Shrink, in_full
 from quarterturn.worker.pictures.raw_pixels import format_of, unpack
 
 _UNUSED_FROM = 1 << 12  # where no sample is as high, 16 bits hold 12 or fewer
 
 
-def decode(data: bytes, raw: RawFormat | None = None, bit_depth: BitDepth | None = None) -> Decoded:
+def decode(
+    data: bytes, raw: RawFormat | None = None, bit_depth: BitDepth | None = None, shrink: Shrink = in_full
+) -> Decoded:
     """The picture in `data`, and what it was.
 
     Without `raw`, data is a JPEG, PNG, BMP, TIFF or WebP file, told by its content. Grey is spread to three channels,
     alpha is dropped and colours stay as written, an EXIF orientation is applied, of an animation the first picture
     counts. Of deeper samples the highest 8 bits are kept. Where they lie in 16 bits, `bit_depth` says how many of these
-    are used, 10, 12, 14 or 16; None: what the pixel format says, or all 16.
+    are used, 10, 12, 14 or 16; None: what the pixel format says, or all 16. A JPEG is decoded smaller by as much as
+    `shrink` allows.
 
     Raises:
         FrameError: `empty`, `truncated`, `undecodable`, `too_many_pixels`, `bad_pixel_format`, `size_mismatch` or
@@ -29,7 +33,7 @@ def decode(data: bytes, raw: RawFormat | None = None, bit_depth: BitDepth | None
     if not data:
         raise FrameError("empty", "the frame has no bytes; check the camera's encoder")
     if raw is None:
-        stored = read_file(data)
+        stored = read_file(data, shrink)
         conversion = cv2.COLOR_GRAY2RGB if stored.samples.ndim == 2 else None
     else:
         layout = format_of(raw.pixel_format)
@@ -37,7 +41,7 @@ def decode(data: bytes, raw: RawFormat | None = None, bit_depth: BitDepth | None
         stored, conversion = Stored(unpack(data, raw), layout.bits, layout.is_grey), layout.to_rgb
     bits = bit_depth or 16 if stored.bits == 16 else stored.bits
     picture = _to_rgb(_eight_bits(stored, bits), conversion)
-    return Decoded(picture, bits, stored.is_grey, _doubt(stored, bit_depth))
+    return Decoded(picture, bits, stored.is_grey, _doubt(stored, bit_depth), stored.shrunk)
 
 
 def decode_picture(data: bytes, raw: RawFormat | None = None, bit_depth: BitDepth | None = None) -> Picture:

@@ -22,7 +22,7 @@ from quarterturn.worker.pictures.header import (
     webp_is_whole,
     webp_size,
 )
-from quarterturn.worker.pictures.jpeg import read_jpeg, upright
+from quarterturn.worker.pictures.jpeg import Shrink, in_full, read_jpeg, upright
 from quarterturn.worker.pictures.jpeg_header import JpegHeader
 from quarterturn.worker.pictures.raw_pixels import Samples
 from quarterturn.worker.pictures.tiff import BITS, PHOTOMETRIC, PREDICTOR, SAMPLE_FORMAT, SAMPLES, TILES, Tiff
@@ -30,6 +30,7 @@ from quarterturn.worker.pictures.tiff import BITS, PHOTOMETRIC, PREDICTOR, SAMPL
 MAX_PIXELS = 100_000_000
 """Of one picture, so that few bytes cannot take all memory: 300 MB decoded."""
 
+_JPEG = b"\xff\xd8"
 _PACKED = (10, 12, 14)  # bits of a TIFF's samples that OpenCV moves to the high end of 16
 _DEPTHS = {1: range(1, 9), 2: (*_PACKED, 16)}  # bits of a TIFF's samples, by the bytes that they take once read
 _UNSIGNED = 1  # sample format
@@ -46,26 +47,30 @@ class Stored:
         bits: of a sample; 16 where the file does not say how many of 16 are used.
         is_grey: whether there was one channel of brightness, alpha aside.
         is_negative: whether white is 0.
+        shrunk: how many pixels of the file one of `samples` stands for, along each side.
     """
 
     samples: Samples
     bits: int
     is_grey: bool
     is_negative: bool = False
+    shrunk: int = 1
 
 
-def read_file(data: bytes) -> Stored:
-    """The samples of the picture file in `data`, not empty.
+def read_file(data: bytes, shrink: Shrink = in_full) -> Stored:
+    """The samples of the picture file in `data`, not empty; those of a JPEG shrunk as `shrink` allows.
 
     Raises:
         FrameError: `truncated`, `undecodable` or `too_many_pixels`.
     """
-    for signature, read in _READERS.items():
-        if data.startswith(signature):
-            try:
+    try:
+        if data.startswith(_JPEG):
+            return _jpeg(data, shrink)
+        for signature, read in _READERS.items():
+            if data.startswith(signature):
                 return read(data)
-            except (struct.error, IndexError):
-                raise truncated(f"{len(data)} bytes do not hold its headers") from None
+    except (struct.error, IndexError):
+        raise truncated(f"{len(data)} bytes do not hold its headers") from None
     raise FrameError(
         "undecodable", f"{len(data)} bytes are no JPEG, PNG, BMP, TIFF or WebP picture; raw pixels need headers"
     )
@@ -91,13 +96,13 @@ def _too_short(data: bytes) -> FrameError:
     return truncated(f"its headers claim more than the {len(data)} bytes that are there")
 
 
-def _jpeg(data: bytes) -> Stored:
+def _jpeg(data: bytes, shrink: Shrink) -> Stored:
     header = JpegHeader.read(data)
     if header is None:
         raise truncated(f"{len(data)} bytes do not reach its pixels")
     _require_size(header.size)
-    pixels = read_jpeg(data, header)
-    return Stored(pixels, 8, pixels.ndim == 2)
+    pixels, shrunk = read_jpeg(data, header, shrink)
+    return Stored(pixels, 8, pixels.ndim == 2, shrunk=shrunk)
 
 
 def _png(data: bytes) -> Stored:
@@ -166,7 +171,6 @@ def _grey_with_alpha(tiff: Tiff) -> Samples:
 
 
 _READERS: dict[bytes, Callable[[bytes], Stored]] = {
-    b"\xff\xd8": _jpeg,
     b"\x89PNG\r\n\x1a\n": _png,
     b"BM": _bmp,
     b"II*\0": _tiff,

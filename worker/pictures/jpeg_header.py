@@ -44,7 +44,8 @@ class JpegHeader:
 
     Attributes:
         size: width and height in pixels.
-        components: 1 of a grey picture, 3 of colours, 4 of a picture to be printed.
+        sampling: of each component, how many samples it has across and down where others have 1 to 4: one component in
+            a grey picture, 3 in colours, 4 in a picture to be printed.
         scans: how often a decoder goes over the picture, some 10 times where it is progressive.
         is_whole: whether the scans hold all of every component. A progressive file can end between two of them, and is
             a picture then, but a coarse one.
@@ -52,7 +53,7 @@ class JpegHeader:
     """
 
     size: tuple[int, int]
-    components: int
+    sampling: tuple[tuple[int, int], ...]
     scans: int
     is_whole: bool
     orientation: int
@@ -61,15 +62,15 @@ class JpegHeader:
     def read(cls, data: bytes) -> JpegHeader | None:
         """The header; None where the file ends before its first scan."""
         frame, orientation, scans = None, 1, 0
+        sampling: tuple[tuple[int, int], ...] = ()
         missing: dict[int, list[int]] = {}  # by component and coefficient the bits that are still to come, 1 at least
         try:
             for one in segments(data):
                 if one.marker in _START_OF_FRAME and frame is None:
                     frame = one
-                    missing = {
-                        component: [1] * _COEFFICIENTS
-                        for component in data[one.start + 6 : one.start + 6 + 3 * data[one.start + 5] : 3]
-                    }
+                    components = data[one.start + 6 : one.start + 6 + 3 * data[one.start + 5]]
+                    missing = {component: [1] * _COEFFICIENTS for component in components[::3]}
+                    sampling = tuple((both >> 4, both & 15) for both in components[1::3])
                 elif one.marker == _APP1 and orientation == 1:
                     orientation = _orientation(data[one.start : one.end])
                 elif one.marker == _SCAN and frame is not None:
@@ -81,7 +82,7 @@ class JpegHeader:
         except (struct.error, IndexError):
             return None
         is_whole = not any(any(bits) for bits in missing.values())
-        return cls((width, height), data[frame.start + 5], scans, is_whole, orientation)
+        return cls((width, height), sampling, scans, is_whole, orientation)
 
 
 def mended(data: bytes) -> bytes:

@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.errors import DataError
+from quarterturn.worker.contract.framing import Framing
 from quarterturn.worker.contract.picture import BitDepth, Region
-from quarterturn.worker.pictures.read import read_picture
+from quarterturn.worker.pictures.read import read_seen
 
 THUMBNAIL_PX = 64
 SIMILARITY = 0.7  # from here on two pictures are near-duplicates; docs/evaluation.md says why
@@ -43,8 +44,11 @@ def read_thumbnails(
         DataError: a picture cannot be read; the text names it.
     """
 
+    framing = Framing(side=THUMBNAIL_PX)
+
     def read(path: Path) -> Grey:
-        return thumbnail(np.asarray(cv2.cvtColor(read_picture(path, region, bit_depth), cv2.COLOR_RGB2GRAY), np.uint8))
+        picture = read_seen(path, framing, region, bit_depth).picture
+        return thumbnail(np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8))
 
     with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="thumbnails") as pool:
         return list(pool.map(read, pictures))

@@ -2,32 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from quarterturn.worker.contract.arrays import Frames, Picture
 from quarterturn.worker.contract.errors import DataError, FrameError
 from quarterturn.worker.contract.framing import Framing, cut
-from quarterturn.worker.contract.picture import BitDepth, Decoded, Region
-from quarterturn.worker.pictures.decode import decode
+from quarterturn.worker.contract.picture import BitDepth, Decoded, RawFormat, Region
+from quarterturn.worker.pictures.decode import decode, decode_picture
+from quarterturn.worker.pictures.shrinking import shrinkage
+
+_Seen = TypeVar("_Seen")
 
 
-def crop(picture: Picture, region: Region | None) -> Picture:
+def see(
+    data: bytes,
+    framing: Framing,
+    region: Region | None = None,
+    bit_depth: BitDepth | None = None,
+    raw: RawFormat | None = None,
+) -> Decoded:
+    """The picture in `data` as `cut` is to get it: cut to `region`, and a JPEG decoded no larger than `framing` needs.
+
+    Whatever is scored or learned from comes through here, so that a score means the same everywhere.
+
+    Raises:
+        FrameError: as `decode` does, or `region_outside`.
+    """
+    seen = decode(data, raw, bit_depth, partial(shrinkage, region=region, framing=framing))
+    return replace(seen, picture=crop(seen.picture, region, seen.shrunk))
+
+
+def crop(picture: Picture, region: Region | None, shrunk: int = 1) -> Picture:
     """The part of `picture` (H, W, 3) in `region`, a view into it; the whole picture where that is None.
+
+    Where the picture was `shrunk`, the region is still in pixels of the file, which `shrunk` divides.
 
     Raises:
         FrameError: `region_outside`.
     """
     if region is None:
         return picture
-    height, width = picture.shape[:2]
+    height, width = (length * shrunk for length in picture.shape[:2])
     if region.x + region.width > width or region.y + region.height > height:
         raise FrameError(
             "region_outside",
             f"the region ends at ({region.x + region.width}, {region.y + region.height}), "
             f"but the picture is {width}x{height}; correct the camera's region",
         )
-    return picture[region.y : region.y + region.height, region.x : region.x + region.width]
+    top, left = region.y // shrunk, region.x // shrunk
+    return picture[top : top + region.height // shrunk, left : left + region.width // shrunk]
 
 
 def read_picture(path: Path, region: Region | None = None, bit_depth: BitDepth | None = None) -> Picture:
@@ -36,16 +63,16 @@ def read_picture(path: Path, region: Region | None = None, bit_depth: BitDepth |
     Raises:
         DataError: the file cannot be read, is no picture, or is smaller than the region; the text names it.
     """
-    return read_decoded(path, region, bit_depth).picture
+    return _of_file(path, lambda data: crop(decode_picture(data, bit_depth=bit_depth), region))
 
 
-def read_decoded(path: Path, region: Region | None = None, bit_depth: BitDepth | None = None) -> Decoded:
-    """As `read_picture`, and what the picture was before it was decoded."""
-    seen = _decoded(path, bit_depth)
-    try:
-        return replace(seen, picture=crop(seen.picture, region))
-    except FrameError as error:
-        raise _refused(path, error) from error
+def read_seen(path: Path, framing: Framing, region: Region | None = None, bit_depth: BitDepth | None = None) -> Decoded:
+    """The picture file at `path` as `see` sees it.
+
+    Raises:
+        DataError: the file cannot be read, is no picture, or is smaller than the region; the text names it.
+    """
+    return _of_file(path, lambda data: see(data, framing, region, bit_depth))
 
 
 def read_frames(
@@ -56,7 +83,7 @@ def read_frames(
     Raises:
         DataError: the file cannot be read, is no picture, or does not fit region or framing; the text names it.
     """
-    picture = read_picture(path, region, bit_depth)
+    picture = read_seen(path, framing, region, bit_depth).picture
     try:
         return cut(picture, framing)[0]
     except FrameError as error:
@@ -69,18 +96,14 @@ def depth_doubt(path: Path, bit_depth: BitDepth | None) -> str:
     Raises:
         DataError: the file cannot be read or is no picture; the text names it.
     """
-    doubt = _decoded(path, bit_depth).doubt
+    doubt = _of_file(path, partial(decode, bit_depth=bit_depth)).doubt
     return f"{path}: {doubt}" if doubt else ""
 
 
-def _decoded(path: Path, bit_depth: BitDepth | None) -> Decoded:
+def _of_file(path: Path, see_it: Callable[[bytes], _Seen]) -> _Seen:
     try:
-        return decode(path.read_bytes(), bit_depth=bit_depth)
+        return see_it(path.read_bytes())
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except FrameError as error:
-        raise _refused(path, error) from error
-
-
-def _refused(path: Path, error: FrameError) -> DataError:
-    return DataError(f"{path}: {error}; replace or remove the file")
+        raise DataError(f"{path}: {error}; replace or remove the file") from error

@@ -42,8 +42,8 @@ def config(
 def test_a_line_that_can_run(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--config", str(config)]) == 0
     printed = capsys.readouterr().out.splitlines()
-    names = ["settings", "Python", "disk", "GPU", "engine", "Redis", "bank", "promise", "Kafka", "topics"]
-    names += ["frame size", "compression"]
+    names = ["settings", "Python", "disk", "GPU", "engine", "Redis", "bank", "promise", "checksums", "Kafka"]
+    names += ["topics", "frame size", "compression"]
     assert [line[:9].strip() for line in printed[:-1]] == ["skipped" if n == "GPU" else "ok" for n in names]
     assert [re.split(r"\s{2,}", line[9:])[0] for line in printed[:-1]] == names
     assert printed[-1] == "this machine can run the line"

@@ -28,10 +28,10 @@ def gradient(height: int = 24, width: int = 32) -> Picture:
     return np.stack([x * 255 // width, y * 255 // height, (x + y) * 127 // (width + height)], axis=-1).astype(np.uint8)
 
 
-def reason(data: bytes) -> str | None:
-    """Why a picture is refused; None where it is read."""
+def reason(data: bytes, shrunk: int = 1) -> str | None:
+    """Why a picture is refused, by a decoder that makes a JPEG so many times smaller; None where it is read."""
     try:
-        decode(data)
+        decode(data, shrink=lambda height, width: shrunk)
     except FrameError as error:
         return error.reason
     return None

@@ -7,11 +7,13 @@ import struct
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image, ImageOps
 
 from quarterturn.worker.contract.arrays import Picture
 from quarterturn.worker.contract.errors import FrameError
+from quarterturn.worker.contract.picture import Decoded
 from quarterturn.worker.pictures.decode import decode
 from quarterturn.worker.pictures.jpeg_header import JpegHeader
 from tests.worker.pictures.files import reason
@@ -32,6 +34,7 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
     "RGB": ("RGB", {"keep_rgb": True}),
     "coarse": ("RGB", {"quality": 5}),
 }
+SHRUNK = [1, 2, 4, 8]
 ARITHMETIC = bytes.fromhex(  # 16 x 16, by libjpeg-turbo 2.1.5: red rises by 16 to the right, green downwards
     "ffd8ffe0 00104a46 49460001 01000001 00010000 ffdb0043 00020101 01010102"
     "01010102 02020202 04030202 02020504 04030406 05060606 05060606 07090806"
@@ -59,6 +62,17 @@ def saved(variant: str, picture: Picture | None = None) -> bytes:
     return out.getvalue()
 
 
+def averages(picture: Picture, factor: int) -> npt.NDArray[np.floating]:
+    """The means of the picture's squares, `factor` pixels high and wide."""
+    height, width = picture.shape[0] // factor, picture.shape[1] // factor
+    means: npt.NDArray[np.floating] = picture.reshape(height, factor, width, factor, 3).mean(axis=(1, 3))
+    return means
+
+
+def shrunk_by(data: bytes, factor: int) -> Decoded:
+    return decode(data, shrink=lambda height, width: factor)
+
+
 def start_of_data(data: bytes) -> int:
     """Where the compressed data of the first scan begins."""
     scan = data.index(b"\xff\xda")
@@ -75,37 +89,68 @@ def test_a_whole_one_is_what_opencv_reads(variant: str) -> None:
     assert decoded.picture.flags.c_contiguous
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("factor", SHRUNK)
+def test_a_shrunk_one_holds_the_averages_of_its_pixels(variant: str, factor: int) -> None:
+    """But for rounding, for colours that were halved, and for what ringing lifts beyond black and white."""
+    data = saved(variant)
+    whole, found = decode(data), shrunk_by(data, factor)
+    if variant in {"CMYK", "subsampled to the side"}:  # whose averages libjpeg does not make
+        np.testing.assert_array_equal(found.picture, whole.picture)
+        factor = 1
+    assert (found.picture.shape, found.shrunk) == ((120 // factor, 160 // factor, 3), factor)
+    assert (found.size, found.bits, found.is_grey) == ((160, 120), 8, "grey" in variant)
+    assert found.picture.flags.c_contiguous
+    away = found.picture - averages(whole.picture, factor)
+    assert abs(away.mean()) < 0.6
+    assert np.abs(away).mean() < (0.6 if variant in {"not subsampled", "RGB", "grey", "progressive grey"} else 2.2)
+
+
 @pytest.mark.parametrize("factors", [0x411111, 0x221111, 0x211111, 0x121111, 0x111111], ids=hex)
-def test_every_way_to_halve_colours(factors: int) -> None:
+@pytest.mark.parametrize("factor", SHRUNK)
+def test_every_way_to_halve_colours(factors: int, factor: int) -> None:
+    """Stripes of red and green, as bright as each other: where they came out too coarse, it would show."""
+    y, x = np.mgrid[:120, :160]
+    stripes = np.where(((x // 20 + y // 20) % 2)[..., None], (220, 60, 90), (60, 142, 90)).astype(np.uint8)
     options = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factors]
-    data = cv2.imencode(".jpg", scene(), options)[1].tobytes()
+    data = cv2.imencode(".jpg", stripes[..., ::-1], options)[1].tobytes()
     expected = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     assert np.abs(decode(data).picture.astype(int) - expected).max() <= 2
+    found = shrunk_by(data, factor)
+    assert found.shrunk == (factor if factors in {0x221111, 0x111111} else 1)
+    assert (
+        np.abs(found.picture - averages(expected, found.shrunk)).mean() < 4
+    )  # colours that are halved have soft edges
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_half_a_picture_closed_as_if_it_were_whole_is_refused(variant: str, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("shrunk", SHRUNK)
+def test_half_a_picture_closed_as_if_it_were_whole_is_refused(
+    variant: str, shrunk: int, capfd: pytest.CaptureFixture[str]
+) -> None:
     data = saved(variant)
     first = start_of_data(data)
     for percent in range(10, 96):
         cut = data[: first + (len(data) - 2 - first) * percent // 100]
-        assert reason(cut + END) == "truncated", percent
-        assert reason(cut) == "truncated", percent
+        assert reason(cut + END, shrunk) == "truncated", percent
+        assert reason(cut, shrunk) == "truncated", percent
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("variant", ["progressive", "progressive with restarts", "progressive grey"])
-def test_a_progressive_one_that_ends_between_two_scans_is_refused(variant: str) -> None:
+@pytest.mark.parametrize("shrunk", SHRUNK)
+def test_a_progressive_one_that_ends_between_two_scans_is_refused(variant: str, shrunk: int) -> None:
     """To libjpeg that is a whole picture, only a coarse one."""
     data = saved(variant)
     borders = [n for n in range(start_of_data(data), len(data)) if data[n : n + 2] in (b"\xff\xc4", b"\xff\xda")]
     assert len(borders) > 4
     for border in borders:
-        assert reason(data[:border] + END) == "truncated"
-    assert reason(data) is None
+        assert reason(data[:border] + END, shrunk) == "truncated"
+    assert reason(data, shrunk) is None
 
 
-def test_one_whose_colours_come_in_a_scan_of_their_own_is_refused_without_them() -> None:
+@pytest.mark.parametrize("shrunk", SHRUNK)
+def test_one_whose_colours_come_in_a_scan_of_their_own_is_refused_without_them(shrunk: int) -> None:
     """A baseline file may bring one component after the other."""
     data = saved("not subsampled")
     start = data.index(b"\xff\xda")
@@ -113,17 +158,18 @@ def test_one_whose_colours_come_in_a_scan_of_their_own_is_refused_without_them()
     header = JpegHeader.read(grey_only)
     assert header is not None
     assert not header.is_whole
-    assert reason(grey_only) == "truncated"
+    assert reason(grey_only, shrunk) == "truncated"
 
 
 @pytest.mark.parametrize("variant", ["baseline", "baseline with restarts", "grey", "CMYK"])
 @pytest.mark.parametrize("lost", [200, 1000])
-def test_one_that_lost_its_middle_is_refused(variant: str, lost: int) -> None:
+@pytest.mark.parametrize("shrunk", SHRUNK)
+def test_one_that_lost_its_middle_is_refused(variant: str, lost: int, shrunk: int) -> None:
     """Nearly always: a JPEG has no checksum, so what is left may fill the picture by chance."""
     data = saved(variant)
     first = start_of_data(data)
     places = range(first, len(data) - lost - 2, 97)
-    refused = sum(reason(data[:place] + data[place + lost :]) == "truncated" for place in places)
+    refused = sum(reason(data[:place] + data[place + lost :], shrunk) == "truncated" for place in places)
     assert refused > 0.95 * len(places)
 
 
@@ -176,12 +222,13 @@ def with_odd(what: str, data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("what", ["JFIF revision", "Adobe code", "scan parameters"])
-def test_an_odd_header_is_no_fault_and_hides_none(what: str) -> None:
+@pytest.mark.parametrize("shrunk", SHRUNK)
+def test_an_odd_header_is_no_fault_and_hides_none(what: str, shrunk: int) -> None:
     data = saved("baseline")
     odd = with_odd(what, data)
-    np.testing.assert_array_equal(decode(odd).picture, decode(data).picture)
+    np.testing.assert_array_equal(shrunk_by(odd, shrunk).picture, shrunk_by(data, shrunk).picture)
     for percent in range(20, 90, 10):
-        assert reason(odd[: len(odd) * percent // 100] + END) == "truncated"
+        assert reason(odd[: len(odd) * percent // 100] + END, shrunk) == "truncated"
 
 
 def test_arithmetic_coding() -> None:
@@ -209,7 +256,7 @@ def test_a_kind_that_is_not_read_is_named(form: int, precision: int, says: str) 
 @pytest.mark.parametrize("orientation", range(10))
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_every_exif_orientation(orientation: int, order: str) -> None:
-    """As Pillow turns it; what is no orientation turns nothing."""
+    """As Pillow turns it; what is no orientation turns nothing. How much it shrinks is asked of the upright picture."""
     data = saved("baseline")
     entry = struct.pack(f"{order}HHIHH", 0x0112, 3, 1, orientation, 0)
     head = {"<": b"II*\0", ">": b"MM\0*"}[order]
@@ -217,6 +264,11 @@ def test_every_exif_orientation(orientation: int, order: str) -> None:
     turned = data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
     expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(turned))))
     np.testing.assert_array_equal(decode(turned).picture, expected)
+    asked = []
+    shrunk = decode(turned, shrink=lambda height, width: asked.append((height, width)) or 4)
+    assert asked == [expected.shape[:2]]
+    assert shrunk.size == expected.shape[1::-1]
+    assert np.abs(shrunk.picture - averages(expected, 4)).mean() < 2.5
 
 
 @pytest.mark.parametrize("exif", [b"", b"II*\0", b"MM\0*\xff\xff\xff\xff", b"II*\0\x08\0\0\0\xff\xff"])
@@ -225,3 +277,10 @@ def test_a_broken_exif_block_turns_nothing(exif: bytes) -> None:
     block = b"Exif\0\0" + exif
     odd = data[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + data[2:]
     np.testing.assert_array_equal(decode(odd).picture, decode(data).picture)
+
+
+@pytest.mark.parametrize("components", [0, 2])
+def test_an_unheard_of_number_of_components_is_refused(components: int) -> None:
+    data = bytearray(saved("not subsampled"))
+    data[data.index(b"\xff\xc0") + 9] = components
+    assert reason(bytes(data), 2) in {"truncated", "undecodable"}

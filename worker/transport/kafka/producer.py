@@ -16,6 +16,7 @@ from quarterturn.worker.contract.errors import UnavailableError
 from quarterturn.worker.messages.events import Outcome, events_of
 from quarterturn.worker.settings.worker import KafkaSettings
 from quarterturn.worker.transport.kafka import connection
+from quarterturn.worker.transport.kafka.checksums import warn_if_slow
 from quarterturn.worker.transport.kafka.connection import common, ms, reaching, text
 from quarterturn.worker.transport.kafka.consumer import Member
 from quarterturn.worker.transport.kafka.outgoing import Record
@@ -77,6 +78,7 @@ class FramePublisher:
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
+        warn_if_slow()
         self._bootstrap_servers, self._topic = settings.bootstrap_servers, settings.topics.frames
         self._sent: deque[FutureRecordMetadata] = deque()
         with reaching(settings):

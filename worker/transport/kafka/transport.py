@@ -21,6 +21,7 @@ from quarterturn.worker.messages.frames import Frame, Position
 from quarterturn.worker.settings.worker import KafkaSettings
 from quarterturn.worker.transport.base import RewoundError, Standing
 from quarterturn.worker.transport.batch import check_delivery
+from quarterturn.worker.transport.kafka.checksums import warn_if_slow
 from quarterturn.worker.transport.kafka.connection import BrokerError, StaleMemberError, text
 from quarterturn.worker.transport.kafka.consumer import GroupConsumer, Member, away_s
 from quarterturn.worker.transport.kafka.contact import Contact
@@ -52,6 +53,7 @@ class KafkaTransport:
     exhausted = False
 
     def __init__(self, settings: KafkaSettings) -> None:
+        warn_if_slow()
         self._settings = settings
         exactly_once = settings.delivery == "exactly_once"
         self._transactional_id = f"{settings.group}-{uuid.uuid4()}" if exactly_once else None
