@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 
+from quarterturn.worker.alerting.alerting import Alerting
 from quarterturn.worker.bankstore.base import BankStore
 from quarterturn.worker.bankstore.watch import BankWatcher
 from quarterturn.worker.contract.bank import Bank
@@ -50,7 +51,7 @@ def build_service(settings: WorkerSettings) -> Iterator[Service]:
         stack.enter_context(closing(watcher))
         watcher.start()
         transport = stack.enter_context(closing(open_transport(settings.transport)))
-        yield Service(transport, inspector, health, settings.batch)
+        yield Service(transport, inspector, health, settings.batch, Alerting(settings.cameras))
 
 
 def open_engine(settings: EngineSettings) -> Engine:

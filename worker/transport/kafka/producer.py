@@ -41,6 +41,7 @@ class Outbox:
             "verdict": topics.verdicts,
             "late": topics.verdicts,
             "alert": topics.alerts,
+            "episode": topics.alerts,
             "dead_letter": topics.dead_letters,
         }
         self._producer = KafkaProducer(
