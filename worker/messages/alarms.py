@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from quarterturn.worker.messages.events import AlarmData, AlarmKind, AlertKind, Data
+from quarterturn.worker.messages.data import Data
+from quarterturn.worker.messages.events import AlarmData, AlarmKind, AlertKind
 
 
 class Since(Data):
