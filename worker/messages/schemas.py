@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import BaseModel
+
+from quarterturn.worker.contract.silence import Silence
 from quarterturn.worker.messages.alarms import Episode
 from quarterturn.worker.messages.data import Data
 from quarterturn.worker.messages.events import DeadLetterData, LateData, ResultData
@@ -15,7 +18,10 @@ _WRITTEN_HERE: dict[str, type[Data]] = {
     "dead-letter": DeadLetterData,
     "episode": Episode,
 }
-_WRITTEN_BY_ANYBODY: dict[str, type[Data]] = {"feedback": Feedback}  # who may leave out what has a default
+_WRITTEN_BY_ANYBODY: dict[str, type[BaseModel]] = {  # who may leave out what has a default
+    "feedback": Feedback,
+    "silence": Silence,
+}
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:
@@ -25,7 +31,7 @@ def json_schemas() -> dict[str, dict[str, Any]]:
     return {f"{name}.schema.json": schema for name, schema in (ours | others).items()}
 
 
-def _schema(model: type[Data], mode: Literal["serialization", "validation"]) -> dict[str, Any]:
+def _schema(model: type[BaseModel], mode: Literal["serialization", "validation"]) -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **model.model_json_schema(by_alias=True, mode=mode),

@@ -52,8 +52,9 @@ def _configs(settings: KafkaSettings, topic: str) -> dict[str, str]:
     if topic == settings.topics.frames:
         # The broker unpacks compressed records and holds them to their size: no bomb comes through.
         return {"compression.type": "uncompressed", "max.message.bytes": str(record_bytes(settings))}
-    # The last word on each result is kept for ever.
-    return {"cleanup.policy": "compact"} if topic == settings.topics.feedback else {}
+    # The last word under each key is kept for ever.
+    is_compacted = topic in (settings.topics.feedback, settings.topics.silences)
+    return {"cleanup.policy": "compact"} if is_compacted else {}
 
 
 @dataclass(frozen=True, slots=True)
