@@ -19,7 +19,7 @@ from quarterturn.worker.messages.frames import Frame
 from quarterturn.worker.settings.worker import KafkaSettings
 from quarterturn.worker.transport.kafka import connection
 from quarterturn.worker.transport.kafka.connection import common, ms, reaching, text
-from quarterturn.worker.transport.kafka.positions import Note, behind, present_note, start_of
+from quarterturn.worker.transport.kafka.positions import Note, Positions, Stretches, behind, present_note, start_of
 from quarterturn.worker.transport.kafka.records import frame_of
 from quarterturn.worker.transport.kafka.topics import asked_topic_id, known_topic_id, need_topics
 
@@ -57,6 +57,7 @@ class GroupConsumer:
         self._settings, self._topic = settings, settings.topics.frames
         self._note: Note | None = None
         self._placed: Member | None = None  # who was sent to the committed positions
+        self._stretches = Stretches()
         with reaching(settings):
             need_topics(settings, settings.topics.of_a_worker)
             self._consumer = self._open()
@@ -74,7 +75,11 @@ class GroupConsumer:
             log.warning("%s was deleted and made anew", self._topic)
             records = self._join_anew()
         topic_id = self._note.topic_id if self._note else None
-        return self._member(), [frame_of(record, topic_id) for partition in records.values() for record in partition]
+        return self._member(), [
+            frame_of(record, topic_id, self._stretches.number(partition))
+            for partition, found in records.items()
+            for record in found
+        ]
 
     def go_to_committed(self) -> list[str]:
         """Continue every assigned partition at its committed position; returns their names.
@@ -100,19 +105,24 @@ class GroupConsumer:
             if start.new:
                 first[one] = OffsetAndMetadata(start.offset, str(note), -1)
             self._consumer.seek(one, start.offset)
+            self._stretches.begin(one, start.offset)
         if first:
             self._consumer.commit(first, timeout_ms=ms(connection.ANSWER_S))
         self._placed = self._member()
         return sorted(f"{topic}[{partition}]" for topic, partition in assigned)
 
-    def behind(self, outcomes: Sequence[Outcome]) -> dict[TopicPartition, OffsetAndMetadata]:
+    def behind(self, outcomes: Sequence[Outcome]) -> Positions:
         """The positions to be committed when `outcomes` are published."""
         assert self._note is not None  # their frames were given after `go_to_committed`
         return behind(outcomes, self._note)
 
-    def commit(self, outcomes: Sequence[Outcome]) -> None:
-        """Mark the frames of `outcomes` as done."""
-        self._consumer.commit(self.behind(outcomes), timeout_ms=ms(connection.ANSWER_S))
+    def commit(self, positions: Positions) -> None:
+        """Commit these positions."""
+        self._consumer.commit(positions, timeout_ms=ms(connection.ANSWER_S))
+
+    def done(self, positions: Positions) -> None:
+        """These positions of ours are committed."""
+        self._stretches.go_on(positions)
 
     def probe(self) -> None:
         """Ask the broker for something small."""

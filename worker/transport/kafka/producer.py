@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, get_args
 
-from kafka import KafkaProducer, OffsetAndMetadata, TopicPartition
+from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.producer.future import FutureRecordMetadata
 from kafka.structs import ConsumerGroupMetadata
@@ -21,11 +21,10 @@ from quarterturn.worker.settings.worker import KafkaSettings
 from quarterturn.worker.transport.kafka import connection
 from quarterturn.worker.transport.kafka.connection import common, ms, reaching, text
 from quarterturn.worker.transport.kafka.consumer import Member
+from quarterturn.worker.transport.kafka.positions import Positions
 from quarterturn.worker.transport.kafka.topics import need_topics, record_bytes
 
 _WINDOW = 32  # frames of a camera on their way
-
-Positions = Mapping[TopicPartition, OffsetAndMetadata]
 
 
 class Outbox:
