@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 
 import cv2
 import numpy as np
 
 from quarterturn.worker.contract.times import now
+from quarterturn.worker.messages.alarms import Episode, Since
 from quarterturn.worker.messages.events import (
+    AlarmState,
     AlertKind,
     DeadLetter,
     DeadLetterData,
@@ -52,6 +55,23 @@ def verdict(of: Frame, alert: AlertKind | None = None, heat_map: str | None = No
         processing_times=ProcessingTimes(decode_ms=1.0, embed_ms=2.0, score_ms=0.5, total_ms=4.0),
     )
     return Verdict(of.position, of.key, data)
+
+
+def with_episode(of: Verdict, state: AlarmState) -> Verdict:
+    """`of`, which begins a run of defects, goes on with one, or ends one of 14."""
+    episode = Episode(
+        result_id=of.data.result_id,
+        meas_id=of.data.meas_id,
+        job_id=of.data.job_id,
+        creation_time=of.data.creation_time,
+        camera=of.data.camera,
+        frame=of.data.frame,
+        state=state,
+        kind="defect",
+        since=Since(result_id="frames:0:1", time="2026-01-01T12:00:00.000Z"),
+        count=1 if state == "raised" else 14,
+    )
+    return replace(of, events=(episode,))
 
 
 def dead_letter(of: Frame, reason: str = "truncated") -> DeadLetter:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import zlib
-from collections import OrderedDict, deque
 from typing import NamedTuple
 
 import numpy as np
 
 from quarterturn.worker.contract.arrays import Frames
 from quarterturn.worker.messages.frames import Position
-
-_CAMERAS = 1000  # that are remembered; whoever may publish frames may make up names
-_FRAMES = 256  # of a camera and partition that are remembered: more than two batches, which may come again
+from quarterturn.worker.messages.history import History
 
 
 class _Seen(NamedTuple):
-    offset: int
     digest: int
     times: int
 
@@ -33,22 +29,16 @@ def digest_of(frames: Frames) -> int:
 class Repeats:
     """Counts, for each camera and partition, how often the last picture came in a row; of one thread.
 
-    A partition's frames come in the order of their offsets; where one comes again, all from it on do, and are counted
-    as they were the first time. What a process has not seen, such as the frames before a rebalance, it does not count.
+    A frame that comes again is counted as it was the first time. What a process has not seen, such as the frames before
+    a rebalance, it does not count.
     """
 
     def __init__(self) -> None:
-        self._seen: OrderedDict[tuple[str, str, int], deque[_Seen]] = OrderedDict()
+        self._history: History[_Seen] = History()
 
     def times(self, camera: str, position: Position, digest: int) -> int:
         """How often the picture at `position` came in a row up to now, itself included."""
-        key = (camera, position.topic, position.partition)
-        seen = self._seen.setdefault(key, deque(maxlen=_FRAMES))
-        self._seen.move_to_end(key)
-        if len(self._seen) > _CAMERAS:
-            self._seen.popitem(last=False)
-        while seen and seen[-1].offset >= position.offset:
-            seen.pop()
-        times = seen[-1].times + 1 if seen and seen[-1].digest == digest else 1
-        seen.append(_Seen(position.offset, digest, times))
+        last = self._history.before(camera, position)
+        times = last.times + 1 if last and last.digest == digest else 1
+        self._history.put(camera, position, _Seen(digest, times))
         return times

@@ -1,4 +1,4 @@
-"""The worker's loop: poll, inspect, deliver, until told to stop."""
+"""The worker's loop: poll, inspect, decide on alerts, deliver, until told to stop."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
+from quarterturn.worker.alerting.alerting import Alerting
 from quarterturn.worker.inspection.inspector import Inspector
 from quarterturn.worker.messages.events import Outcome
 from quarterturn.worker.runtime.health import Health
@@ -33,11 +34,19 @@ class Service:
     decode meanwhile; so at most two batches are in memory, and the transport is used from one thread only.
     """
 
-    def __init__(self, transport: Transport, inspector: Inspector, health: Health, batch: BatchSettings) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        inspector: Inspector,
+        health: Health,
+        batch: BatchSettings,
+        alerting: Alerting | None = None,
+    ) -> None:
         self._transport = transport
         self._inspector = inspector
         self._health = health
         self._batch = batch
+        self._alerting = alerting or Alerting()
 
     def run(self, stop: threading.Event) -> None:
         """Inspect until `stop` is set or the transport is exhausted; what was polled is delivered before returning.
@@ -91,7 +100,7 @@ class Service:
         return upcoming
 
     def _deliver(self, batch: _InFlight) -> None:
-        outcomes = batch.outcomes.result()
+        outcomes = self._alerting.apply(batch.outcomes.result())
         began_s = time.perf_counter()
         self._transport.deliver(outcomes)
         now_s = time.perf_counter()

@@ -18,6 +18,7 @@ from quarterturn.worker.transport.batch import check_delivery
 
 log = logging.getLogger(__name__)
 
+_LAST = ("verdict", "late", "dead_letter")  # of a frame's events
 _HEAD = b'{"kind": "'  # how every line begins; a line cut off by a crash may be shorter
 
 
@@ -107,7 +108,7 @@ class FolderTransport:
                 if not line.endswith(b"\n") and _HEAD.startswith(line[: len(_HEAD)]):
                     break
                 kind, index = self._parse(line, number)
-                if kind != "alert":  # its verdict follows
+                if kind in _LAST:
                     done.add(index)
                     complete = end
             lines.truncate(complete)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker, ValidationError
 
-from quarterturn.worker.messages.events import Outcome, ahead_s, events_of, json_schemas, result_id
+from quarterturn.worker.contract.errors import DataError
+from quarterturn.worker.messages.events import Outcome, ahead_s, events_of, position_of, result_id
 from quarterturn.worker.messages.frames import Frame, Position
+from quarterturn.worker.messages.schemas import json_schemas
 from tests import examples
 
 repeatable = settings(derandomize=True, deadline=None)
@@ -28,13 +31,16 @@ OUTCOMES = {
     "alert": examples.verdict(examples.frame(8), "wrong_orientation"),
     "unusable picture": examples.verdict(examples.frame(12), "unusable_picture"),
     "alert with heat map": examples.verdict(examples.frame(10), "defect", heat_map=examples.HEAT_MAP),
+    "held alert": replace(examples.verdict(examples.frame(13), "defect"), held="cool_down"),
+    "alert with an episode": examples.with_episode(examples.verdict(examples.frame(14), "defect"), "raised"),
+    "good with an episode": examples.with_episode(examples.verdict(examples.frame(15)), "cleared"),
     "late": examples.late(examples.frame(11)),
     "dead letter": examples.dead_letter(examples.frame(9)),
 }
 
 
 def validator(kind: str) -> Draft202012Validator:
-    name = {"dead_letter": "dead-letter", "late": "late"}.get(kind, "result")
+    name = {"verdict": "result", "alert": "result"}.get(kind, kind.replace("_", "-"))
     schema = json.loads((SCHEMAS / f"{name}.schema.json").read_text(encoding="utf-8"))
     Draft202012Validator.check_schema(schema)
     return Draft202012Validator(schema, format_checker=FormatChecker())
@@ -62,13 +68,21 @@ def test_the_schema_refuses_what_is_not_published(outcome: Outcome) -> None:
 
 @pytest.mark.parametrize(
     ("outcome", "kinds"),
-    [("good", ["verdict"]), ("alert", ["verdict", "alert"]), ("late", ["late"]), ("dead letter", ["dead_letter"])],
+    [
+        ("good", ["verdict"]),
+        ("alert", ["verdict", "alert"]),
+        ("held alert", ["verdict"]),
+        ("alert with an episode", ["verdict", "alert", "episode"]),
+        ("good with an episode", ["verdict", "episode"]),
+        ("late", ["late"]),
+        ("dead letter", ["dead_letter"]),
+    ],
 )
-def test_an_outcome_is_one_event_and_an_alert_one_more(outcome: str, kinds: list[str]) -> None:
+def test_an_outcome_is_one_event_and_an_alert_that_is_not_held_one_more(outcome: str, kinds: list[str]) -> None:
     events = events_of(OUTCOMES[outcome])
 
     assert [event.kind for event in events] == kinds
-    assert len({event.value for event in events}) == 1
+    assert len({event.value for event in events if event.kind != "episode"}) == 1
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES.values(), ids=OUTCOMES.keys())
@@ -77,7 +91,8 @@ def test_the_sdk_reads_every_event(outcome: Outcome) -> None:
         read = from_binary(KafkaMessage(dict(event.headers), event.key, event.value), JSONFormat())
         assert read.get_specversion() == "1.0"
         assert read.get_type() == f"quarterturn.{event.kind}.v1"
-        assert read.get_id() == f"{event.kind}:{result_id(outcome.position)}"
+        about = ":defect" if event.kind == "episode" else ""
+        assert read.get_id() == f"{event.kind}:{result_id(outcome.position)}{about}"
         assert read.get_source() == "/quarterturn/line-3/top-01"
         assert read.get_datacontenttype() == "application/json"
         assert read.get_data() == json.loads(event.value)
@@ -126,7 +141,8 @@ def test_the_map_behind_a_heat_map_is_not_published_and_does_not_tell_verdicts_a
 
 names = st.from_regex(r"[a-zA-Z0-9._-]{1,20}", fullmatch=True)
 topic_ids = st.none() | st.from_regex(r"[a-zA-Z0-9_-]{1,22}", fullmatch=True)
-positions = st.builds(Position, names, st.integers(0), st.integers(0), topic_ids)
+counts = st.integers(0, 2**63 - 1)  # what Kafka has room for
+positions = st.builds(Position, names, counts, counts, topic_ids)
 
 
 @repeatable
@@ -139,6 +155,39 @@ def test_the_id_tells_frames_apart_and_repetitions_not(one: Position, other: Pos
     assert ids(one) == ids(one)
     assert (ids(one) == ids(other)) == (one == other)
     assert len(set(ids(one))) == 2
+
+
+@repeatable
+@given(positions)
+def test_an_id_tells_the_position_of_its_frame(position: Position) -> None:
+    assert position_of(result_id(position)) == position
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "frames",
+        "frames:0",
+        "frames:0:-1",
+        "frames:00:1",
+        "frames:0:1x",
+        "a:b:c:0:1",
+        ":0:1",
+        "frames:0:1\n",
+        "f:0:٣",
+    ],
+)
+def test_what_is_no_id_of_a_result(text: str) -> None:
+    with pytest.raises(DataError, match="is no id of a result"):
+        position_of(text)
+
+
+@repeatable
+@given(st.text() | st.from_regex(r"[a-z:]{0,9}(:[0-9]{1,3}){0,4}", fullmatch=True))
+def test_two_ids_never_name_one_frame(text: str) -> None:
+    with suppress(DataError):
+        assert result_id(position_of(text)) == text
 
 
 @pytest.mark.parametrize(

@@ -6,22 +6,23 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 from kafka.producer.future import FutureRecordMetadata
 
 from quarterturn.worker.contract.errors import UnavailableError
-from quarterturn.worker.messages.events import Outcome, events_of
+from quarterturn.worker.messages.events import AlarmKind, Outcome, events_of
 from quarterturn.worker.settings.worker import KafkaSettings
 from quarterturn.worker.transport.kafka import connection
 from quarterturn.worker.transport.kafka.checksums import warn_if_slow
 from quarterturn.worker.transport.kafka.connection import common, ms, reaching, text
 from quarterturn.worker.transport.kafka.consumer import Member
 from quarterturn.worker.transport.kafka.outgoing import Record
+from quarterturn.worker.transport.kafka.positions import Positions
 from quarterturn.worker.transport.kafka.topics import need_topics, record_bytes
-from quarterturn.worker.transport.kafka.transactions import Positions, Transactions
+from quarterturn.worker.transport.kafka.transactions import Transactions
 
 _WINDOW = 32  # frames of a camera on their way
 
@@ -38,19 +39,19 @@ class Outbox:
         self._topics = {
             "verdict": topics.verdicts,
             "late": topics.verdicts,
-            "alert": topics.alerts,
             "dead_letter": topics.dead_letters,
+            **dict.fromkeys(("alert", *get_args(AlarmKind)), topics.alerts),
         }
         self._transactions = self._producer = None
         if transactional_id is not None:
             self._transactions = Transactions(settings, transactional_id)
         else:
-            self._producer = KafkaProducer(**_producing(settings))
+            self._producer = KafkaProducer(**producing(settings))
 
     def send(self, outcomes: Sequence[Outcome]) -> None:
         """Publish; returns when all is stored."""
         assert self._producer is not None
-        _confirm([self._producer.send(one.topic, one.value, one.key, one.headers) for one in self._records(outcomes)])
+        confirm([self._producer.send(one.topic, one.value, one.key, one.headers) for one in self._records(outcomes)])
 
     def transact(self, outcomes: Sequence[Outcome], positions: Positions, member: Member) -> None:
         """Publish, and commit the positions behind their frames in the name of `member`, in one transaction."""
@@ -62,7 +63,7 @@ class Outbox:
         if self._transactions is not None:
             self._transactions.close()
         if self._producer is not None:
-            _close(self._producer, wait_s)
+            close_producer(self._producer, wait_s)
 
     def _records(self, outcomes: Sequence[Outcome]) -> list[Record]:
         events = [event for outcome in outcomes for event in events_of(outcome)]
@@ -83,7 +84,7 @@ class FramePublisher:
         self._sent: deque[FutureRecordMetadata] = deque()
         with reaching(settings):
             need_topics(settings, [self._topic])
-            self._producer = KafkaProducer(**_producing(settings), max_request_size=record_bytes(settings))
+            self._producer = KafkaProducer(**producing(settings), max_request_size=record_bytes(settings))
 
     def publish(self, key: bytes, headers: Mapping[str, str], data: bytes) -> None:
         """Send one frame; waits only when too many are on their way.
@@ -95,7 +96,7 @@ class FramePublisher:
         with self._faults():
             self._sent.append(self._producer.send(self._topic, data, key, encoded))
             while len(self._sent) > _WINDOW:
-                _confirm([self._sent.popleft()])
+                confirm([self._sent.popleft()])
 
     def flush(self) -> None:
         """Wait until every frame is stored.
@@ -104,12 +105,12 @@ class FramePublisher:
             UnavailableError: one was not.
         """
         with self._faults():
-            _confirm(self._sent)
+            confirm(self._sent)
         self._sent.clear()
 
     def close(self) -> None:
         """Release the connection; may be called twice. Frames that were not flushed may be lost."""
-        _close(self._producer, wait_s=2)
+        close_producer(self._producer, wait_s=2)
 
     @contextlib.contextmanager
     def _faults(self) -> Iterator[None]:
@@ -122,7 +123,8 @@ class FramePublisher:
             ) from error
 
 
-def _producing(settings: KafkaSettings) -> dict[str, Any]:
+def producing(settings: KafkaSettings) -> dict[str, Any]:
+    """The options of every producer."""
     return {
         **common(settings),
         "batch_size": 2**18,
@@ -131,12 +133,17 @@ def _producing(settings: KafkaSettings) -> dict[str, Any]:
     }
 
 
-def _confirm(sent: Iterable[FutureRecordMetadata]) -> None:
+def confirm(sent: Iterable[FutureRecordMetadata]) -> None:
+    """Wait until all is stored.
+
+    Raises:
+        KafkaError: something was not.
+    """
     for record in sent:
         record.get(timeout=connection.ANSWER_S)
 
 
-def _close(producer: KafkaProducer, wait_s: float) -> None:
+def close_producer(producer: KafkaProducer, wait_s: float) -> None:
     """Close `producer` on a thread of its own: while records wait for an answer it refuses, and is asked again."""
 
     def close() -> None:

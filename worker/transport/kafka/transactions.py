@@ -17,7 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from kafka import OffsetAndMetadata, TopicPartition
+from kafka import TopicPartition
 from kafka.errors import (
     CommitFailedError,
     ConcurrentTransactionsError,
@@ -47,8 +47,8 @@ from quarterturn.worker.transport.kafka import connection
 from quarterturn.worker.transport.kafka.connection import common, ms
 from quarterturn.worker.transport.kafka.consumer import Member
 from quarterturn.worker.transport.kafka.outgoing import Record, Records, batch_of, by_topic, partition_of
+from quarterturn.worker.transport.kafka.positions import Positions
 
-Positions = Mapping[TopicPartition, OffsetAndMetadata]
 Question = tuple[CoordinatorType | TopicPartition | None, Any]
 """Whom to ask (a coordinator, the leader of a partition, anybody), and what."""
 
