@@ -8,13 +8,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+import numpy.typing as npt
 
 from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.bank import ScoringSettings
 from quarterturn.worker.contract.detectors import Gaussian, Normal, between_views, distances
-from quarterturn.worker.contract.embeddings import FRAME, Embeddings
+from quarterturn.worker.contract.embeddings import Embeddings
 from quarterturn.worker.contract.framing import Layout
 from quarterturn.worker.contract.views import compose
 
@@ -41,13 +43,10 @@ class Appearance:
     """How a frame looks as a whole, by its embedding, beside the good parts of each product.
 
     `views` (C, V): the distance of each view to the good parts in that view. `distance` (C,): their aggregate.
-    `orientations` (C, R): the aggregate if the part lay turned by each of the first R views; None where that is not to
-    be told: several tiles, or a frame that would be laid out otherwise when turned.
     """
 
     views: Array
     distance: Array
-    orientations: Array | None
 
 
 def read(
@@ -69,20 +68,24 @@ def read(
     return readings
 
 
-def appearances(embeddings: Embeddings, layouts: Sequence[Layout], normals: Sequence[Normal]) -> list[Appearance]:
-    """The embeddings of the N tiles of B frames, in order -> how each frame looks as a whole."""
-    gaussians = [model for normal in normals if isinstance(model := normal[FRAME], Gaussian)]
-    all_between = np.stack([between_views(embeddings[FRAME], gaussian) for gaussian in gaussians], axis=1)
-    found = []
-    for layout, tiles in zip(layouts, spans(layouts), strict=True):
-        between = all_between[tiles]  # (T, C, V, R)
-        own = np.diagonal(between, axis1=-2, axis2=-1)  # (T, C, V)
-        views = own.max(axis=0)  # the tile that is least like a good one
-        distance = aggregate(own, axis=-1).max(axis=0)
-        turnable = len(between) == 1 and layout.height == layout.width
-        orientations = _by_orientation(between[0]) if turnable else None
-        found.append(Appearance(views, distance, orientations))
-    return found
+def appearances(by_view: Array, layouts: Sequence[Layout]) -> list[Appearance]:
+    """The distances (N, C, V) of the N tiles of B frames, see `from_products` -> how each frame looks as a whole.
+
+    The tile that is least like a good one counts.
+    """
+    by_tile = aggregate(by_view, axis=-1)
+    return [Appearance(by_view[tiles].max(axis=0), by_tile[tiles].max(axis=0)) for tiles in spans(layouts)]
+
+
+def orientations(embeddings: Array, layouts: Sequence[Layout], gaussian: Gaussian) -> list[Array | None]:
+    """The embeddings (N, V, E) of the N tiles of B frames, in order -> (R,) for each frame.
+
+    That is the aggregated distance from the good parts of one product if the part lay turned by each of the first R
+    views; None where that is not to be told: several tiles, or a frame that would be laid out otherwise when turned.
+    """
+    found = _by_orientation(between_views(embeddings, gaussian))
+    turnable = [len(layout.corners) == 1 and layout.height == layout.width for layout in layouts]
+    return [found[tiles.start] if turns else None for tiles, turns in zip(spans(layouts), turnable, strict=True)]
 
 
 def spans(layouts: Sequence[Layout]) -> list[slice]:
@@ -137,7 +140,7 @@ def emptiness(values: Array, scale: Array) -> Array:
     return np.asarray(np.logaddexp(np.float32(0), below - _LOG_999) / _LOG_10, np.float32)
 
 
-def combine(raw: Array, scale: Array, votes: Sequence[float]) -> Array:
+def combine(raw: Array, scale: Array, votes: npt.ArrayLike) -> Array:
     """(..., K) distances, (..., K, 2) scales, the detectors' shares -> (...) scores: their weighted mean evidence.
 
     A weighted form of Fisher's combination of p-values (Fisher 1925, section 21.1; Good 1955), in units of log₁₀. To it
@@ -153,10 +156,13 @@ def turn_ratio(orientations: Array) -> float:
 
 
 def _by_orientation(between: Array) -> Array:
-    """(C, V, R) distances of each view to the good parts in each orientation -> (C, R).
+    """(N, V, R) distances of each view to the good parts in each orientation -> (N, R).
 
     If the part lies turned by g, its view v looks like view v∘g of a part that lies right.
     """
-    views, orientations = between.shape[1:]
-    seen = compose(orientations)[:views]  # [v, g] = v∘g
+    views, count = between.shape[1:]
+    seen = _compose(count)[:views]  # [v, g] = v∘g
     return aggregate(between[:, np.arange(views)[:, np.newaxis], seen], axis=1)
+
+
+_compose = cache(compose)  # found by turning pictures
