@@ -13,7 +13,7 @@ import numpy as np
 from quarterturn.worker.contract.arrays import Array, Mask
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.framing import Layout
-from quarterturn.worker.inspection.scoring import Appearance, combine, over_places
+from quarterturn.worker.inspection.scoring import Appearance, combine
 
 Undecided = Callable[[Sequence[int], Array, Mask], Mask]
 """(A,) products, their scores so far, and whether these are complete -> which of the others must be completed."""
@@ -32,53 +32,61 @@ class Comparison:
     would be if the part lay turned, or None, see `scoring.orientations`.
     """
 
-    def __init__(self, bank: Bank, products: Sequence[int], layout: Layout, tiles: slice, seen: Appearance) -> None:
-        self.products, self.layout, self.tiles, self.appearance = tuple(products), layout, tiles, seen
+    def __init__(
+        self,
+        bank: Bank,
+        undecided: Undecided,
+        products: Sequence[int],
+        *,
+        layout: Layout,
+        tiles: slice,
+        appearance: Appearance,
+    ) -> None:
+        self.products, self.layout, self.tiles, self.appearance = tuple(products), layout, tiles, appearance
+        self.scores: Array = np.zeros(len(products), np.float32)
         self.complete: Mask = np.zeros(len(products), bool)
         self.maps: dict[int, tuple[Array, ...]] = {}
         self.orientations: dict[int, Array | None] = {}
-        self._worst = bank.manifest.scoring.worst
+        self._undecided = undecided
         self._scales, self._votes = bank.scales[list(products)], np.array([*bank.manifest.votes.values()], np.float32)
         self._raw: Array = np.zeros((len(products), len(self._votes)), np.float32)
         self._of_all: dict[int, Array] = {}  # by detector: maps (A, h, w), or (1, h, w) of any product
         self._of_one: dict[int, Array] = {}  # by detector: the map (h, w) of the product at hand
-        self.scores: Array = np.zeros(len(products), np.float32)
         self._open: Mask = ~self.complete
+        self._at = 0  # the place in `products` of the one at hand
 
-    def glance(self, detector: int, values: Array) -> None:
-        """Note what a detector says of each product, (T, A, P), or of any, (T, 1, P)."""
-        self._of_all[detector] = maps = self.layout.stitch(values)
-        self._raw[:, detector] = over_places(maps, self._worst)
-        self.scores = self._by(list(self._of_all), slice(None))
+    def glance(self, detector: int, maps: Array, distances: Array) -> None:
+        """Note what a detector says of each product, (A, h, w) and (A,), or of any, (1, h, w) and (1,)."""
+        self._of_all[detector], self._raw[:, detector] = maps, distances
 
     def next(self) -> int | None:
-        """Which of `products` to go on with, as its index in them: that which the frame as a whole looks like most."""
-        self._of_one = {}
+        """The product to go on with: of those open the one that the frame as a whole looks like most; None if done."""
         if not self._open.any():
             return None
         distance = self.appearance.distance[list(self.products)]
-        return int(np.where(self._open, distance, np.inf).argmin())
+        self._at, self._of_one = int(np.where(self._open, distance, np.inf).argmin()), {}
+        return self.products[self._at]
 
-    def look(self, place: int, detector: int, values: Array, undecided: Undecided) -> bool:
-        """Note what a detector says, (T, P), of the product at `place` in `products`; whether to go on with that."""
-        self._of_one[detector] = one = self.layout.stitch(values)
-        self._raw[place, detector] = over_places(one, self._worst)
-        if not self.complete.any():
-            return True
-        self.scores[place] = self._by([*self._of_all, *self._of_one], place)
-        self._open = undecided(self.products, self.scores, self.complete)
-        return bool(self._open[place])
+    def look(self, detector: int, seen: Array, distance: Array) -> bool:
+        """Note what a detector says of the product at hand, (h, w) and a number; whether to go on with it."""
+        self._of_one[detector], self._raw[self._at, detector] = seen, distance
+        if self.complete.any():
+            self.scores[self._at] = self._by([*self._of_all, *self._of_one], self._at)
+            self._open = self._undecided(self.products, self.scores, self.complete)
+        return bool(self._open[self._at])
 
-    def finish(self, place: int, orientations: Array | None, undecided: Undecided) -> None:
-        """All detectors have said of the product at `place` what they have to say."""
-        product, maps = self.products[place], dict(self._of_one)
+    def finish(self, orientations: Array | None) -> None:
+        """All detectors have said what they have to say of the product at hand."""
+        product, maps = self.products[self._at], dict(self._of_one)
         for detector, seen in self._of_all.items():
-            maps[detector] = seen[place if len(seen) > 1 else 0]
+            maps[detector] = seen[self._at if len(seen) > 1 else 0]
         self.maps[product] = tuple(maps[detector] for detector in range(len(self._votes)))
         self.orientations[product] = orientations
-        self.scores[place] = self._by(list(maps), place)
-        self.complete[place] = True
-        self._open = undecided(self.products, self.scores, self.complete)
+        if len(self.products) > 1 and not self.complete.any():
+            self.scores = self._by(list(self._of_all), slice(None))
+        self.scores[self._at] = self._by(list(maps), self._at)
+        self.complete[self._at] = True
+        self._open = self._undecided(self.products, self.scores, self.complete)
 
     def _by(self, detectors: list[int], places: int | slice) -> Array:
         """The scores by some of the detectors."""

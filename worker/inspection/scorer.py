@@ -28,7 +28,15 @@ from quarterturn.worker.contract.embeddings import FRAME, Embeddings, join, rows
 from quarterturn.worker.contract.errors import FrameError
 from quarterturn.worker.contract.framing import Layout
 from quarterturn.worker.inspection.comparison import Comparison, Undecided, all_of_them
-from quarterturn.worker.inspection.scoring import Appearance, aggregate, appearances, evidence, orientations, spans
+from quarterturn.worker.inspection.scoring import (
+    Appearance,
+    aggregate,
+    appearances,
+    by_frame,
+    evidence,
+    orientations,
+    spans,
+)
 
 _TINY = np.float32(1e-12)  # a threshold of 0, of a product whose pictures are all the same
 
@@ -85,8 +93,8 @@ class Scorer:
         """
         frames = self._glance(embeddings, layouts, products)
         while groups := _by_next_product(frames):
-            for product, places in groups.items():
-                self._compare(product, places, embeddings)
+            for product, theirs in groups.items():
+                self._compare(product, theirs, embeddings)
         return [Scored(one.products, one.scores, one.maps, one.orientations, one.appearance) for one in frames]
 
     def heat_map(self, scored: Scored, product: str, threshold: float) -> Array:
@@ -114,60 +122,60 @@ class Scorer:
     @cached_property
     def _searches(self) -> list[str]:
         """The detectors that look at one product at a time, those first that multiply the least."""
-        known = supported(
-            self.bank.manifest.spec
-        )  # the deeper, the fewer places, and `position` compares each with one
+        known = supported(self.bank.manifest.spec)  # deeper grids have fewer places, and `position` has no coreset
         return [one for one in reversed(known) if one in self.bank.manifest.votes and one not in (FRAME, LEARNED)]
 
     def _glance(
         self, embeddings: Embeddings, layouts: Sequence[Layout], products: Sequence[Sequence[int]] | None
     ) -> list[Comparison]:
         """What is said at once of all products that each of B frames may show."""
-        detectors, everything = self.bank.manifest.detectors, self.admissible(None)
+        detectors, worst = self.bank.manifest.detectors, self.bank.manifest.scoring.worst
         by_view = from_products(embeddings[FRAME], self._gaussians)
-        whole = aggregate(by_view, axis=-1)[..., np.newaxis]  # (N, C, 1)
-        learned = aggregate(distances(LEARNED, embeddings, {}), axis=1)[:, np.newaxis] if LEARNED in detectors else None
-        frames = []
-        for b, (tiles, seen) in enumerate(zip(spans(layouts), appearances(by_view, layouts), strict=True)):
-            one = Comparison(self.bank, everything if products is None else products[b], layouts[b], tiles, seen)
-            if FRAME in detectors:
-                one.glance(detectors.index(FRAME), whole[tiles, list(one.products)])
-            if learned is not None:
-                one.glance(detectors.index(LEARNED), learned[tiles])
-            frames.append(one)
+        allowed = [self.admissible(None)] * len(layouts) if products is None else products
+        appear = zip(allowed, layouts, spans(layouts), appearances(by_view, layouts), strict=True)
+        frames = [
+            Comparison(self.bank, self.undecided, its_products, layout=layout, tiles=tiles, appearance=seen)
+            for its_products, layout, tiles, seen in appear
+        ]
+        if FRAME in detectors:
+            whole = aggregate(by_view, axis=-1)[..., np.newaxis]  # (N, C, 1)
+            for one, (maps, far) in zip(frames, by_frame(whole, layouts, worst), strict=True):
+                which = list(one.products)
+                one.glance(detectors.index(FRAME), maps[which], far[which])
+        if LEARNED in detectors:
+            learned = aggregate(distances(LEARNED, embeddings, {}), axis=1)[:, np.newaxis]  # (N, 1, P)
+            for one, (maps, far) in zip(frames, by_frame(learned, layouts, worst), strict=True):
+                one.glance(detectors.index(LEARNED), maps, far)
         return frames
 
-    def _compare(self, product: int, places: Sequence[tuple[Comparison, int]], embeddings: Embeddings) -> None:
-        """Compare frames with one product, which has its own place among those of each, as far as each needs it."""
+    def _compare(self, product: int, frames: Sequence[Comparison], embeddings: Embeddings) -> None:
+        """Compare frames with one product, as far as each needs it."""
         for detector in self._searches:
-            theirs = _of_frames(embeddings, output_of(detector, embeddings), [one for one, _ in places])
+            theirs, layouts = _of_frames(embeddings, output_of(detector, embeddings), frames)
             values = aggregate(distances(detector, theirs, self.bank.normals[product]), axis=1)  # (N', P)
-            k, tiles = self.bank.manifest.detectors.index(detector), spans([one.layout for one, _ in places])
-            went_on = [
-                one.look(place, k, values[own], self.undecided) for (one, place), own in zip(places, tiles, strict=True)
-            ]
-            places = [pair for pair, on in zip(places, went_on, strict=True) if on]
-            if not places:
+            seen = by_frame(values, layouts, self.bank.manifest.scoring.worst)
+            k = self.bank.manifest.detectors.index(detector)
+            frames = [one for one, (places, far) in zip(frames, seen, strict=True) if one.look(k, places, far)]
+            if not frames:
                 return
+        whole, layouts = _of_frames(embeddings, FRAME, frames)
         gaussian = Gaussian(self._gaussians.mean[product], self._gaussians.whitening[product])
-        whole = _of_frames(embeddings, FRAME, [one for one, _ in places])[FRAME]
-        turned = orientations(whole, [one.layout for one, _ in places], gaussian)
-        for (one, place), lies in zip(places, turned, strict=True):
-            one.finish(place, lies, self.undecided)
+        for one, lies in zip(frames, orientations(whole[FRAME], layouts, gaussian), strict=True):
+            one.finish(lies)
 
 
-def _by_next_product(frames: Sequence[Comparison]) -> dict[int, list[tuple[Comparison, int]]]:
-    """The frames that are not done, with the place of the product that each goes on with, by that product."""
-    groups: dict[int, list[tuple[Comparison, int]]] = {}
+def _by_next_product(frames: Sequence[Comparison]) -> dict[int, list[Comparison]]:
+    """The frames that are not done, by the product that each goes on with."""
+    groups: dict[int, list[Comparison]] = {}
     for one in frames:
-        if (place := one.next()) is not None:
-            groups.setdefault(one.products[place], []).append((one, place))
+        if (product := one.next()) is not None:
+            groups.setdefault(product, []).append(one)
     return groups
 
 
-def _of_frames(embeddings: Embeddings, name: str, frames: Sequence[Comparison]) -> Embeddings:
-    """One output of an engine, of the tiles of some frames; no copy where they are all."""
-    output = {name: embeddings[name]}
-    if sum(len(one.layout.corners) for one in frames) == len(output[name]):
-        return output
-    return join([rows(output, one.tiles) for one in frames])
+def _of_frames(embeddings: Embeddings, name: str, frames: Sequence[Comparison]) -> tuple[Embeddings, list[Layout]]:
+    """One output of an engine, of the tiles of some frames, and their layouts; no copy where they are all."""
+    output, layouts = {name: embeddings[name]}, [one.layout for one in frames]
+    if sum(len(layout.corners) for layout in layouts) == len(output[name]):
+        return output, layouts
+    return join([rows(output, one.tiles) for one in frames]), layouts

@@ -6,6 +6,7 @@ Shapes: B frames, N tiles of all frames, C products, K detectors, V views, R ori
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +18,7 @@ from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.bank import ScoringSettings
 from quarterturn.worker.contract.detectors import Gaussian, Normal, between_views, distances
 from quarterturn.worker.contract.embeddings import Embeddings
-from quarterturn.worker.contract.framing import Layout
+from quarterturn.worker.contract.framing import WHOLE, Layout
 from quarterturn.worker.contract.views import compose
 
 _TINY = np.float32(1e-12)  # a distance of exactly 0 stays finite in the harmonic mean
@@ -57,15 +58,22 @@ def read(
     detectors: Sequence[str],
 ) -> list[Reading]:
     """The embeddings of the N tiles of B frames, in order -> one reading for each frame."""
-    by_place = [  # K times (N, C, P)
-        np.stack([aggregate(distances(detector, embeddings, normal), axis=1) for normal in normals], axis=1)
-        for detector in detectors
+    by_detector = []  # K times B maps and distances
+    for detector in detectors:
+        values = [aggregate(distances(detector, embeddings, normal), axis=1) for normal in normals]
+        by_detector.append(by_frame(np.stack(values, axis=1), layouts, scoring.worst))
+    return [
+        Reading(np.stack([distance for _, distance in one], axis=-1), tuple(places for places, _ in one))
+        for one in zip(*by_detector, strict=True)
     ]
-    readings = []
-    for layout, tiles in zip(layouts, spans(layouts), strict=True):
-        maps = tuple(layout.stitch(values[tiles]) for values in by_place)
-        readings.append(Reading(np.stack([over_places(one, scoring.worst) for one in maps], axis=-1), maps))
-    return readings
+
+
+def by_frame(values: Array, layouts: Sequence[Layout], worst: float) -> list[tuple[Array, Array]]:
+    """(N, ..., P) values of the tiles of B frames, in order -> of each a map (..., h, w) and its distance (...)."""
+    maps = [layout.stitch(values[tiles]) for layout, tiles in zip(layouts, spans(layouts), strict=True)]
+    if all(layout == WHOLE for layout in layouts):  # all at once
+        return list(zip(maps, over_places(values[..., np.newaxis], worst), strict=True))
+    return [(one, over_places(one, worst)) for one in maps]
 
 
 def appearances(by_view: Array, layouts: Sequence[Layout]) -> list[Appearance]:
@@ -105,7 +113,7 @@ def aggregate(values: Array, axis: int) -> Array:
 
 def over_places(maps: Array, worst: float) -> Array:
     """(..., h, w) distances -> (...): the mean of the worst share of the places, of one at least."""
-    flat = maps.reshape(*maps.shape[:-2], -1)
+    flat = maps.reshape(*maps.shape[:-2], math.prod(maps.shape[-2:]))
     count = max(1, round(worst * flat.shape[-1]))
     return np.asarray(np.partition(flat, -count, axis=-1)[..., -count:].mean(axis=-1), np.float32)
 
@@ -128,7 +136,7 @@ def evidence(values: Array, scale: Array) -> Array:
     one scale; what is promised comes from calibration.
     """
     standard = (values - scale[..., 0]) / scale[..., 1]
-    return np.asarray(np.logaddexp(np.float32(0), standard) / _LOG_10, np.float32)
+    return np.asarray(_log_1_exp(standard) / _LOG_10, np.float32)
 
 
 def emptiness(values: Array, scale: Array) -> Array:
@@ -137,17 +145,17 @@ def emptiness(values: Array, scale: Array) -> Array:
     A frame that shows nothing, black or blank, has less of everything than any good part.
     """
     below = (scale[..., 0] - values) / scale[..., 1]
-    return np.asarray(np.logaddexp(np.float32(0), below - _LOG_999) / _LOG_10, np.float32)
+    return np.asarray(_log_1_exp(below - _LOG_999) / _LOG_10, np.float32)
 
 
 def combine(raw: Array, scale: Array, votes: npt.ArrayLike) -> Array:
     """(..., K) distances, (..., K, 2) scales, the detectors' shares -> (...) scores: their weighted mean evidence.
 
     A weighted form of Fisher's combination of p-values (Fisher 1925, section 21.1; Good 1955), in units of log₁₀. To it
-    comes the emptiness that the detector says to which the frame shows least.
+    comes the emptiness that the detector says to which the frame shows least. Of none, K = 0, it is 0.
     """
     found = evidence(raw, scale) @ np.asarray(votes, np.float32)
-    return np.asarray(found + emptiness(raw, scale).max(axis=-1), np.float32)
+    return np.asarray(found + emptiness(raw, scale).max(axis=-1, initial=0), np.float32)
 
 
 def turn_ratio(orientations: Array) -> float:
@@ -163,6 +171,11 @@ def _by_orientation(between: Array) -> Array:
     views, count = between.shape[1:]
     seen = _compose(count)[:views]  # [v, g] = v∘g
     return aggregate(between[:, np.arange(views)[:, np.newaxis], seen], axis=1)
+
+
+def _log_1_exp(values: Array) -> Array:
+    """ln(1 + eˣ), which cannot overflow so; numpy's `logaddexp` takes twice as long."""
+    return np.asarray(np.maximum(values, 0) + np.log1p(np.exp(-np.abs(values))), np.float32)
 
 
 _compose = cache(compose)  # found by turning pictures
