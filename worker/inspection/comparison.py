@@ -59,13 +59,24 @@ class Comparison:
         """Note what a detector says of each product, (A, h, w) and (A,), or of any, (1, h, w) and (1,)."""
         self._of_all[detector], self._raw[:, detector] = maps, distances
 
-    def next(self) -> int | None:
-        """The product to go on with: of those open the one that the frame as a whole looks like most; None if done."""
-        if not self._open.any():
-            return None
+    @property
+    def done(self) -> bool:
+        """Whether no product is open any more."""
+        return not self._open.any()
+
+    def nearest(self) -> int:
+        """Of the open products the one that the frame as a whole looks like most."""
         distance = self.appearance.distance[list(self.products)]
-        self._at, self._of_one = int(np.where(self._open, distance, np.inf).argmin()), {}
-        return self.products[self._at]
+        return self.products[int(np.where(self._open, distance, np.inf).argmin())]
+
+    def takes_up(self, product: int) -> bool:
+        """Whether to go on with `product`, which is then at hand: first with the nearest, later with any open one."""
+        if not self.complete.any() and product != self.nearest():
+            return False
+        places = [place for place in np.flatnonzero(self._open).tolist() if self.products[place] == product]
+        if places:
+            self._at, self._of_one = places[0], {}
+        return bool(places)
 
     def look(self, detector: int, seen: Array, distance: Array) -> bool:
         """Note what a detector says of the product at hand, (h, w) and a number; whether to go on with it."""

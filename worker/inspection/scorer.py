@@ -92,9 +92,9 @@ class Scorer:
         `products[b]` are the indices of those that frame b may show; None admits all for every frame.
         """
         frames = self._glance(embeddings, layouts, products)
-        while groups := _by_next_product(frames):
-            for product, theirs in groups.items():
-                self._compare(product, theirs, embeddings)
+        while waiting := [one for one in frames if not one.done]:
+            product = waiting[0].nearest()
+            self._compare(product, [one for one in waiting if one.takes_up(product)], embeddings)
         return [Scored(one.products, one.scores, one.maps, one.orientations, one.appearance) for one in frames]
 
     def heat_map(self, scored: Scored, product: str, threshold: float) -> Array:
@@ -162,15 +162,6 @@ class Scorer:
         gaussian = Gaussian(self._gaussians.mean[product], self._gaussians.whitening[product])
         for one, lies in zip(frames, orientations(whole[FRAME], layouts, gaussian), strict=True):
             one.finish(lies)
-
-
-def _by_next_product(frames: Sequence[Comparison]) -> dict[int, list[Comparison]]:
-    """The frames that are not done, by the product that each goes on with."""
-    groups: dict[int, list[Comparison]] = {}
-    for one in frames:
-        if (product := one.next()) is not None:
-            groups.setdefault(product, []).append(one)
-    return groups
 
 
 def _of_frames(embeddings: Embeddings, name: str, frames: Sequence[Comparison]) -> tuple[Embeddings, list[Layout]]:

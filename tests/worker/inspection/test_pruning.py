@@ -153,6 +153,24 @@ def test_only_what_can_still_win_is_searched_and_no_further_than_it_takes(monkey
     assert searched.count("nearest.middle") == 8
 
 
+def test_frames_that_a_product_is_open_to_are_compared_with_it_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is known of a product is large: it is fetched once for all of them, whichever each is nearest to."""
+    searched: list[int] = []
+
+    def note(detector: str, embeddings: Embeddings, normal: Normal) -> Array:
+        if detector == "position":
+            searched.append(len(embeddings["places.deep"]))
+        return distances(detector, embeddings, normal)
+
+    monkeypatch.setattr(quarterturn.worker.inspection.scorer, "distances", note)
+    rng = np.random.default_rng(2)
+    bank, centres = many(rng, ("frame", "position"), 8, 3.0)
+    frames = [scattered(rng, centre, 1) for centre in centres]
+    Scorer(bank).score({name: np.concatenate([one[name] for one in frames]) for name in frames[0]}, [WHOLE] * 8)
+    assert sum(searched) == 8 * 8
+    assert len(searched) <= 8 + 7
+
+
 def test_products_that_are_named_twice_are_compared_all_the_same() -> None:
     rng = np.random.default_rng(1)
     bank, centres = many(rng, ("frame", "nearest.deep"), 3, 1.0)
