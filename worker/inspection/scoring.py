@@ -136,7 +136,7 @@ def evidence(values: Array, scale: Array) -> Array:
     one scale; what is promised comes from calibration.
     """
     standard = (values - scale[..., 0]) / scale[..., 1]
-    return np.asarray(_log_1_exp(standard) / _LOG_10, np.float32)
+    return np.asarray(np.logaddexp(np.float32(0), standard) / _LOG_10, np.float32)
 
 
 def emptiness(values: Array, scale: Array) -> Array:
@@ -145,7 +145,7 @@ def emptiness(values: Array, scale: Array) -> Array:
     A frame that shows nothing, black or blank, has less of everything than any good part.
     """
     below = (scale[..., 0] - values) / scale[..., 1]
-    return np.asarray(_log_1_exp(below - _LOG_999) / _LOG_10, np.float32)
+    return np.asarray(np.logaddexp(np.float32(0), below - _LOG_999) / _LOG_10, np.float32)
 
 
 def combine(raw: Array, scale: Array, votes: npt.ArrayLike) -> Array:
@@ -171,11 +171,6 @@ def _by_orientation(between: Array) -> Array:
     views, count = between.shape[1:]
     seen = _compose(count)[:views]  # [v, g] = v∘g
     return aggregate(between[:, np.arange(views)[:, np.newaxis], seen], axis=1)
-
-
-def _log_1_exp(values: Array) -> Array:
-    """ln(1 + eˣ), which cannot overflow so; numpy's `logaddexp` takes twice as long."""
-    return np.asarray(np.maximum(values, 0) + np.log1p(np.exp(-np.abs(values))), np.float32)
 
 
 _compose = cache(compose)  # found by turning pictures
