@@ -2,13 +2,13 @@
 
     python -m benchmarks.banks --engine out/demo/engine --bank out/demo/line.bank
 
-The embeddings are random, which speed does not depend on: of a bank's scoring alone, and of fitting without the engine.
+Without the engine. Fitting takes random embeddings, on which its speed does not depend; what is scored is made to look
+like good parts of the bank's first product, for what a frame costs that may show any depends on how it looks.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +19,8 @@ import numpy as np
 from benchmarks.figures import Figure, table
 from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.bank import Bank, read_bank
-from quarterturn.worker.contract.embeddings import FRAME, Embeddings
+from quarterturn.worker.contract.detectors import LEARNED, Coreset, Gaussian, samples_of
+from quarterturn.worker.contract.embeddings import FRAME, LOGITS, Embeddings
 from quarterturn.worker.contract.framing import WHOLE
 from quarterturn.worker.contract.manifest import EmbeddingSpec
 from quarterturn.worker.engine.base import open_folder
@@ -81,13 +82,12 @@ def swapping(bank: Bank) -> list[Figure]:
 
 def scoring(bank: Bank) -> list[Figure]:
     """Milliseconds a frame whose product is declared, by how many products the bank holds, and where none is."""
-    embeddings = random_embeddings(bank.manifest.spec, _BATCH)
+    embeddings = good_parts(bank, _BATCH)
     figures = []
     for count in PRODUCTS:
-        scorer = Scorer(of_many(bank, count))
+        many = of_many(bank, count)
+        scorer = Scorer(many, Judge.of(many, many.manifest.overkill, {}).undecided)
         for declared, allowed in (("declared", [(0,)] * _BATCH), ("any", None)):
-            if allowed is None and count == max(PRODUCTS):
-                continue  # a plant declares its products, or has few
             values = seconds(lambda s=scorer, a=allowed: s.score(embeddings, [WHOLE] * _BATCH, a))  # type: ignore[misc]
             per_frame = tuple(1000 * value / _BATCH for value in values)
             figures.append(
@@ -97,11 +97,40 @@ def scoring(bank: Bank) -> list[Figure]:
 
 
 def of_many(bank: Bank, count: int) -> Bank:
-    """The bank's first product, so many times, each in memory of its own."""
-    many = bank.of_products([0] * count)
+    """The bank's first product, so many times, each in memory of its own; all but the first look like nothing else."""
+    many, rng = bank.of_products([0] * count), np.random.default_rng(0)
     names = tuple(f"product-{n}" for n in range(count))
-    manifest = many.manifest.model_copy(update={"products": names})
-    return replace(many, manifest=manifest, normals=tuple(copy.deepcopy(normal) for normal in many.normals))
+    normals = [{name: _copy(model) for name, model in normal.items()} for normal in many.normals]
+    for normal in normals[1:]:
+        whole = normal[FRAME]
+        if isinstance(whole, Gaussian):
+            normal[FRAME] = Gaussian(_unit(rng.standard_normal(whole.mean.shape, np.float32)), whole.whitening)
+    return replace(many, manifest=many.manifest.model_copy(update={"products": names}), normals=tuple(normals))
+
+
+def _copy(model: Gaussian | Coreset) -> Gaussian | Coreset:
+    if isinstance(model, Coreset):
+        return Coreset(model.members)
+    return Gaussian(model.mean.copy(), model.whitening.copy())
+
+
+def good_parts(bank: Bank, count: int) -> Embeddings:
+    """Frames that are as far from the bank's first product as its good parts are, by every detector."""
+    rng = np.random.default_rng(0)
+    found = random_embeddings(bank.manifest.spec, count)
+    usual = dict(zip(bank.manifest.detectors, bank.scales[0, :, 0], strict=True))
+    if LEARNED in usual:
+        found[LOGITS][:] = usual[LEARNED] - 20
+    for detector, model in bank.normals[0].items():
+        samples = samples_of(detector, found)  # (N, V, P, D), looks into `found`
+        views, places = samples.shape[1:3]
+        away = usual.get(detector, 1) * _unit(rng.standard_normal(samples.shape, np.float32))
+        if isinstance(model, Coreset):
+            chosen = rng.integers(model.members.shape[1], size=(count, places))
+            samples[:] = np.moveaxis(model.members[:, chosen], 0, 1) + away
+        else:
+            samples[:] = model.mean[:views] + np.linalg.solve(model.whitening[:views], away[..., np.newaxis])[..., 0]
+    return found
 
 
 def random_embeddings(spec: EmbeddingSpec, count: int) -> Embeddings:
@@ -110,8 +139,11 @@ def random_embeddings(spec: EmbeddingSpec, count: int) -> Embeddings:
     found: dict[str, Array] = {
         name: rng.standard_normal((count, *shape), np.float32) for name, shape in spec.outputs.items()
     }
-    found[FRAME] /= np.linalg.norm(found[FRAME], axis=-1, keepdims=True)
-    return found
+    return {**found, FRAME: _unit(found[FRAME])}
+
+
+def _unit(vectors: Array) -> Array:
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
 def seconds(work: Callable[[], object], rounds: int = _ROUNDS) -> tuple[float, ...]:

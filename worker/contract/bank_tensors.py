@@ -50,7 +50,7 @@ def normal_in(tensors: Mapping[str, Array]) -> Normal:
     for name, values in tensors.items():
         detector, _, field = name.rpartition(".")
         if field == "members":
-            normal[detector] = Coreset(values.astype(np.float32))
+            normal[detector] = Coreset(values)
         elif field == "mean":
             normal[detector] = Gaussian(values, _square(tensors[f"{detector}.whitening"], values.shape[-1]))
     return normal

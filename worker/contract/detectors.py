@@ -14,8 +14,8 @@ Shapes: N frames (or tiles of frames), V views, R orientations, P places, D dime
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,7 @@ KEPT = np.float16
 
 _COVARIANCE_FLOOR = 1e-9  # as in the method's published code; keeps a constant embedding invertible
 _CHUNK = 256  # samples of a coreset whose distances are brought up to date together
-_ROWS = 1024  # queries of one matrix product of the nearest-neighbour search: its result stays in the cache
+_ROWS = 256  # queries of one matrix product of the nearest-neighbour search: its result stays in the cache
 _LOGIT_OFFSET = np.float32(20)  # a logit below −20 is as good as it gets; keeps distances above 0 for the harmonic mean
 
 
@@ -50,9 +50,20 @@ class Coreset:
     """The features (V, M, D) of some normal places, such that no other lies far from all of them.
 
     float32, rounded to what `KEPT` can say: so a bank scores the same before it is written and after it is read.
+    `lifted` (V, D + 1, M) is what a search multiplies with: each member c as a column, and −‖c‖²/2 below it. `members`
+    looks into the same memory.
     """
 
     members: Array
+    lifted: Array = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        views, count, dimensions = self.members.shape
+        lifted = np.empty((views, dimensions + 1, count), np.float32)
+        lifted[:, :-1] = self.members.swapaxes(1, 2)
+        lifted[:, -1] = np.square(lifted[:, :-1]).sum(axis=1) / -2
+        object.__setattr__(self, "lifted", lifted)
+        object.__setattr__(self, "members", lifted[:, :-1].swapaxes(1, 2))
 
 
 Normal = Mapping[str, Gaussian | Coreset]
@@ -113,14 +124,21 @@ def sees_places(detector: str) -> bool:
     return detector != FRAME
 
 
+def output_of(detector: str, names: Iterable[str]) -> str:
+    """Which of an engine's outputs, by their names from shallow to deep, a detector looks at."""
+    if detector in (FRAME, LEARNED):
+        return FRAME if detector == FRAME else LOGITS
+    if detector == POSITION:
+        return [name for name in names if name.startswith(PLACES)][-1]
+    return PLACES + detector.removeprefix(NEAREST)
+
+
 def samples_of(detector: str, embeddings: Embeddings) -> Array:
     """(N, V, P', D) what a detector that a bank fits compares; P' = 1 for `frame`, and R for V where it is to learn."""
+    values = embeddings[output_of(detector, embeddings)]
     if detector == FRAME:
-        return embeddings[FRAME][:, :, np.newaxis]
-    if detector == POSITION:
-        deepest = [values for name, values in embeddings.items() if name.startswith(PLACES)][-1]
-        return deepest[..., : position_axes(*deepest.shape[2:])]
-    return embeddings[PLACES + detector.removeprefix(NEAREST)]
+        return values[:, :, np.newaxis]
+    return values[..., : position_axes(*values.shape[2:])] if detector == POSITION else values
 
 
 def shape_of(detector: str, spec: EmbeddingSpec) -> tuple[int, int]:
@@ -143,11 +161,24 @@ def distances(detector: str, embeddings: Embeddings, normal: Normal) -> Array:
     samples = samples_of(detector, embeddings)
     model = normal.get(detector)
     if isinstance(model, Coreset):
-        return _nearest(samples, model.members)
+        return _nearest(samples, model.lifted)
     if isinstance(model, Gaussian):
         views = slice(samples.shape[1])  # `frame` knows more orientations
         return _lengths(_whiten(samples, Gaussian(model.mean[views], model.whitening[views])))
     raise ValueError(f"the bank was not fitted for the detector {detector}")
+
+
+def stacked(gaussians: Sequence[Gaussian]) -> Gaussian:
+    """One Gaussian for each index (C, ...) of those of C products, a copy."""
+    return Gaussian(np.stack([one.mean for one in gaussians]), np.stack([one.whitening for one in gaussians]))
+
+
+def from_products(embeddings: Array, gaussians: Gaussian) -> Array:
+    """(N, V, E) frame embeddings -> (N, C, V): the distance of each view to its own Gaussian of each of C products."""
+    views = slice(embeddings.shape[1])
+    rows = embeddings.swapaxes(0, 1) - gaussians.mean[:, views]  # (C, V, N, E): one matrix product a Gaussian
+    lengths = _lengths(rows @ gaussians.whitening[:, views, 0].swapaxes(-1, -2))
+    return np.moveaxis(lengths, -1, 0)
 
 
 def between_views(embeddings: Array, gaussian: Gaussian) -> Array:
@@ -207,19 +238,21 @@ def _lengths(vectors: Array) -> Array:
     return np.asarray(np.sqrt(np.einsum("...d,...d->...", vectors, vectors)), np.float32)
 
 
-def _nearest(samples: Array, members: Array) -> Array:
-    def search(v: int, rows: Array) -> Array:
-        found = np.empty(len(rows), np.float32)
-        for start in range(0, len(rows), _ROWS):
-            part = slice(start, start + _ROWS)
-            found[part] = np.sqrt(np.maximum(_nearest_squares(rows[part], members[v]), 0))
-        return found
+def _nearest(samples: Array, lifted: Array) -> Array:
+    """(N, V, P, D), (V, D + 1, M) -> (N, V, P): the distance of each sample to the nearest member of its view.
 
-    return _by_view(samples, search)
-
-
-def _by_view(samples: Array, work: Callable[[int, Array], Array]) -> Array:
-    """Apply `work(v, (N · P, D))` to each view and put the results back as (N, V, P)."""
+    As in `_nearest_squares`, q·c − ‖c‖²/2 is the greater, the nearer c is; with a 1 behind q it is one matrix product.
+    """
     count, views, places, dimensions = samples.shape
-    parts = [work(v, samples[:, v].reshape(count * places, dimensions)) for v in range(views)]
-    return np.stack([part.reshape(count, places) for part in parts], axis=1)
+    queries = np.ones((count, places, dimensions + 1), np.float32)
+    rows = queries.reshape(count * places, dimensions + 1)
+    block = np.empty((min(_ROWS, len(rows)), lifted.shape[-1]), np.float32)
+    closeness = np.empty((views, len(rows)), np.float32)
+    for v in range(views):
+        queries[..., :-1] = samples[:, v]
+        for start in range(0, len(rows), _ROWS):
+            part = rows[start : start + _ROWS]
+            np.matmul(part, lifted[v], out=block[: len(part)]).max(axis=1, out=closeness[v, start : start + _ROWS])
+    squares = np.einsum("nvpd,nvpd->nvp", samples, samples)
+    squares -= 2 * closeness.reshape(views, count, places).swapaxes(0, 1)
+    return np.asarray(np.sqrt(np.maximum(squares, 0)), np.float32)

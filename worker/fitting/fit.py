@@ -169,6 +169,6 @@ def calibrate(bank: Bank, product: int, batches: Iterator[tuple[Embeddings, list
     scorer = Scorer(bank.of_products([product]))
     scored = [one for embeddings, layouts in batches for one in scorer.score(embeddings, layouts)]
     whole = [one.appearance for one in scored]
-    ratios = [turn_ratio(one.orientations[0]) for one in whole if one.orientations is not None]
+    ratios = [turn_ratio(lies) for one in scored if (lies := one.orientations[0]) is not None]
     numbers = ([one.scores[0] for one in scored], [one.distance[0] for one in whole], ratios)
     return Calibration(*(np.array(one, np.float32) for one in numbers))

@@ -99,7 +99,8 @@ class Inspector:
             if unknown:
                 held = f"bank {bank.version[:12]} ({', '.join(bank.products)})"
                 raise ConfigError(f"cameras.{camera}.products: '{unknown[0]}' is not in {held}")
-        self._in_service = Scorer(bank), Judge.of(bank, self._overkill, self._thresholds)
+        judge = Judge.of(bank, self._overkill, self._thresholds)
+        self._in_service = Scorer(bank, judge.undecided), judge
 
     def inspect(self, frames: Sequence[Frame]) -> list[Outcome]:
         """One outcome for each frame, in order."""

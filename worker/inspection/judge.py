@@ -9,17 +9,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
-from quarterturn.worker.contract.arrays import Array
+from quarterturn.worker.contract.arrays import Array, Indices, Mask
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.calibration import conformal_p_value, conformal_threshold
 from quarterturn.worker.contract.errors import ConfigError
 from quarterturn.worker.contract.guard import unusable
 from quarterturn.worker.inspection.scorer import Scored
-from quarterturn.worker.inspection.scoring import Appearance, turn_ratio
+from quarterturn.worker.inspection.scoring import turn_ratio
 from quarterturn.worker.messages.events import AlertKind
 
 _TINY = np.float32(1e-12)  # a threshold of 0, of a product whose pictures are all the same, still orders the scores
+_LESS = np.float32(1 - 1e-5)  # a sum of some of the terms, however it is rounded, is not above that of all of them
 _NEARLY_GOOD = 2.0  # limits; a good part of another product, or one that lies turned, may look a little odd, too
 _ORIENTED_SHARE = 0.95
 """A product has an orientation only if at least this share of its calibration pictures fits best as it lies."""
@@ -54,13 +56,15 @@ class Judgement:
 class Judge:
     """A bank with its thresholds. Immutable: a batch is judged as a whole by the judge that it began with.
 
-    `thresholds` (C,) of scores; `limits` (C,) of the distance of the frame's embedding: the largest of the calibration;
-    `turn_limits[c]` is the turn ratio beyond which a part lies the wrong way, or None for a product
-    that looks the same turned.
+    `thresholds` (C,) of scores; `highest` (C,): the largest score of a calibration, that has so many `pictures` (C,);
+    `limits` (C,) of the distance of the frame's embedding: the largest of the calibration; `turn_limits[c]` is the turn
+    ratio beyond which a part lies the wrong way, or None for a product that looks the same turned.
     """
 
     bank: Bank
     thresholds: Array
+    highest: Array
+    pictures: Indices
     limits: Array
     turn_limits: tuple[float | None, ...]
 
@@ -81,52 +85,80 @@ class Judge:
             else conformal_threshold(calibration.scores, overkill, f"product '{product}'")
             for product, calibration in zip(bank.products, bank.calibration, strict=True)
         ]
-        limits = [calibration.distances.max(initial=0) for calibration in bank.calibration]
-        turn_limits = tuple(_turn_limit(calibration.turn_ratios) for calibration in bank.calibration)
-        return cls(bank, np.array(thresholds, np.float32), np.array(limits, np.float32), turn_limits)
+        return cls(
+            bank,
+            np.array(thresholds, np.float32),
+            np.array([calibration.scores.max(initial=0) for calibration in bank.calibration], np.float32),
+            np.array([len(calibration.scores) for calibration in bank.calibration]),
+            np.array([calibration.distances.max(initial=0) for calibration in bank.calibration], np.float32),
+            tuple(_turn_limit(calibration.turn_ratios) for calibration in bank.calibration),
+        )
+
+    def undecided(self, products: Sequence[int], scores: Array, complete: Mask) -> Mask:
+        """Which of the A products that a frame may show can still change what is said of it.
+
+        `scores` (A,) may rise where they are not `complete` (A,). Such a product is decided once its ratio of score to
+        threshold lies beyond the least complete one, and its p-value is known, or no larger than a complete one.
+        """
+        if not complete.any():
+            return ~complete
+        least = np.where(complete, scores, _LESS * scores)
+        ratios, p_values = self._ratios(products, least), self._p_values(products, least)
+        may_fit_best = ratios <= ratios[complete].min()
+        may_be_likelier = (p_values > p_values[complete].max()) & (least <= self.highest[list(products)])
+        return np.asarray(~complete & (may_fit_best | may_be_likelier))
 
     def judge(self, scored: Scored, measured: Array | None = None) -> Judgement:
         """Decide on one frame that was scored by the same bank.
 
         `measured` (M,) is what its picture measures, see `guard.measure`; None: nobody asks whether it can be judged.
         """
-        best = int((scored.scores / np.maximum(self.thresholds[list(scored.products)], _TINY)).argmin())
+        best = int(self._ratios(scored.products, scored.scores).argmin())
         product, score = scored.products[best], float(scored.scores[best])
         threshold, seen = float(self.thresholds[product]), scored.appearance
-        alert, nearest = self._alert(product, scored.products, seen) if score > threshold else (None, product)
+        alert, nearest = self._alert(product, scored) if score > threshold else (None, product)
         judgement = Judgement(
             alert=alert,
             product=self.bank.products[product],
             nearest=self.bank.products[nearest],
             score=score,
             threshold=threshold,
-            p_value=max(
-                conformal_p_value(self.bank.calibration[c].scores, float(own))
-                for c, own in zip(scored.products, scored.scores, strict=True)
-            ),
+            p_value=float(self._p_values(scored.products, scored.scores).max()),
             view_distances=tuple(seen.views[product].tolist()),
         )
         # By the product that it shows: a good picture of a darker product is no unusable one of this.
         reason = None if measured is None else unusable(measured, self.bank.guard[nearest])
         return judgement if reason is None else judgement.unusable(reason)
 
-    def _alert(self, product: int, allowed: Sequence[int], seen: Appearance) -> tuple[AlertKind, int]:
-        """Why a frame is beyond the threshold of `product`, and the product that it shows."""
-        farness = seen.distance / np.maximum(self.limits, _TINY)  # beyond 1 lies no calibration picture
-        nearest = int(farness.argmin())
-        if nearest not in allowed and farness[nearest] <= _NEARLY_GOOD and farness[product] > 1:
-            return "wrong_product", nearest
-        return "wrong_orientation" if self._is_turned(product, seen) else "defect", product
+    def _ratios(self, products: Sequence[int], scores: Array) -> Array:
+        """(A,) scores of products, in their thresholds."""
+        return np.asarray(scores / np.maximum(self.thresholds[list(products)], _TINY))
 
-    def _is_turned(self, product: int, seen: Appearance) -> bool:
+    def _p_values(self, products: Sequence[int], scores: Array) -> npt.NDArray[np.float64]:
+        """(A,) by the calibration of each product."""
+        which = list(products)
+        p_values = 1 / (self.pictures[which] + 1)  # of those beyond all of it: where there are many, that is most
+        for place in np.flatnonzero(scores <= self.highest[which]).tolist():
+            calibrated = self.bank.calibration[products[place]].scores
+            p_values[place] = conformal_p_value(calibrated, float(scores[place]))
+        return np.asarray(p_values)
+
+    def _alert(self, product: int, scored: Scored) -> tuple[AlertKind, int]:
+        """Why a frame is beyond the threshold of `product`, and the product that it shows."""
+        farness = scored.appearance.distance / np.maximum(self.limits, _TINY)  # beyond 1 lies no calibration picture
+        nearest = int(farness.argmin())
+        if nearest not in scored.products and farness[nearest] <= _NEARLY_GOOD and farness[product] > 1:
+            return "wrong_product", nearest
+        return "wrong_orientation" if self._is_turned(product, scored.orientations[product]) else "defect", product
+
+    def _is_turned(self, product: int, orientations: Array | None) -> bool:
         """Whether another orientation explains the frame, better than one explains any good part, and about as well.
 
         A small defect is as bad in every orientation; a good part that lies turned is good in the right one.
         """
         limit = self.turn_limits[product]
-        if limit is None or seen.orientations is None:
+        if limit is None or orientations is None:
             return False
-        orientations = seen.orientations[product]
         return turn_ratio(orientations) > limit and bool(orientations[1:].min() <= _NEARLY_GOOD * self.limits[product])
 
 

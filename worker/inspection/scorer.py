@@ -5,19 +5,38 @@ Shapes: B frames, N tiles of all frames, C products of the bank, A of them that 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
 
 from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.bank import Bank
-from quarterturn.worker.contract.detectors import sees_places
-from quarterturn.worker.contract.embeddings import Embeddings, join, rows
+from quarterturn.worker.contract.detectors import (
+    LEARNED,
+    Gaussian,
+    distances,
+    from_products,
+    output_of,
+    sees_places,
+    stacked,
+    supported,
+)
+from quarterturn.worker.contract.embeddings import FRAME, Embeddings, join, rows
 from quarterturn.worker.contract.errors import FrameError
 from quarterturn.worker.contract.framing import Layout
-from quarterturn.worker.inspection.scoring import Appearance, Reading, appearances, combine, evidence, read, spans
+from quarterturn.worker.inspection.comparison import Comparison, Undecided, all_of_them
+from quarterturn.worker.inspection.scoring import (
+    Appearance,
+    aggregate,
+    appearances,
+    by_frame,
+    evidence,
+    orientations,
+    spans,
+)
 
 _TINY = np.float32(1e-12)  # a threshold of 0, of a product whose pictures are all the same
 
@@ -26,21 +45,28 @@ _TINY = np.float32(1e-12)  # a threshold of 0, of a product whose pictures are a
 class Scored:
     """One frame beside a bank.
 
-    `products` (A) are the indices of those that it may show, `scores` (A,) its scores against them, and `reading` what
-    each detector says of them. `appearance` is how it looks as a whole beside all C.
+    `products` (A,) are the indices of those that it may show, `scores` (A,) its scores against them, or a lower bound
+    where nobody needs more. Of the others, by their index, `maps[c]` is K times (h, w), the distance of each place of
+    the unturned frame by each detector, and `orientations[c]` (R,) the distance of the whole frame if the part lay
+    turned, see `scoring.orientations`. `appearance` is how it looks as a whole beside all C.
     """
 
     products: tuple[int, ...]
     scores: Array
-    reading: Reading
+    maps: Mapping[int, tuple[Array, ...]]
+    orientations: Mapping[int, Array | None]
     appearance: Appearance
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """Scores frames by one bank, place by place against the products that each may show."""
+    """Scores frames by one bank, place by place against the products that each may show.
+
+    `undecided` says which of several products are worth the search, see `Judge.undecided`; all are, where nobody says.
+    """
 
     bank: Bank
+    undecided: Undecided = all_of_them
 
     def admissible(self, names: Sequence[str] | None) -> tuple[int, ...]:
         """The indices of the products called so; None means all.
@@ -65,21 +91,11 @@ class Scorer:
 
         `products[b]` are the indices of those that frame b may show; None admits all for every frame.
         """
-        tiles, everything = spans(layouts), self.admissible(None)
-        alike: dict[tuple[int, ...], list[int]] = {}  # frames that may show the same products
-        for b in range(len(layouts)):
-            alike.setdefault(everything if products is None else tuple(products[b]), []).append(b)
-        whole = appearances(embeddings, layouts, self.bank.normals) if layouts else []
-        scored: dict[int, Scored] = {}
-        for allowed, frames in alike.items():
-            theirs = embeddings if len(alike) == 1 else join([rows(embeddings, tiles[b]) for b in frames])
-            bank = self.bank.of_products(allowed)
-            scoring, detectors, votes = bank.manifest.scoring, bank.manifest.detectors, [*bank.manifest.votes.values()]
-            readings = read(theirs, [layouts[b] for b in frames], bank.normals, scoring, detectors)
-            scores = combine(np.stack([reading.raw for reading in readings]), bank.scales, votes)
-            for b, reading, own in zip(frames, readings, scores, strict=True):
-                scored[b] = Scored(allowed, own, reading, whole[b])
-        return [scored[b] for b in range(len(layouts))]
+        frames = self._glance(embeddings, layouts, products)
+        while waiting := [one for one in frames if not one.done]:
+            product = waiting[0].nearest()
+            self._compare(product, [one for one in waiting if one.takes_up(product)], embeddings)
+        return [Scored(one.products, one.scores, one.maps, one.orientations, one.appearance) for one in frames]
 
     def heat_map(self, scored: Scored, product: str, threshold: float) -> Array:
         """(h, w): the evidence at each place, in thresholds: 1 is as rare among good frames as one at its threshold.
@@ -88,13 +104,69 @@ class Scorer:
         interpolated between the middles of their places.
         """
         index = self.bank.products.index(product)
-        votes, detectors = self.bank.manifest.votes, self.bank.manifest.detectors
-        shown = [k for k, one in enumerate(detectors) if sees_places(one)] or list(range(len(detectors)))
-        maps = [scored.reading.maps[k][scored.products.index(index)] for k in shown]
-        height, width = max((one.shape for one in maps), key=lambda grid: grid[1])
-        parts = [
-            cv2.resize(evidence(one, self.bank.scales[index, k]), (width, height), interpolation=cv2.INTER_LINEAR)
-            for k, one in zip(shown, maps, strict=True)
+        votes, maps = self.bank.manifest.votes, scored.maps[index]
+        shown = [k for k, one in enumerate(votes) if sees_places(one)] or range(len(votes))
+        height, width = max((maps[k].shape for k in shown), key=lambda grid: grid[1])
+        heat, weights = np.zeros((height, width), np.float32), [*votes.values()]
+        for k in shown:
+            part = evidence(maps[k], self.bank.scales[index, k])
+            heat += np.float32(weights[k]) * cv2.resize(part, (width, height), interpolation=cv2.INTER_LINEAR)
+        heat /= np.maximum(threshold, _TINY) * sum(weights[k] for k in shown)
+        return heat
+
+    @cached_property
+    def _gaussians(self) -> Gaussian:
+        """Those of the whole frame, (C, R, 1, E), of all products."""
+        return stacked([model for normal in self.bank.normals if isinstance(model := normal[FRAME], Gaussian)])
+
+    @cached_property
+    def _searches(self) -> list[str]:
+        """The detectors that look at one product at a time, those first that multiply the least."""
+        known = supported(self.bank.manifest.spec)  # deeper grids have fewer places, and `position` has no coreset
+        return [one for one in reversed(known) if one in self.bank.manifest.votes and one not in (FRAME, LEARNED)]
+
+    def _glance(
+        self, embeddings: Embeddings, layouts: Sequence[Layout], products: Sequence[Sequence[int]] | None
+    ) -> list[Comparison]:
+        """What is said at once of all products that each of B frames may show."""
+        detectors, worst = self.bank.manifest.detectors, self.bank.manifest.scoring.worst
+        by_view = from_products(embeddings[FRAME], self._gaussians)
+        allowed = [self.admissible(None)] * len(layouts) if products is None else products
+        appear = zip(allowed, layouts, spans(layouts), appearances(by_view, layouts), strict=True)
+        frames = [
+            Comparison(self.bank, self.undecided, its_products, layout=layout, tiles=tiles, appearance=seen)
+            for its_products, layout, tiles, seen in appear
         ]
-        mean = np.average(parts, axis=0, weights=[votes[detectors[k]] for k in shown])
-        return np.asarray(mean / np.maximum(threshold, _TINY), np.float32)
+        if FRAME in detectors:
+            whole = aggregate(by_view, axis=-1)[..., np.newaxis]  # (N, C, 1)
+            for one, (maps, far) in zip(frames, by_frame(whole, layouts, worst), strict=True):
+                which = list(one.products)
+                one.glance(detectors.index(FRAME), maps[which], far[which])
+        if LEARNED in detectors:
+            learned = aggregate(distances(LEARNED, embeddings, {}), axis=1)[:, np.newaxis]  # (N, 1, P)
+            for one, (maps, far) in zip(frames, by_frame(learned, layouts, worst), strict=True):
+                one.glance(detectors.index(LEARNED), maps, far)
+        return frames
+
+    def _compare(self, product: int, frames: Sequence[Comparison], embeddings: Embeddings) -> None:
+        """Compare frames with one product, as far as each needs it."""
+        for detector in self._searches:
+            theirs, layouts = _of_frames(embeddings, output_of(detector, embeddings), frames)
+            values = aggregate(distances(detector, theirs, self.bank.normals[product]), axis=1)  # (N', P)
+            seen = by_frame(values, layouts, self.bank.manifest.scoring.worst)
+            k = self.bank.manifest.detectors.index(detector)
+            frames = [one for one, (places, far) in zip(frames, seen, strict=True) if one.look(k, places, far)]
+            if not frames:
+                return
+        whole, layouts = _of_frames(embeddings, FRAME, frames)
+        gaussian = Gaussian(self._gaussians.mean[product], self._gaussians.whitening[product])
+        for one, lies in zip(frames, orientations(whole[FRAME], layouts, gaussian), strict=True):
+            one.finish(lies)
+
+
+def _of_frames(embeddings: Embeddings, name: str, frames: Sequence[Comparison]) -> tuple[Embeddings, list[Layout]]:
+    """One output of an engine, of the tiles of some frames, and their layouts; no copy where they are all."""
+    output, layouts = {name: embeddings[name]}, [one.layout for one in frames]
+    if sum(len(layout.corners) for layout in layouts) == len(output[name]):
+        return output, layouts
+    return join([rows(output, one.tiles) for one in frames]), layouts

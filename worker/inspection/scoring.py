@@ -6,16 +6,19 @@ Shapes: B frames, N tiles of all frames, C products, K detectors, V views, R ori
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
+import numpy.typing as npt
 
 from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.bank import ScoringSettings
 from quarterturn.worker.contract.detectors import Gaussian, Normal, between_views, distances
-from quarterturn.worker.contract.embeddings import FRAME, Embeddings
-from quarterturn.worker.contract.framing import Layout
+from quarterturn.worker.contract.embeddings import Embeddings
+from quarterturn.worker.contract.framing import WHOLE, Layout
 from quarterturn.worker.contract.views import compose
 
 _TINY = np.float32(1e-12)  # a distance of exactly 0 stays finite in the harmonic mean
@@ -41,13 +44,10 @@ class Appearance:
     """How a frame looks as a whole, by its embedding, beside the good parts of each product.
 
     `views` (C, V): the distance of each view to the good parts in that view. `distance` (C,): their aggregate.
-    `orientations` (C, R): the aggregate if the part lay turned by each of the first R views; None where that is not to
-    be told: several tiles, or a frame that would be laid out otherwise when turned.
     """
 
     views: Array
     distance: Array
-    orientations: Array | None
 
 
 def read(
@@ -58,31 +58,42 @@ def read(
     detectors: Sequence[str],
 ) -> list[Reading]:
     """The embeddings of the N tiles of B frames, in order -> one reading for each frame."""
-    by_place = [  # K times (N, C, P)
-        np.stack([aggregate(distances(detector, embeddings, normal), axis=1) for normal in normals], axis=1)
-        for detector in detectors
+    by_detector = []  # K times B maps and distances
+    for detector in detectors:
+        values = [aggregate(distances(detector, embeddings, normal), axis=1) for normal in normals]
+        by_detector.append(by_frame(np.stack(values, axis=1), layouts, scoring.worst))
+    return [
+        Reading(np.stack([distance for _, distance in one], axis=-1), tuple(places for places, _ in one))
+        for one in zip(*by_detector, strict=True)
     ]
-    readings = []
-    for layout, tiles in zip(layouts, spans(layouts), strict=True):
-        maps = tuple(layout.stitch(values[tiles]) for values in by_place)
-        readings.append(Reading(np.stack([over_places(one, scoring.worst) for one in maps], axis=-1), maps))
-    return readings
 
 
-def appearances(embeddings: Embeddings, layouts: Sequence[Layout], normals: Sequence[Normal]) -> list[Appearance]:
-    """The embeddings of the N tiles of B frames, in order -> how each frame looks as a whole."""
-    gaussians = [model for normal in normals if isinstance(model := normal[FRAME], Gaussian)]
-    all_between = np.stack([between_views(embeddings[FRAME], gaussian) for gaussian in gaussians], axis=1)
-    found = []
-    for layout, tiles in zip(layouts, spans(layouts), strict=True):
-        between = all_between[tiles]  # (T, C, V, R)
-        own = np.diagonal(between, axis1=-2, axis2=-1)  # (T, C, V)
-        views = own.max(axis=0)  # the tile that is least like a good one
-        distance = aggregate(own, axis=-1).max(axis=0)
-        turnable = len(between) == 1 and layout.height == layout.width
-        orientations = _by_orientation(between[0]) if turnable else None
-        found.append(Appearance(views, distance, orientations))
-    return found
+def by_frame(values: Array, layouts: Sequence[Layout], worst: float) -> list[tuple[Array, Array]]:
+    """(N, ..., P) values of the tiles of B frames, in order -> of each a map (..., h, w) and its distance (...)."""
+    maps = [layout.stitch(values[tiles]) for layout, tiles in zip(layouts, spans(layouts), strict=True)]
+    if all(layout == WHOLE for layout in layouts):  # all at once
+        return list(zip(maps, over_places(values[..., np.newaxis], worst), strict=True))
+    return [(one, over_places(one, worst)) for one in maps]
+
+
+def appearances(by_view: Array, layouts: Sequence[Layout]) -> list[Appearance]:
+    """The distances (N, C, V) of the N tiles of B frames, see `from_products` -> how each frame looks as a whole.
+
+    The tile that is least like a good one counts.
+    """
+    by_tile = aggregate(by_view, axis=-1)
+    return [Appearance(by_view[tiles].max(axis=0), by_tile[tiles].max(axis=0)) for tiles in spans(layouts)]
+
+
+def orientations(embeddings: Array, layouts: Sequence[Layout], gaussian: Gaussian) -> list[Array | None]:
+    """The embeddings (N, V, E) of the N tiles of B frames, in order -> (R,) for each frame.
+
+    That is the aggregated distance from the good parts of one product if the part lay turned by each of the first R
+    views; None where that is not to be told: several tiles, or a frame that would be laid out otherwise when turned.
+    """
+    found = _by_orientation(between_views(embeddings, gaussian))
+    turnable = [len(layout.corners) == 1 and layout.height == layout.width for layout in layouts]
+    return [found[tiles.start] if turns else None for tiles, turns in zip(spans(layouts), turnable, strict=True)]
 
 
 def spans(layouts: Sequence[Layout]) -> list[slice]:
@@ -102,7 +113,7 @@ def aggregate(values: Array, axis: int) -> Array:
 
 def over_places(maps: Array, worst: float) -> Array:
     """(..., h, w) distances -> (...): the mean of the worst share of the places, of one at least."""
-    flat = maps.reshape(*maps.shape[:-2], -1)
+    flat = maps.reshape(*maps.shape[:-2], math.prod(maps.shape[-2:]))
     count = max(1, round(worst * flat.shape[-1]))
     return np.asarray(np.partition(flat, -count, axis=-1)[..., -count:].mean(axis=-1), np.float32)
 
@@ -137,14 +148,14 @@ def emptiness(values: Array, scale: Array) -> Array:
     return np.asarray(np.logaddexp(np.float32(0), below - _LOG_999) / _LOG_10, np.float32)
 
 
-def combine(raw: Array, scale: Array, votes: Sequence[float]) -> Array:
+def combine(raw: Array, scale: Array, votes: npt.ArrayLike) -> Array:
     """(..., K) distances, (..., K, 2) scales, the detectors' shares -> (...) scores: their weighted mean evidence.
 
     A weighted form of Fisher's combination of p-values (Fisher 1925, section 21.1; Good 1955), in units of log₁₀. To it
-    comes the emptiness that the detector says to which the frame shows least.
+    comes the emptiness that the detector says to which the frame shows least. Of none, K = 0, it is 0.
     """
     found = evidence(raw, scale) @ np.asarray(votes, np.float32)
-    return np.asarray(found + emptiness(raw, scale).max(axis=-1), np.float32)
+    return np.asarray(found + emptiness(raw, scale).max(axis=-1, initial=0), np.float32)
 
 
 def turn_ratio(orientations: Array) -> float:
@@ -153,10 +164,13 @@ def turn_ratio(orientations: Array) -> float:
 
 
 def _by_orientation(between: Array) -> Array:
-    """(C, V, R) distances of each view to the good parts in each orientation -> (C, R).
+    """(N, V, R) distances of each view to the good parts in each orientation -> (N, R).
 
     If the part lies turned by g, its view v looks like view v∘g of a part that lies right.
     """
-    views, orientations = between.shape[1:]
-    seen = compose(orientations)[:views]  # [v, g] = v∘g
+    views, count = between.shape[1:]
+    seen = _compose(count)[:views]  # [v, g] = v∘g
     return aggregate(between[:, np.arange(views)[:, np.newaxis], seen], axis=1)
+
+
+_compose = cache(compose)  # found by turning pictures

@@ -17,11 +17,13 @@ from quarterturn.worker.contract.detectors import (
     Normal,
     between_views,
     distances,
+    from_products,
     greedy_coreset,
     position_axes,
     samples_of,
     sees_places,
     shape_of,
+    stacked,
     supported,
 )
 from quarterturn.worker.contract.embeddings import Embeddings
@@ -227,6 +229,30 @@ def test_a_frame_beside_the_gaussians_of_all_orientations(views: int) -> None:
     own = distances("frame", {"frame": frames}, {"frame": gaussian})[:, :, 0]
     np.testing.assert_allclose(np.diagonal(found, axis1=1, axis2=2), own, rtol=1e-4)
     assert between_views(frames[:0], gaussian).shape == (0, views, 4)
+
+
+@pytest.mark.parametrize("views", [1, 2, 4])
+def test_a_frame_beside_all_products(views: int) -> None:
+    """Each view beside the Gaussian of its own orientation, as by one product after the other."""
+    rng = np.random.default_rng(4)
+    gaussians = [random_gaussians(rng, 4, 1, 6) for _ in range(3)]
+    frames = unit(rng.normal(size=(5, views, 6)))
+    found = from_products(frames, stacked([gaussian for gaussian, _ in gaussians]))
+    assert (found.shape, found.dtype) == ((5, 3, views), np.float32)
+    for n, c, v in np.ndindex(5, 3, views):
+        gaussian, covariances = gaussians[c]
+        expected = mahalanobis(frames[n, v].astype(np.float64), gaussian.mean[v, 0], covariances[v, 0])
+        assert found[n, c, v] == pytest.approx(expected, rel=1e-3)
+    assert from_products(frames[:0], stacked([gaussian for gaussian, _ in gaussians])).shape == (0, 3, views)
+
+
+def test_a_coreset_holds_its_members_once() -> None:
+    """For a search and for the bank's file alike; what it was made from may go."""
+    members = np.random.default_rng(0).normal(size=(2, 9, 3)).astype(np.float32)
+    coreset = Coreset(members)
+    np.testing.assert_array_equal(coreset.members, members)
+    assert np.shares_memory(coreset.members, coreset.lifted)
+    assert not np.shares_memory(coreset.members, members)
 
 
 @pytest.mark.parametrize("kind", ["frame", "nearest.deep", "position"])

@@ -158,11 +158,11 @@ def test_each_part_of_the_pictures_has_its_own_use(
         for n, path in enumerate(split.calibration[product]):
             embeddings = seen(engine, [path])
             (scored,) = Scorer(alone).score(embeddings, [WHOLE])
-            (score,), whole = scored.scores, scored.appearance
-            assert whole.orientations is not None
+            (score,), whole, lies = scored.scores, scored.appearance, scored.orientations[0]
+            assert lies is not None
             assert calibration.scores[n] == pytest.approx(score, rel=5e-3, abs=1e-4)
             assert calibration.distances[n] == pytest.approx(whole.distance[0], rel=1e-3)
-            expected = whole.orientations[0, 0] / min(whole.orientations[0, 1:])
+            expected = lies[0] / min(lies[1:])
             assert calibration.turn_ratios[n] == pytest.approx(expected, rel=1e-3)
         assert {len(values) for values in vars(calibration).values()} == {len(split.calibration[product])}
 

@@ -5,7 +5,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +17,10 @@ import quarterturn.worker.fitting.normal
 import quarterturn.worker.inspection.judge
 import quarterturn.worker.inspection.scorer
 import quarterturn.worker.inspection.scoring
+from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.bank import Bank, ScoringSettings
+from quarterturn.worker.contract.detectors import Normal, distances
+from quarterturn.worker.contract.embeddings import Embeddings
 from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
 from quarterturn.worker.contract.framing import Framing
 from quarterturn.worker.contract.picture import Region
@@ -27,7 +29,8 @@ from quarterturn.worker.fitting.fit import fit_bank
 from quarterturn.worker.fitting.split import split_pictures
 from quarterturn.worker.inspection import heatmap
 from quarterturn.worker.inspection.inspector import Inspector
-from quarterturn.worker.inspection.scoring import Reading, appearances, read, turn_ratio
+from quarterturn.worker.inspection.scorer import Scorer
+from quarterturn.worker.inspection.scoring import turn_ratio
 from quarterturn.worker.messages.events import DeadLetter, DeadLetterData, Late, LateData, Outcome, Verdict
 from quarterturn.worker.settings.worker import CameraSettings
 from tests.parts import (
@@ -141,15 +144,16 @@ def test_places_are_compared_with_the_admissible_products_alone(
     """A plant's bank knows many products, and each costs a search; other products are told by the whole frame."""
     asked: list[int] = []
 
-    def note(embeddings: Any, layouts: Any, normals: Any, *rest: Any) -> list[Reading]:
-        asked.append(len(normals))
-        return read(embeddings, layouts, normals, *rest)
+    def note(detector: str, embeddings: Embeddings, normal: Normal) -> Array:
+        if detector == "position":
+            asked.append(len(embeddings["places.deep"]))
+        return distances(detector, embeddings, normal)
 
-    monkeypatch.setattr(quarterturn.worker.inspection.scorer, "read", note)
+    monkeypatch.setattr(quarterturn.worker.inspection.scorer, "distances", note)
     places_inspector.inspect([frame(png(good_part(RNG)), n, product="ring") for n in range(3)])
-    assert asked == [1]
+    assert asked == [3]
     places_inspector.inspect([frame(png(good_part(RNG, "bracket")), product="ring"), frame(png(good_part(RNG)))])
-    assert asked[1:] == [1, 2]
+    assert asked[1:] == [2]  # the frame that may show either is so plainly a ring that no bracket is looked for
 
 
 @pytest.mark.parametrize("fixture", ["inspector", "places_inspector"])
@@ -302,8 +306,8 @@ def test_a_product_that_looks_the_same_turned_has_no_orientation_verdict(engine:
     bank = bank_of(engine)
     rng = np.random.default_rng(3)
     # The same bank, but calibrated on parts without a mark: they lie any way round.
-    whole = appearances(*embedded(engine, [ground(rng) for _ in range(120)]), bank.normals)
-    unmarked = [turn_ratio(one.orientations[0]) for one in whole if one.orientations is not None]
+    scored = Scorer(bank).score(*embedded(engine, [ground(rng) for _ in range(120)]))
+    unmarked = [turn_ratio(lies) for one in scored if (lies := one.orientations[0]) is not None]
     assert len(unmarked) == 120
     calibration = replace(bank.calibration[0], turn_ratios=np.array(unmarked, np.float32))
     inspector = Inspector(engine, "line-1", overkill=0.02)

@@ -12,7 +12,7 @@ from quarterturn.worker.contract.embeddings import rows
 from quarterturn.worker.contract.errors import FrameError
 from quarterturn.worker.contract.framing import WHOLE
 from quarterturn.worker.inspection.scorer import Scored, Scorer
-from quarterturn.worker.inspection.scoring import Appearance, Reading, combine
+from quarterturn.worker.inspection.scoring import Appearance, combine, read
 from tests.worker.inspection.embeddings import BOXED, TILED, bank_from, normal_of, parts, score_of
 
 
@@ -40,7 +40,9 @@ def test_each_frame_is_scored_against_the_products_that_it_may_show() -> None:
     for found, whole, allowed in zip(Scorer(bank).score(frames, layouts, products), against_all, products, strict=True):
         assert found.products == allowed
         np.testing.assert_allclose(found.scores, whole.scores[list(allowed)], rtol=1e-3, atol=1e-5)
-        np.testing.assert_allclose(found.reading.raw, whole.reading.raw[list(allowed)], rtol=1e-3, atol=1e-5)
+        for c in allowed:
+            for map_here, map_there in zip(found.maps[c], whole.maps[c], strict=True):
+                np.testing.assert_allclose(map_here, map_there, rtol=1e-3, atol=1e-4)
         np.testing.assert_allclose(found.appearance.distance, whole.appearance.distance, rtol=1e-4)
 
 
@@ -60,8 +62,9 @@ def test_a_bank_reads_each_product_by_its_own_scale_and_counts_votes() -> None:
     rng = np.random.default_rng(4)
     bank = bank_from([normal_of(one) for one in parts(rng, 40)], ("frame", "nearest.middle"))
     (frames,) = parts(rng, 4, products=1)
-    for one in Scorer(bank).score(frames, [WHOLE] * 4):
-        by_hand = [score_of(one.reading.raw[c], bank.scales[c], [1, 2]) for c in range(3)]
+    readings = read(frames, [WHOLE] * 4, bank.normals, bank.manifest.scoring, bank.manifest.detectors)
+    for one, reading in zip(Scorer(bank).score(frames, [WHOLE] * 4), readings, strict=True):
+        by_hand = [score_of(reading.raw[c], bank.scales[c], [1, 2]) for c in range(3)]
         np.testing.assert_allclose(one.scores, by_hand, rtol=1e-4)
 
 
@@ -76,7 +79,8 @@ def heat_of(maps: tuple[Array, ...], bank: Bank, product: str, threshold: float)
     """Of a frame that may show all products of the bank."""
     nothing = np.empty(0, np.float32)
     products = tuple(range(len(bank.products)))
-    scored = Scored(products, nothing, Reading(nothing, maps), Appearance(nothing, nothing, None))
+    by_product = {c: tuple(one[c] for one in maps) for c in products}
+    scored = Scored(products, nothing, by_product, dict.fromkeys(products), Appearance(nothing, nothing))
     return Scorer(bank).heat_map(scored, product, threshold)
 
 

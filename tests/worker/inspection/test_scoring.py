@@ -12,7 +12,7 @@ from sklearn.covariance import OAS
 
 from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.bank import ScoringSettings
-from quarterturn.worker.contract.detectors import Coreset, Normal, supported
+from quarterturn.worker.contract.detectors import Coreset, Gaussian, Normal, from_products, stacked, supported
 from quarterturn.worker.contract.embeddings import Embeddings
 from quarterturn.worker.contract.framing import WHOLE, Layout
 from quarterturn.worker.contract.views import turn
@@ -24,6 +24,7 @@ from quarterturn.worker.inspection.scoring import (
     emptiness,
     evidence,
     fit_scale,
+    orientations,
     over_places,
     read,
     turn_ratio,
@@ -140,7 +141,7 @@ def test_self_ensemble_inference() -> None:
     frames = {name: np.concatenate([normal[1][name][:2], strange[name]]) for name in strange}
     normals = [normal_of(one) for one in normal]
     found = read(frames, [WHOLE] * 8, normals, ScoringSettings(), ["frame"])
-    whole = appearances(frames, [WHOLE] * 8, normals)
+    whole = appearances(beside(frames["frame"], normals), [WHOLE] * 8)
     for frame, reading, seen in zip(frames["frame"], found, whole, strict=True):
         score, product = self_ensemble(frame, normal)
         assert reading.raw.shape == (3, 1)
@@ -340,6 +341,17 @@ def test_good_frames_score_low_and_those_in_either_tail_high(votes: list[float])
 # How a frame looks as a whole.
 
 
+def beside(frames: Array, normals: Sequence[Normal]) -> Array:
+    """(N, V, E) -> (N, C, V)."""
+    return from_products(frames, stacked([gaussian_of(normal) for normal in normals]))
+
+
+def gaussian_of(normal: Normal) -> Gaussian:
+    gaussian = normal["frame"]
+    assert isinstance(gaussian, Gaussian)
+    return gaussian
+
+
 def check_appearance(found: Appearance, tiles: Array, normals: Sequence[Normal]) -> None:
     """tiles (T, V, E): of each view the tile that is least like a good one, and the tile that is it as a whole."""
     for c, normal in enumerate(normals):
@@ -353,14 +365,17 @@ def test_an_appearance_is_the_distance_of_the_embedding_from_every_product() -> 
     normals = [normal_of(one) for one in parts(rng, 40)]
     (frames,) = parts(rng, 6, products=1)
     layouts = [WHOLE, TILED, BOXED, WHOLE]
-    found = appearances(frames, layouts, normals)
+    found = appearances(beside(frames["frame"], normals), layouts)
     for one, layout, first in zip(found, layouts, (0, 1, 4, 5), strict=True):
         assert (one.views.shape, one.distance.shape) == ((3, 4), (3,))
         assert one.views.dtype == one.distance.dtype == np.float32
         check_appearance(one, frames["frame"][first : first + len(layout.corners)], normals)
-        if one.orientations is not None:
-            np.testing.assert_allclose(one.orientations[:, 0], one.distance, rtol=1e-5)
-    assert [one.orientations is None for one in found] == [False, True, True, False]
+    for c, normal in enumerate(normals):
+        lie = orientations(frames["frame"], layouts, gaussian_of(normal))
+        assert [lies is None for lies in lie] == [False, True, True, False]
+        for lies, one in zip(lie, found, strict=True):
+            if lies is not None:
+                assert lies[0] == pytest.approx(one.distance[c], rel=1e-5)
 
 
 def embedded(picture: Doubles, views: int) -> Array:
@@ -381,23 +396,19 @@ def test_orientations_by_really_turning_the_part(views: int) -> None:
     rng = np.random.default_rng(6)
     spec = SPEC.model_copy(update={"views": views, "frame": 6, "places": {}, "logits": None})
     good = rng.normal(size=(12, 12)) + rng.normal(size=(60, 12, 12)) * 0.2
-    normals = [normal_of({"frame": np.stack([embedded(one, views) for one in good])}, spec)]
+    normal = normal_of({"frame": np.stack([embedded(one, views) for one in good])}, spec)
     fresh = good.mean(axis=0) + rng.normal(size=(12, 12)) * 0.2
-
-    def seen(picture: Doubles) -> Appearance:
-        (found,) = appearances({"frame": embedded(picture, views)[None]}, [WHOLE], normals)
-        return found
-
     for g in range(views):
         lies = turn(fresh, g)
-        orientations = seen(lies).orientations
-        assert orientations is not None
-        assert (orientations.shape, orientations.dtype) == ((1, views), np.float32)
-        expected = [float(seen(turn_back(lies, back)).distance[0]) for back in range(views)]
-        np.testing.assert_allclose(orientations[0], expected, rtol=2e-3)
-        assert orientations[0].argmin() == g
-        assert turn_ratio(orientations[0]) == pytest.approx(expected[0] / min(expected[1:]), rel=2e-3)
-        assert (turn_ratio(orientations[0]) > 1) == (g != 0)
+        (found,) = orientations(embedded(lies, views)[None], [WHOLE], gaussian_of(normal))
+        assert found is not None
+        assert (found.shape, found.dtype) == ((views,), np.float32)
+        turned_back = np.stack([embedded(turn_back(lies, back), views) for back in range(views)])
+        expected = [float(one.distance[0]) for one in appearances(beside(turned_back, [normal]), [WHOLE] * views)]
+        np.testing.assert_allclose(found, expected, rtol=2e-3)
+        assert found.argmin() == g
+        assert turn_ratio(found) == pytest.approx(expected[0] / min(expected[1:]), rel=2e-3)
+        assert (turn_ratio(found) > 1) == (g != 0)
 
 
 @pytest.mark.parametrize("views", [1, 2])
@@ -410,15 +421,16 @@ def test_few_views_are_compared_with_good_parts_in_all_orientations(views: int) 
     fresh = good.mean(axis=0) + rng.normal(size=(12, 12)) * 0.2
     for g in range(4):
         frames = embedded(turn(fresh, g), views)[None]
-        (found,) = appearances({"frame": frames}, [WHOLE], [normal])
-        assert found.orientations is not None
-        assert (found.views.shape, found.orientations.shape) == ((1, views), (1, 4))
+        (found,) = orientations(frames, [WHOLE], gaussian_of(normal))
+        (whole,) = appearances(beside(frames, [normal]), [WHOLE])
+        assert found is not None
+        assert (whole.views.shape, found.shape) == ((1, views), (4,))
         in_each = [distances_by_hand("frame", {"frame": frames[:, [v] * 4]}, 0, normal)[:, 0] for v in range(views)]
         for orientation in range(4):
             expected = harmonic([float(in_each[v][(v + orientation) % 4]) for v in range(views)])
-            assert found.orientations[0, orientation] == pytest.approx(expected, rel=1e-3)
-        assert found.orientations[0].argmin() == g
-        assert found.distance[0] == found.orientations[0, 0]
+            assert found[orientation] == pytest.approx(expected, rel=1e-3)
+        assert found.argmin() == g
+        assert found[0] == pytest.approx(whole.distance[0], rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -432,10 +444,8 @@ def test_few_views_are_compared_with_good_parts_in_all_orientations(views: int) 
 def test_where_there_is_no_orientation(layout: Layout, why: str) -> None:
     spec = SPEC.model_copy(update={"places": {}, "logits": None})
     frames = np.random.default_rng(8).normal(size=(40, 4, 5)).astype(np.float32)
-    normals = [normal_of({"frame": frames}, spec)]
-    (found,) = appearances({"frame": frames[: len(layout.corners)]}, [layout], normals)
-    assert found.orientations is None, why
-    assert found.views.shape == (1, 4)
+    gaussian = gaussian_of(normal_of({"frame": frames}, spec))
+    assert orientations(frames[: len(layout.corners)], [layout], gaussian) == [None], why
 
 
 def test_a_turn_ratio_of_a_perfect_fit_stays_finite() -> None:
