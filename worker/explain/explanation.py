@@ -110,8 +110,8 @@ class Past:
 class Turning:
     """The threshold that would have turned the verdict: `passes` says whether the frame would pass with it.
 
-    `overkill` is the share of good parts that it rejects at most, on average over calibrations, and `bound` that of this
-    calibration, with 95% confidence. `past` is None where no verdicts were read.
+    `overkill` is the share of good parts that it rejects at most, on average over calibrations, and `bound` that of
+    this calibration, with 95% confidence. `past` is None where no verdicts were read.
     """
 
     threshold: float
