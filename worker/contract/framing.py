@@ -141,6 +141,13 @@ def resize(picture: Picture, height: int, width: int) -> Picture:
     return cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
 
 
+def fitted(picture: Picture, longest: int) -> Picture:
+    """`picture` (H, W, 3) uint8 with at most `longest` pixels on its longer side, a copy."""
+    height, width = picture.shape[:2]
+    scale = min(1.0, longest / max(height, width))
+    return resize(picture, max(1, round(height * scale)), max(1, round(width * scale)))
+
+
 def _letterbox(picture: Picture, side: int, layout: Layout) -> Frames:
     """One frame with the whole picture in its middle; the margins mirror it, so that no edge is made up."""
     ((row, column),) = layout.corners

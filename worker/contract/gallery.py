@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from quarterturn.worker.contract.arrays import Picture
 from quarterturn.worker.contract.errors import FrameError
-from quarterturn.worker.contract.framing import MAX_TILES, Framing, layout_of, resize
+from quarterturn.worker.contract.framing import MAX_TILES, Framing, fitted, layout_of
 
 LONGEST_PX = 160
 """Of the longer side of a small picture."""
@@ -62,12 +62,9 @@ class GoodPicture:
     @classmethod
     def of(cls, name: str, picture: Picture) -> GoodPicture:
         """That of a picture (H, W, 3) uint8 RGB; what cannot be printed of its name is written in other letters."""
-        height, width = picture.shape[:2]
-        scale = min(1.0, LONGEST_PX / max(height, width))
-        small = resize(picture, max(1, round(height * scale)), max(1, round(width * scale)))
-        bgr = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
+        bgr = cv2.cvtColor(fitted(picture, LONGEST_PX), cv2.COLOR_RGB2BGR)
         jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
-        return cls(printable(name), height, width, jpeg)
+        return cls(printable(name), picture.shape[0], picture.shape[1], jpeg)
 
 
 Gallery = Sequence[GoodPicture]

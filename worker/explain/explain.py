@@ -19,8 +19,8 @@ from quarterturn.worker.engine.base import Engine
 from quarterturn.worker.explain.comparison import differences, is_same_score
 from quarterturn.worker.explain.explanation import Beside, Explanation, Measure, Part, Place
 from quarterturn.worker.explain.places import worst_place
+from quarterturn.worker.explain.sentences import sentence
 from quarterturn.worker.explain.standing import standing_of, turning_of
-from quarterturn.worker.explain.words import sentence
 from quarterturn.worker.inspection.judge import Judge, Judgement
 from quarterturn.worker.inspection.look import Look, look_at
 from quarterturn.worker.inspection.scorer import Scored, Scorer
@@ -30,6 +30,9 @@ from quarterturn.worker.messages.frames import Frame
 from quarterturn.worker.pictures.decode import decode_picture
 from quarterturn.worker.pictures.read import crop
 from quarterturn.worker.settings.worker import CameraSettings
+
+PAST = 1000
+"""Recorded verdicts of which is told what another threshold would have made of them."""
 
 _TINY = 1e-12  # a threshold of 0, of a product whose pictures are all the same
 
@@ -73,7 +76,7 @@ def explain(
             judged = replace(judged, judgement=judged.judgement.unusable(recorded.reason))
         notes = differences(judged.judgement, recorded)
     explanation = replace(
-        _explained(judged, [one for one in past if _is_alike(one, judged)]),
+        _explained(judged, _recent(past, judged)),
         notes=notes,
         same_score=is_same_score(judged.judgement.score, recorded.score) if recorded else None,
         result_id=recorded.result_id if recorded else None,
@@ -125,6 +128,11 @@ def _judge(engine: Engine, bank: Bank, look: Look, overkill: float, thresholds: 
     judgement = judge.judge(scored, look.measured)
     heat = scorer.heat_map(scored, judgement.product, judgement.threshold)
     return _Judged(judge, look, embeddings, scored, judgement, heat)
+
+
+def _recent(past: Sequence[ResultData], judged: _Judged) -> list[ResultData]:
+    """The newest of those that are to be compared."""
+    return sorted((one for one in past if _is_alike(one, judged)), key=lambda one: one.creation_time)[-PAST:]
 
 
 def _is_alike(one: ResultData, judged: _Judged) -> bool:

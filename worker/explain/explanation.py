@@ -7,6 +7,7 @@ Scores and points have no unit and are read beside the threshold; distances are 
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -27,6 +28,15 @@ class Box:
     top: float
     width: float
     height: float
+
+    def pixels(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """The first and the last column and row (left, top, right, bottom) in a picture of so many pixels."""
+        left, top = int(self.left * width), int(self.top * height)
+        right, bottom = (
+            math.ceil((self.left + self.width) * width) - 1,
+            math.ceil((self.top + self.height) * height) - 1,
+        )
+        return left, top, max(left, right), max(top, bottom)
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ def _spots(layout: Layout, row: int, column: int, grid: int) -> Iterator[_Spot]:
     cells = max(1, grid // UNITS)  # of a unit
     for tile, corner in enumerate(layout.corners):
         down, across = row - cells * corner[0], column - cells * corner[1]
-        if 0 <= min(down, across) and max(down, across) < cells * UNITS:
+        if min(down, across) >= 0 and max(down, across) < cells * UNITS:
             yield _Spot(tile, down * grid // (cells * UNITS), across * grid // (cells * UNITS), grid)
 
 
