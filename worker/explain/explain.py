@@ -172,7 +172,7 @@ def _explained(judged: _Judged, past: Sequence[ResultData]) -> Explanation:
         turn_limit=judged.judge.turn_limits[c],
         measures=_measures(judged),
         standing=standing_of(scores, judgement.score, judgement.threshold),
-        turning=turning_of(scores, judgement.score, judgement.score <= judgement.threshold, past),
+        turning=None if judgement.alert == "unusable_picture" else turning_of(scores, judgement, past),
         heat=judged.heat,
         picture=np.zeros((1, 1, 3), np.uint8),
     )

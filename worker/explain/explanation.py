@@ -170,7 +170,8 @@ class Explanation:
     less than of any good part. `views` (V,) are the whole frame's distances in each view. `orientations` (R,) are they
     together if the part lay turned so; None where that is not to be told. It would count as turned where the first is
     more than `turn_limit` times the smallest other one; None for a product that looks the same turned. `measures` are
-    empty where nobody asks whether the picture can be judged. `picture` is what was looked at and `heat` (h, w) all
+    empty where nobody asks whether the picture can be judged; `turning` is None where no threshold turns the verdict.
+    `picture` is what was looked at and `heat` (h, w) all
     detectors' together, in thresholds.
     """
 

@@ -10,7 +10,7 @@ from quarterturn.worker.contract.framing import fitted
 from quarterturn.worker.contract.times import now
 from quarterturn.worker.explain.explanation import Explanation, Place, Standing
 from quarterturn.worker.explain.sentences import standing_sentence, turning_sentences
-from quarterturn.worker.explain.words import detector_in_words, view_in_words, where_in_words
+from quarterturn.worker.explain.words import detector_in_words, figure, view_in_words, where_in_words
 from quarterturn.worker.inspection.heatmap import overlay
 from quarterturn.worker.pages.page import data_uri, render, write_page
 
@@ -71,7 +71,7 @@ def page(one: Explanation) -> str:
             "view": view_in_words,
             "where": where_in_words,
             "jpeg": data_uri,
-            "figure": lambda value: f"{value:.3g}",
+            "figure": figure,
             "share": lambda points: f"{points / max(one.score, _TINY):.0%}",
         },
         one=one,

@@ -11,6 +11,7 @@ from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.calibration import CONFIDENCE, conformal_p_value
 from quarterturn.worker.contract.chance import beta_quantile
 from quarterturn.worker.explain.explanation import Past, Standing, Turning
+from quarterturn.worker.inspection.judge import Judgement
 from quarterturn.worker.messages.events import ResultData
 
 _BINS = 24
@@ -33,7 +34,7 @@ def standing_of(scores: Array, score: float, threshold: float) -> Standing:
     )
 
 
-def turning_of(scores: Array, score: float, passed: bool, recorded: Sequence[ResultData]) -> Turning | None:
+def turning_of(scores: Array, judgement: Judgement, recorded: Sequence[ResultData]) -> Turning | None:
     """The threshold at which the verdict on a frame with this score turns, and what it would mean for others.
 
     A part is an alert where its score is above the threshold, so one that was rejected passes from its own score on,
@@ -43,13 +44,13 @@ def turning_of(scores: Array, score: float, passed: bool, recorded: Sequence[Res
 
     Args:
         scores: (n,) of the calibration.
-        score: the frame's.
-        passed: whether it was within its threshold.
+        judgement: the frame's, of a picture that can be judged.
         recorded: verdicts of the same product by the same bank.
 
     Returns:
         None for a score of 0, which no threshold rejects.
     """
+    score, passed = judgement.score, judgement.alert is None
     if score <= 0:
         return None
     step = 10.0 ** (math.floor(math.log10(score)) - 3)  # of four digits

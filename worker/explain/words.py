@@ -13,12 +13,17 @@ _ROWS, _COLUMNS = ("upper", "middle", "lower"), ("left", "middle", "right")
 def detector_in_words(detector: str) -> str:
     """What a detector compares with what."""
     if detector.startswith(NEAREST):
-        return f"each place with the nearest good place anywhere ({detector.removeprefix(NEAREST)})"
+        return f"places with the nearest good ones ({detector.removeprefix(NEAREST)})"
     return {
-        FRAME: "the part as a whole with good parts",
-        POSITION: "each place with the same place of good parts",
-        LEARNED: "each place with nothing: does it look pasted in?",
+        FRAME: "the part as a whole with good ones",
+        POSITION: "places with the same ones of good parts",
+        LEARNED: "places with what was pasted in training",
     }[detector]
+
+
+def figure(value: float) -> str:
+    """A number with three digits, or all of those before its point."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def view_in_words(view: int) -> str:
