@@ -73,12 +73,15 @@ def turning_sentences(one: Explanation) -> list[str]:
     if turning is None:
         return []
     done = "let it pass" if turning.passes else "rejected it"
-    said = [
+    change = (
         f"A threshold of {turning.threshold:.4g} would have {done}, in the settings: "
-        f"thresholds: {{{one.product}: {turning.threshold:.4g}}}.",
+        f"thresholds: {{{one.product}: {turning.threshold:.4g}}}."
+    )
+    price = (
         f"It would reject about {at_most(turning.overkill)} of good parts, and at most {at_most(turning.bound)} with "
-        f"{CONFIDENCE:.0%} confidence, as the {one.standing.pictures} good pictures tell that calibrated.",
-    ]
+        f"{CONFIDENCE:.0%} confidence, as the {one.standing.pictures} good pictures tell that calibrated."
+    )
+    said = [change, price]
     if (past := turning.past) is not None:
         always = f", {past.unusable} of them in either case, for their pictures" if past.unusable else ""
         said.append(
