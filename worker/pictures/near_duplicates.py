@@ -109,6 +109,21 @@ def nearest_before(first: Sequence[Grey], then: Sequence[Grey]) -> tuple[Array, 
     return np.concatenate(similarities), indices
 
 
+def pairs(first: Sequence[Grey], then: Sequence[Grey], least: float) -> list[tuple[int, int, float]]:
+    """As `nearest_before`, all pairs of a similarity from `least` on: the later one's index, the earlier one's, and it.
+
+    Raises:
+        ValueError: either is empty.
+    """
+    known, asked = _whitened(first, then)
+    every = np.concatenate([known, asked])
+    found = []
+    for index, row in enumerate(asked, len(known)):
+        alike = every[:index] @ row
+        found += [(index, int(other), float(alike[other])) for other in np.flatnonzero(alike >= least)]
+    return found
+
+
 def _whitened(train: Sequence[Grey], test: Sequence[Grey]) -> tuple[Array, Array]:
     """The details of both (n, S·S), of unit length, whitened by how those of `train` vary."""
     known, asked = _details(train), _details(test)
