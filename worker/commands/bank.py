@@ -21,7 +21,7 @@ from quarterturn.worker.contract.bank import Bank, require_same_engine
 from quarterturn.worker.contract.calibration import promises
 from quarterturn.worker.contract.errors import DataError, MismatchError
 from quarterturn.worker.contract.guard import in_words
-from quarterturn.worker.contract.history import told, words_in
+from quarterturn.worker.contract.history import words_in
 from quarterturn.worker.contract.manifest import EngineManifest, read_manifest
 from quarterturn.worker.engine.base import open_folder
 from quarterturn.worker.fitting.bank_file import read_bank_file, write_bank_file
@@ -222,7 +222,7 @@ def _print_bank(bank: Bank, overkill: float, fixed: Mapping[str, float]) -> None
     for product, promise in promises(bank, overkill, fixed).items():
         _say(f"{product}: {promise.sentence}")
     for step in manifest.history:
-        _say(told(step))
+        _say(step.sentence)
 
 
 def _say(what: str | Table) -> None:

@@ -56,9 +56,7 @@ def _versions(store: BankStore, line: str, first: str | None, second: str | None
     history = after.manifest.history
     older = [history[-1].parent] if history and history[-1].parent in kept else kept[kept.index(version) + 1 :]
     if not older:
-        raise DataError(
-            f"line '{line}' has no bank older than {version[:12]}; name two that 'quarterturn bank list' shows"
-        )
+        raise DataError(f"line '{line}' has no bank older than {version[:12]}; name two of 'quarterturn bank list'")
     return store.load(line, older[0]), after
 
 
@@ -81,8 +79,8 @@ def _say_turns(found: Turns) -> None:
         f"{len(found.turned) - passing} that passed would be alerts"
     )
     _say(
-        f"decided by their pictures: {found.seen}; by the recorded score, as the picture is gone: {found.by_score}; not "
-        f"known, as neither version made that score: {found.unknown}"
+        f"decided by their pictures: {found.seen}; by the recorded score, as the picture is gone: {found.by_score}; "
+        f"not known, as neither version made that score: {found.unknown}"
     )
     for one in found.turned[:_NAMED]:
         _say(_told(one))

@@ -14,7 +14,6 @@ from rich.filesize import decimal
 
 from quarterturn.worker.commands.feedback import kafka_of
 from quarterturn.worker.contract.errors import DataError, QuarterturnError
-from quarterturn.worker.contract.history import told
 from quarterturn.worker.contract.manifest import EngineManifest, read_manifest
 from quarterturn.worker.contract.settings import load_settings
 from quarterturn.worker.fitting.split import split_by
@@ -108,7 +107,7 @@ class _Once:
             return
         if learned.blocked:
             raise DataError(f"line {self._line}: not published, {'; '.join(learned.blocked)}")
-        _say(told(learned.bank.manifest.history[-1]))
+        _say(learned.bank.manifest.history[-1].sentence)
         if self._publish:
             self._say_published(learned, began_s)
         else:

@@ -35,12 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what",
         metavar=f"RESULT_ID | {LIST} | {DISAGREEMENTS}",
-        help=f"the resultId of a verdict; {LIST}: what was said last of each result; {DISAGREEMENTS}: where the bank in "
-        "service would decide otherwise",
+        help=f"the resultId of a verdict; {LIST}: what was said last of each result; {DISAGREEMENTS}: where the bank "
+        "in service would decide otherwise",
     )
     parser.add_argument("verdict", nargs="?", choices=("good", "bad"), help="what the part is")
     parser.add_argument("--by", metavar="NAME", help="who says so; default: the name of the user")
-    parser.add_argument("--product", metavar="NAME", help="what it really is, if not what it was taken for")
+    parser.add_argument("--product", metavar="NAME", help="what it is, if not what it was taken for")
     parser.add_argument("--region", metavar="X,Y,W,H", help="where the defect is, in pixels of the picture")
     parser.add_argument(
         "--fit",

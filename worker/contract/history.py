@@ -37,6 +37,14 @@ class Step(Settings):
     words: tuple[Word, ...]
     calibration: dict[str, int]
 
+    @property
+    def sentence(self) -> str:
+        """When it was made, from what, by whom."""
+        counts = {verdict: sum(word.verdict == verdict for word in self.words) for verdict in ("good", "bad")}
+        people = ", ".join(sorted({word.by for word in self.words}))
+        said = " and ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+        return f"{self.at}: learned from {self.parent[:12]} with {said or 'no'} parts by {people or 'nobody'}"
+
 
 History = tuple[Step, ...]
 
@@ -44,11 +52,3 @@ History = tuple[Step, ...]
 def words_in(history: Iterable[Step]) -> dict[str, Word]:
     """The words that a version rests on, by their result's id: of each result the last one."""
     return {word.result_id: word for step in history for word in step.words}
-
-
-def told(step: Step) -> str:
-    """One step as a sentence: when, from what, by whom."""
-    counts = {verdict: sum(word.verdict == verdict for word in step.words) for verdict in ("good", "bad")}
-    people = ", ".join(sorted({word.by for word in step.words}))
-    said = " and ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-    return f"{step.at}: learned from {step.parent[:12]} with {said or 'no'} parts by {people or 'nobody'}"

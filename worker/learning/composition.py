@@ -2,9 +2,9 @@
 
 Pictures that people called good after an alert are no sample of the good parts: all of them scored beyond the
 threshold. A calibration of such alone would reject far fewer than promised, one that gathers more and more of them
-would let defects pass, and one without them says nothing of a new kind of part. So the good parts of now are taken for a
-mixture: a share 1 − e like the calibration of the version in service, which rejects a = k/(n+1) of those, and a share e
-of a new kind, of which it rejects all. Of all good parts it rejects s = (1 − e) a + e, so e = (s − a) / (1 − a).
+would let defects pass, and one without them says nothing of a new kind of part. So the good parts of now are taken for
+a mixture: a share 1 − e like the calibration of the version in service, which rejects a = k/(n+1) of those, and a share
+e of a new kind, of which it rejects all. Of all good parts it rejects s = (1 − e) a + e, so e = (s − a) / (1 − a).
 docs/decisions/0041 has the reasons, and what this does not promise.
 """
 
@@ -17,7 +17,7 @@ from quarterturn.worker.contract.calibration import Promise
 from quarterturn.worker.contract.chance import most_rejected
 
 _ROUNDING = 1e-9
-_DOUBT = 0.05  # chance with which a line that keeps its promise is taken for one that does not
+_DOUBT = 0.01  # chance with which a line that keeps its promise is taken for one that does not
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,8 +138,8 @@ def _compose(planned: ProductPlan, roles: dict[str, Role], given: Given, share: 
     roles.update(dict.fromkeys(calibrating[mixed.before - first :], "left_out"))
     planned.calibration = first
     planned.said.append(
-        f"{given.product}: {rejected}; of {mixed.before + mixed.new} pictures that calibrate, {mixed.new} are of those, "
-        f"as {share:.0%} of the good parts of now are"
+        f"{given.product}: {rejected}; of {mixed.before + mixed.new} pictures that calibrate, {mixed.new} are of "
+        f"those, as {share:.0%} of the good parts of now are"
     )
 
 

@@ -112,14 +112,15 @@ def nearest_before(first: Sequence[Grey], then: Sequence[Grey]) -> tuple[Array, 
 def pairs(first: Sequence[Grey], then: Sequence[Grey], least: float) -> list[tuple[int, int, float]]:
     """As `nearest_before`, all pairs of a similarity from `least` on: the later one's index, the earlier one's, and it.
 
+    What many of `then` share counts little, too: they may be parts of a new kind.
+
     Raises:
         ValueError: either is empty.
     """
-    known, asked = _whitened(first, then)
-    every = np.concatenate([known, asked])
+    every, _ = _whitened([*first, *then], then)
     found = []
-    for index, row in enumerate(asked, len(known)):
-        alike = every[:index] @ row
+    for index in range(len(first), len(every)):
+        alike = every[:index] @ every[index]
         found += [(index, int(other), float(alike[other])) for other in np.flatnonzero(alike >= least)]
     return found
 
