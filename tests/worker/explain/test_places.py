@@ -80,7 +80,7 @@ def fitted(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[NumpyPlacesE
     split = Split({"ring": every[:30]}, {"ring": every[30:36]}, {"ring": every[36:]})
     detectors = ("frame", "nearest.middle", "nearest.deep")
     bank = fit_bank(engine, split, ScoringSettings(coreset=40, detectors=detectors), 0.1)
-    return engine, bank, {path.name: path for path in every}
+    return engine, bank, {f"parts/{path.name}": path for path in every}
 
 
 def test_members_were_seen_where_they_say(fitted: tuple[NumpyPlacesEngine, Bank, dict[str, Path]]) -> None:
