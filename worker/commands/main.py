@@ -10,7 +10,21 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from quarterturn.worker.commands import bank, build, camera, demo, doctor, evaluate, init, probe, run, silence, train
+from quarterturn.worker.commands import (
+    bank,
+    build,
+    camera,
+    demo,
+    doctor,
+    evaluate,
+    explain,
+    feedback,
+    init,
+    probe,
+    run,
+    silence,
+    train,
+)
 from quarterturn.worker.contract.errors import QuarterturnError
 from quarterturn.worker.runtime.memory import keep_freed_memory
 
@@ -20,12 +34,14 @@ _COMMANDS: dict[ModuleType, str] = {
     init: "write a set of settings to start a line from",
     train: "learn an encoder from pictures of good parts",
     build: "compile a model into an engine",
-    bank: "fit, push, list, show and roll back feature banks",
+    bank: "fit, push, list, show, teach, compare and roll back feature banks",
     run: "inspect frames and publish verdicts and alerts",
     doctor: "say whether this machine can run the line, and what to mend",
+    feedback: "say what a part really is, for the bank to learn",
     camera: "publish a folder of pictures or a video as frames",
     silence: "hold the alerts of a camera or product for a while",
     evaluate: "score a labelled folder and write a report",
+    explain: "say why a frame was judged as it was",
     probe: "ask whether something trivial separates a folder's good from bad",
     demo: "train, build, fit, stream and report in one go",
 }

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from quarterturn.worker.contract.arrays import Array
+from quarterturn.worker.contract.arrays import Array, Indices
 from quarterturn.worker.contract.embeddings import FRAME, LOGITS, PLACES, Embeddings
 from quarterturn.worker.contract.manifest import EmbeddingSpec
 
@@ -52,9 +52,12 @@ class Coreset:
     float32, rounded to what `KEPT` can say: so a bank scores the same before it is written and after it is read.
     `lifted` (V, D + 1, M) is what a search multiplies with: each member c as a column, and −‖c‖²/2 below it. `members`
     looks into the same memory.
+    `origins` (V, M, 4) says where each was seen: picture, tile, row and column of the tile's grid, all from 0, as the
+    unturned picture lies. Pictures are counted as the bank's gallery has them, -1 for one that it does not show.
     """
 
     members: Array
+    origins: Indices
     lifted: Array = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
