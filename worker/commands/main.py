@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from quarterturn.worker.commands import bank, build, camera, demo, doctor, evaluate, init, probe, run, train
+from quarterturn.worker.commands import bank, build, camera, console, demo, doctor, evaluate, init, probe, run, train
 from quarterturn.worker.contract.errors import QuarterturnError
 from quarterturn.worker.runtime.memory import keep_freed_memory
 
@@ -23,6 +23,7 @@ _COMMANDS: dict[ModuleType, str] = {
     bank: "fit, push, list, show and roll back feature banks",
     run: "inspect frames and publish verdicts and alerts",
     doctor: "say whether this machine can run the line, and what to mend",
+    console: "serve the page on which people watch the line and review alerts",
     camera: "publish a folder of pictures or a video as frames",
     evaluate: "score a labelled folder and write a report",
     probe: "ask whether something trivial separates a folder's good from bad",
