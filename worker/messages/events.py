@@ -1,35 +1,31 @@
 """What comes of a frame: verdicts, alerts, late frames and dead letters, as CloudEvents in Kafka's binary mode.
 
 The data of a result uses the OPC 40100-1 names (resultId, measId, partId, ...). JSON Schemas of the data
-are published in docs/schemas/ and made by `json_schemas`.
+are published in docs/schemas/ and made by `schemas.json_schemas`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
+from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.times import parse_time
+from quarterturn.worker.messages.data import Data
 from quarterturn.worker.messages.frames import Position
 from quarterturn.worker.messages.notices import Notice
 
 AlertKind = Literal["unusable_picture", "wrong_product", "wrong_orientation", "defect"]
 
 
-class _Data(BaseModel):
-    """Base of the published JSON: camelCase names, nothing unknown."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
-
-
-class FramePosition(_Data):
+class FramePosition(Data):
     """The frame's place in the stream and the camera's time; enough to replay it."""
 
     topic: str
@@ -39,7 +35,7 @@ class FramePosition(_Data):
     captured_at: str | None = None
 
 
-class ProcessingTimes(_Data):
+class ProcessingTimes(Data):
     """Milliseconds spent on the frame's batch, and on the frame from the poll to the verdict."""
 
     decode_ms: float = Field(ge=0)
@@ -48,7 +44,7 @@ class ProcessingTimes(_Data):
     total_ms: float = Field(ge=0)
 
 
-class _Outcome(_Data):
+class _Outcome(Data):
     """What verdicts, late frames and dead letters say alike."""
 
     result_id: str
@@ -155,7 +151,10 @@ class Late:
 
 
 Outcome = Verdict | Late | DeadLetter
-EventKind = Literal["verdict", "alert", "late", "dead_letter"]
+EventKind = Literal["verdict", "alert", "late", "dead_letter", "feedback"]
+
+RESULT_ID = r"^([^:]+)(?::([A-Za-z0-9_-]+))?:(0|[1-9][0-9]{0,18}):(0|[1-9][0-9]{0,18})$"
+"""How `result_id` writes a position: topic, the topic's id where there is one, partition, offset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +182,21 @@ def result_id(position: Position) -> str:
     return f"{topic}:{position.partition}:{position.offset}"
 
 
+def position_of(result_id: str) -> Position:
+    """The inverse of `result_id`.
+
+    Raises:
+        DataError: it is no such id.
+    """
+    found = re.fullmatch(RESULT_ID, result_id)
+    if found is None:
+        raise DataError(
+            f"{result_id[:80]!r} is no id of a result, such as frames:7xzPKZ1HQPuVrZqCNFyXTQ:0:1841; "
+            "take the 'resultId' of a verdict"
+        )
+    return Position(found[1], int(found[3]), int(found[4]), found[2])
+
+
 def ahead_s(outcome: Outcome) -> float:
     """How many seconds after its own result the frame claims to have been taken; 0 where it says no time."""
     captured_at = outcome.data.frame.captured_at
@@ -191,27 +205,22 @@ def ahead_s(outcome: Outcome) -> float:
     return max(0.0, (parse_time(captured_at) - parse_time(outcome.data.creation_time)).total_seconds())
 
 
-def json_schemas() -> dict[str, dict[str, Any]]:
-    """The JSON Schemas of the published data, by file name."""
-    models: dict[str, type[_Data]] = {"result": ResultData, "late": LateData, "dead-letter": DeadLetterData}
-    return {
-        f"{name}.schema.json": {
-            "$schema": "https://json-schema.org/draft/2020-12/schema",
-            **model.model_json_schema(by_alias=True, mode="serialization"),
-        }
-        for name, model in models.items()
+def cloud_event(kind: EventKind, key: bytes | None, data: Data, *, identity: str, source: str, time: str) -> Event:
+    """The event of the type quarterturn.`kind`.v1 with the id `identity`; `source` is the path below /quarterturn."""
+    headers = {
+        "ce_specversion": "1.0",
+        "ce_id": identity,
+        "ce_source": f"/quarterturn/{source}",
+        "ce_type": f"quarterturn.{kind}.v1",
+        "ce_time": time,
+        "content-type": "application/json",
     }
+    encoded = tuple((name, value.encode("utf-8")) for name, value in headers.items())
+    return Event(kind, key, encoded, data.model_dump_json(by_alias=True).encode("utf-8"))
 
 
 def _event(kind: EventKind, outcome: Outcome) -> Event:
     data = outcome.data
-    headers = {
-        "ce_specversion": "1.0",
-        "ce_id": f"{kind}:{data.result_id}",
-        "ce_source": f"/quarterturn/{quote(data.job_id)}/{quote(data.camera or 'unknown', safe='')}",
-        "ce_type": f"quarterturn.{kind}.v1",
-        "ce_time": data.creation_time,
-        "content-type": "application/json",
-    }
-    encoded = tuple((name, value.encode("utf-8")) for name, value in headers.items())
-    return Event(kind, outcome.key, encoded, data.model_dump_json(by_alias=True).encode("utf-8"))
+    source = f"{quote(data.job_id)}/{quote(data.camera or 'unknown', safe='')}"
+    identity = f"{kind}:{data.result_id}"
+    return cloud_event(kind, outcome.key, data, identity=identity, source=source, time=data.creation_time)

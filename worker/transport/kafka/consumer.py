@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import logging
 import time
-import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -23,7 +21,7 @@ from quarterturn.worker.transport.kafka import connection
 from quarterturn.worker.transport.kafka.connection import common, ms, reaching, text
 from quarterturn.worker.transport.kafka.positions import Note, behind, present_note, start_of
 from quarterturn.worker.transport.kafka.records import frame_of
-from quarterturn.worker.transport.kafka.topics import need_topics
+from quarterturn.worker.transport.kafka.topics import asked_topic_id, known_topic_id, need_topics
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +58,7 @@ class GroupConsumer:
         self._note: Note | None = None
         self._placed: Member | None = None  # who was sent to the committed positions
         with reaching(settings):
-            need_topics(settings, settings.topics.model_dump().values())
+            need_topics(settings, settings.topics.of_a_worker)
             self._consumer = self._open()
 
     def poll(self, max_frames: int, timeout_s: float) -> tuple[Member, list[Frame]]:
@@ -84,7 +82,7 @@ class GroupConsumer:
         A partition without one starts as the settings say, or at its beginning where it was added after the group had
         begun, and commits that at once: what arrives from now on is never skipped, whoever comes to own it.
         """
-        topic_id = self._asked_topic_id() or (self._note.topic_id if self._note else None)
+        topic_id = asked_topic_id(self._consumer, self._topic) or (self._note.topic_id if self._note else None)
         assigned = self._consumer.assignment()
         partitions = self._consumer.partitions_for_topic(self._topic)
         # Those of others once is enough, for the note: each may have to wait for an open transaction.
@@ -177,21 +175,10 @@ class GroupConsumer:
         }
         return {partition: position for partition, position in committed.items() if position is not None}
 
-    def _asked_topic_id(self) -> str | None:
-        """The topic's id as the broker says it now. kafka-python keeps it where only its own code looks."""
-        update = self._consumer._cluster.request_update()
-        self._consumer._net.run(self._consumer._manager.wait_for, update, ms(connection.ANSWER_S))
-        return self._known_topic_id()
-
-    def _known_topic_id(self) -> str | None:
-        """As `kafka-topics.sh --describe` writes it; None from brokers before 2.8, and while there is no such topic."""
-        found: uuid.UUID | None = self._consumer._cluster.topic_id(self._topic)
-        return base64.urlsafe_b64encode(found.bytes).decode().rstrip("=") if found and found.int else None
-
     def _is_made_anew(self) -> bool:
         if self._placed is None or self._note is None:
             return False  # `go_to_committed` finds out
-        return not self._note.is_of(self._known_topic_id())
+        return not self._note.is_of(known_topic_id(self._consumer, self._topic))
 
     @property
     def member_id(self) -> str:

@@ -1,0 +1,26 @@
+"""The JSON Schemas of what is published, as they lie in docs/schemas/."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from quarterturn.worker.messages.data import Data
+from quarterturn.worker.messages.events import DeadLetterData, LateData, ResultData
+from quarterturn.worker.messages.feedback import Feedback
+
+_WRITTEN_HERE: dict[str, type[Data]] = {"result": ResultData, "late": LateData, "dead-letter": DeadLetterData}
+_WRITTEN_BY_ANYBODY: dict[str, type[Data]] = {"feedback": Feedback}  # who may leave out what has a default
+
+
+def json_schemas() -> dict[str, dict[str, Any]]:
+    """The JSON Schemas of the published data, by file name."""
+    ours = {name: _schema(model, "serialization") for name, model in _WRITTEN_HERE.items()}
+    others = {name: _schema(model, "validation") for name, model in _WRITTEN_BY_ANYBODY.items()}
+    return {f"{name}.schema.json": schema for name, schema in (ours | others).items()}
+
+
+def _schema(model: type[Data], mode: Literal["serialization", "validation"]) -> dict[str, Any]:
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **model.model_json_schema(by_alias=True, mode=mode),
+    }
