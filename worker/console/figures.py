@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
 from typing import Any
 
 from quarterturn.worker.console.index import Index
@@ -16,7 +17,7 @@ _MINUTE_S, _HOUR_S = 60.0, 3600.0
 
 _CAMERAS = "SELECT camera, MAX(at) AS at FROM results GROUP BY camera ORDER BY at DESC LIMIT :limit"
 _LAST = (
-    "SELECT id, at, score, threshold, kind, product, took_ms, age_ms FROM results "
+    "SELECT id, at, score, threshold, kind, product, took_ms, age_ms, partition FROM results "
     "WHERE camera = :camera ORDER BY at DESC LIMIT :limit"
 )
 _SINCE = (
@@ -24,16 +25,17 @@ _SINCE = (
     "COALESCE(SUM(kind = :dead), 0) AS unreadable FROM results WHERE camera = :camera AND at > :after"
 )
 _FURTHEST = 'SELECT partition, MAX("offset") AS last FROM results WHERE topic = :topic GROUP BY partition'
+_ALARMS = "SELECT kind, count, at, reason, id FROM alarms WHERE camera = :camera AND raised ORDER BY at LIMIT 10"
 _NAMES = "SELECT DISTINCT {column} AS name FROM results WHERE {column} IS NOT NULL ORDER BY name LIMIT 200"
 
 
-def cameras_of(index: Index, now_s: float) -> list[dict[str, Any]]:
-    """The cameras by name, those seen last where there are many."""
+def cameras_of(index: Index, now_s: float, lag: Mapping[int, int]) -> list[dict[str, Any]]:
+    """The cameras by name, those seen last where there are many. `lag` is how many frames of each partition wait."""
     seen = index.rows(_CAMERAS, {"limit": MAX_CAMERAS})
-    return sorted((_camera(index, row["camera"], now_s) for row in seen), key=lambda camera: str(camera["name"]))
+    return sorted((_camera(index, row["camera"], now_s, lag) for row in seen), key=lambda camera: str(camera["name"]))
 
 
-def _camera(index: Index, name: str, now_s: float) -> dict[str, Any]:
+def _camera(index: Index, name: str, now_s: float, lag: Mapping[int, int]) -> dict[str, Any]:
     last = index.rows(_LAST, {"camera": name, "limit": _POINTS})
     asked = {"camera": name, "late": LATE, "dead": DEAD_LETTER}
     (minute,) = index.rows(_SINCE, {**asked, "after": now_s - _MINUTE_S})
@@ -45,7 +47,9 @@ def _camera(index: Index, name: str, now_s: float) -> dict[str, Any]:
         "perSecond": round(minute["frames"] / _MINUTE_S, 2),
         "tookMs": _median(last, "took_ms"),
         "ageMs": _median(last, "age_ms"),
+        "lag": sum(lag.get(partition, 0) for partition in {row["partition"] for row in last}),
         "hour": hour,
+        "alarms": index.rows(_ALARMS, {"camera": name}),
         "frames": [_frame(row) for row in last[:_FRAMES]],
         "scores": [ratio_of(row) for row in reversed(last) if row["score"] is not None],
     }

@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 
+from quarterturn.worker.console.alarms import alarm_of
 from quarterturn.worker.console.figures import furthest
 from quarterturn.worker.console.index import Index
-from quarterturn.worker.console.rows import Row, row_of
+from quarterturn.worker.console.rows import row_of
 from quarterturn.worker.contract.errors import QuarterturnError
 from quarterturn.worker.contract.times import now
 from quarterturn.worker.settings.worker import KafkaSettings
@@ -86,9 +87,8 @@ class Follower:
                 self._index.clear()
             looked_s = 0.0
             while not self._stopping.is_set():
-                rows = [self._row(data) for data in reader.poll(_POLL_S)]
-                if rows:
-                    self._index.add([row for row in rows if row is not None], reader.places())
+                if said := reader.poll(_POLL_S):
+                    self._take(said, reader.places())
                 if time.monotonic() - looked_s > _LOOK_S:  # it asks the broker, so it fails where that is gone
                     self.behind, waiting = reader.behind(), reader.frames()
                     done = furthest(self._index, self._settings.topics.frames)
@@ -96,11 +96,13 @@ class Follower:
                     looked_s = time.monotonic()
                     self._states["results"] = "ok"
 
-    def _row(self, data: object) -> tuple[Row, str | None] | None:
-        row = row_of(data)
-        if row is None:
-            self.skipped += 1
-        return row
+    def _take(self, said: list[object], places: dict[str, int]) -> None:
+        """Alarms first: one says less than a result, and would be taken for a frame that nobody inspected."""
+        alarms = [alarm_of(data) for data in said]
+        rows = [row_of(data) for data, alarm in zip(said, alarms, strict=True) if alarm is None]
+        self.skipped += rows.count(None)
+        self._index.add([row for row in rows if row is not None], places)
+        self._index.alarm([alarm for alarm in alarms if alarm is not None])
 
     def _feedback(self) -> None:
         with closing(FeedbackTopic(self._settings)) as topic:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import sqlite3
@@ -9,43 +10,20 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from quarterturn.worker.console import tables
+from quarterturn.worker.console.alarms import DRIFT, Alarm
 from quarterturn.worker.console.query import Filter, Page, conditions
 from quarterturn.worker.console.rows import Row
 from quarterturn.worker.contract.errors import DataError
+from quarterturn.worker.messages.events import position_of
 from quarterturn.worker.messages.feedback import Feedback
 
 log = logging.getLogger(__name__)
 
-_VERSION = 1  # of the tables; another one is made anew
-_TABLES = """
-CREATE TABLE results (
-    id TEXT PRIMARY KEY, seq INTEGER NOT NULL, at REAL NOT NULL, camera TEXT NOT NULL, product TEXT, looks_like TEXT,
-    part TEXT, kind TEXT, lane TEXT, score REAL, threshold REAL, p_value REAL, reason TEXT, simulated INTEGER,
-    bank TEXT, took_ms REAL, age_ms REAL, has_heat INTEGER, topic TEXT, topic_id TEXT, partition INTEGER, "offset" INTEGER,
-    verdict TEXT, reviewed_by TEXT, reviewed_at TEXT, really TEXT, region TEXT
-) WITHOUT ROWID;
-CREATE INDEX by_lane ON results (lane, verdict, at DESC, id DESC);
-CREATE INDEX by_time ON results (lane, at DESC, id DESC);
-CREATE INDEX by_camera ON results (camera, at DESC, lane, kind);
-CREATE INDEX by_product ON results (product);
-CREATE INDEX by_change ON results (seq);
-CREATE INDEX by_place ON results (topic, partition, "offset");
-CREATE TABLE heat_maps (id TEXT PRIMARY KEY, png TEXT NOT NULL);
-CREATE TABLE feedback (
-    id TEXT PRIMARY KEY, verdict TEXT NOT NULL, reviewed_by TEXT NOT NULL, reviewed_at TEXT NOT NULL,
-    really TEXT, region TEXT
-) WITHOUT ROWID;
-CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-"""
-_GIVEN = (
-    "id at camera product looks_like part kind lane score threshold p_value reason simulated bank took_ms age_ms has_heat "
-    "topic topic_id partition offset"
-).split()
-_JUDGED = ("verdict", "reviewed_by", "reviewed_at", "really", "region")
 _PRUNE_EVERY = 1000  # results
 
 
@@ -62,19 +40,19 @@ class Index:
         """Open the index in `folder`; one that is damaged, or of another version, is made anew.
 
         Raises:
-            DataError: the folder cannot be written.
+            DataError: the folder cannot be written, or another console has it.
         """
         self._keep, self._keep_s = keep, keep_days * 86_400
         self._lock = threading.RLock()
-        self._path = folder / "index.sqlite"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._connection = _open(self._path)
+            self._mine = _own(folder)
+            self._connection = tables.open_index(folder / "index.sqlite")
         except (OSError, sqlite3.Error) as error:
             raise DataError(f"console.state: {folder} cannot be used ({error}); correct path or permissions") from None
         self._since_prune = 0
-        self._seq = self._one("SELECT COALESCE(MAX(seq), 0) FROM results")
-        self.epoch = str(self._one("SELECT value FROM facts WHERE name = 'epoch'"))
+        self._seq = int(self._one("SELECT COALESCE(MAX(seq), 0) FROM results"))
+        self.epoch = uuid.uuid4().hex
 
     @property
     def seq(self) -> int:
@@ -84,10 +62,9 @@ class Index:
     def clear(self) -> None:
         """Forget everything: the topics are others than those that it was made from."""
         with self._lock, self._connection as connection:
-            for table in ("results", "heat_maps", "feedback", "facts"):
+            for table in ("results", "heat_maps", "alarms", "feedback", "facts"):
                 connection.execute(f"DELETE FROM {table}")  # noqa: S608 - a name of ours
             self.epoch = uuid.uuid4().hex
-            connection.execute("INSERT INTO facts VALUES ('epoch', ?)", (self.epoch,))
 
     def add(self, rows: Iterable[tuple[Row, str | None]], places: Mapping[str, int] | None = None) -> int:
         """Add results with their heat maps, unless they are there; note up to where the topics were read.
@@ -97,19 +74,27 @@ class Index:
         new = 0
         with self._lock, self._connection as connection:
             for row, heat in rows:
-                judged = connection.execute("SELECT * FROM feedback WHERE id = ?", (row["id"],)).fetchone()
-                full = {**row, "seq": self._seq + 1, **{name: judged[name] if judged else None for name in _JUDGED}}
-                if connection.execute(_INSERT, full).rowcount:
-                    self._seq += 1
-                    new += 1
-                    if heat is not None:
-                        connection.execute("INSERT OR REPLACE INTO heat_maps VALUES (?, ?)", (row["id"], heat))
+                new += self._add(connection, row, heat)
             if places:
                 connection.execute("INSERT OR REPLACE INTO facts VALUES ('places', ?)", (json.dumps(dict(places)),))
             self._since_prune += new
             if self._since_prune >= _PRUNE_EVERY:
                 self._prune(connection)
         return new
+
+    def alarm(self, alarms: Iterable[Alarm]) -> None:
+        """Take alarms of cameras, raised or cleared, the last one of each counts.
+
+        A drift makes the frame that it came with a result to be reviewed, where that is no alert by itself.
+        """
+        with self._lock, self._connection as connection:
+            for alarm in alarms:
+                if not connection.execute(tables.ALARM, alarm).rowcount:
+                    continue  # there was a later one
+                self._seq += 1
+                if alarm["kind"] == DRIFT and alarm["raised"]:
+                    place = asdict(position_of(alarm["id"]))
+                    connection.execute(tables.DRIFT_ROW, {**alarm, **place, "seq": self._seq})
 
     def places(self) -> dict[str, int]:
         """Up to where the topics were read, as `add` was told last."""
@@ -125,10 +110,10 @@ class Index:
                 known = connection.execute("SELECT * FROM feedback WHERE id = ?", (one.result_id,)).fetchone()
                 if known is not None and dict(known) == values:
                     continue
-                connection.execute(_JUDGE, values)
+                connection.execute(tables.JUDGE, values)
                 changed += 1
                 self._seq += 1
-                connection.execute(_JOIN, {**values, "seq": self._seq})
+                connection.execute(tables.JOIN, {**values, "seq": self._seq})
         return changed
 
     def get(self, result_id: str) -> Row | None:
@@ -161,6 +146,18 @@ class Index:
         """Release the file; may be called twice."""
         with self._lock:
             self._connection.close()
+            self._mine.close()
+
+    def _add(self, connection: sqlite3.Connection, row: Row, heat: str | None) -> int:
+        judged = connection.execute("SELECT * FROM feedback WHERE id = ?", (row["id"],)).fetchone()
+        said = {name: judged[name] if judged else None for name in tables.JUDGED}
+        full = {**row, **said, "seq": self._seq + 1}
+        if not any(connection.execute(query, full).rowcount for query in (tables.INSERT, tables.COMPLETE)):
+            return 0
+        self._seq += 1
+        if heat is not None:
+            connection.execute("INSERT OR REPLACE INTO heat_maps VALUES (?, ?)", (row["id"], heat))
+        return 1
 
     def _one(self, query: str, values: Mapping[str, Any] | None = None) -> Any:
         with self._lock:
@@ -172,63 +169,21 @@ class Index:
         self._since_prune = 0
         connection.execute("DELETE FROM results WHERE at < ?", (time.time() - self._keep_s,))
         for lane in (None, "defect", "wrong", "unusable"):
-            connection.execute(_SHORTEN, {"lane": lane, "keep": self._keep})
+            connection.execute(tables.SHORTEN, {"lane": lane, "keep": self._keep})
+        connection.execute("DELETE FROM alarms WHERE at < ?", (time.time() - self._keep_s,))
         connection.execute("DELETE FROM heat_maps WHERE id NOT IN (SELECT id FROM results)")
-        connection.execute(_FORGET, {"days": self._keep_s / 86_400})
+        connection.execute(tables.FORGET, {"days": self._keep_s / 86_400})
 
 
-_COLUMNS = ("seq", *_GIVEN, *_JUDGED)
-_QUOTED = ", ".join(f'"{name}"' for name in _COLUMNS)  # `offset` is a word of SQL's
-_VALUES = ", ".join(f":{name}" for name in _COLUMNS)
-_INSERT = f"INSERT INTO results ({_QUOTED}) VALUES ({_VALUES}) ON CONFLICT (id) DO NOTHING"  # noqa: S608 - names of ours
-_JUDGE = "INSERT OR REPLACE INTO feedback VALUES (:id, :verdict, :reviewed_by, :reviewed_at, :really, :region)"
-_JUDGEMENT = ", ".join(f"{name} = :{name}" for name in _JUDGED)
-_JOIN = f"UPDATE results SET seq = :seq, {_JUDGEMENT} WHERE id = :id"  # noqa: S608 - names of ours
-_SHORTEN = (
-    "DELETE FROM results WHERE id IN "
-    "(SELECT id FROM results WHERE lane IS :lane ORDER BY at DESC, id DESC LIMIT -1 OFFSET :keep)"
-)
-_FORGET = (
-    "DELETE FROM feedback WHERE id NOT IN (SELECT id FROM results) "
-    "AND julianday(reviewed_at) < julianday('now') - :days"
-)
-
-
-def _open(path: Path) -> sqlite3.Connection:
+def _own(folder: Path) -> IO[bytes]:
+    """Keep others out of `folder` until what is given is closed."""
+    mine = (folder / "lock").open("wb")
     try:
-        return _connect(path)
-    except sqlite3.DatabaseError:
-        log.warning("%s: is no index, or a damaged one; it is made anew from the topics", path)
-        for suffix in ("", "-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-        return _connect(path)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    """A connection to an index of our version.
-
-    Raises:
-        sqlite3.DatabaseError: it is none.
-    """
-    connection = sqlite3.connect(path, check_same_thread=False, timeout=10)
-    try:
-        connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")  # what a power cut takes, the topics give again
-        with closing(connection.execute("PRAGMA user_version")) as cursor:
-            version = cursor.fetchone()[0]
-        if version not in (0, _VERSION):
-            raise sqlite3.DatabaseError(f"it is of version {version}")
-        if version == 0:
-            with connection:
-                connection.executescript(f"{_TABLES} PRAGMA user_version = {_VERSION};")
-                connection.execute("INSERT INTO facts VALUES ('epoch', ?)", (uuid.uuid4().hex,))
-        elif connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError("its pages are damaged")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+        fcntl.flock(mine, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        mine.close()
+        raise DataError(f"console.state: another console uses {folder}; give each a folder of its own") from None
+    return mine
 
 
 def _judgement(feedback: Feedback) -> dict[str, Any]:

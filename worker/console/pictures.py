@@ -1,4 +1,4 @@
-"""Pictures of results: the very frames, fetched from Kafka by their position, as JPEG; heat maps as a glaze to lay over."""
+"""Pictures of results: the very frames, fetched from Kafka by position, as JPEG; heat maps as a glaze to lay over."""
 
 from __future__ import annotations
 

@@ -32,19 +32,21 @@ Text = Annotated[str, Field(max_length=2048)]
 Number = Annotated[float, Field(allow_inf_nan=False, ge=0)]
 
 
-class _Said(BaseModel):
+class Said(BaseModel):
+    """Base of what is read from topics: what is not asked for is not looked at."""
+
     model_config = ConfigDict(extra="ignore", frozen=True, alias_generator=to_camel)
 
 
-class _Frame(_Said):
+class _Frame(Said):
     captured_at: Text | None = None
 
 
-class _Times(_Said):
+class _Times(Said):
     total_ms: Number
 
 
-class _Result(_Said):
+class _Result(Said):
     """A verdict, a late frame or a dead letter, as far as the console shows it."""
 
     result_id: Annotated[str, Field(min_length=1, max_length=1024)]

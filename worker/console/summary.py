@@ -22,7 +22,8 @@ class Summary:
     def __init__(self, line: str, index: Index, follower: Follower, standing: Standing) -> None:
         self._line, self._index, self._follower, self._standing = line, index, follower, standing
         self._lock = threading.Lock()
-        self._text, self._of, self._made_s = "", (), float("-inf")
+        self._text, self._made_s = "", float("-inf")
+        self._of: tuple[object, ...] = ()
 
     def text(self) -> str:
         """The present summary, half a second old at most where something changed."""
@@ -30,7 +31,7 @@ class Summary:
             now_s = time.monotonic()
             if now_s - self._made_s >= _FRESH_S:
                 health = self._health()
-                made_of: tuple[object, ...] = (self._index.epoch, self._index.seq, json.dumps(health))
+                made_of = (self._index.epoch, self._index.seq, json.dumps(health))
                 if made_of != self._of or now_s - self._made_s >= _STALE_S:
                     self._text = json.dumps(self._make(health), allow_nan=False, separators=(",", ":"))
                     self._of, self._made_s = made_of, now_s
@@ -43,8 +44,8 @@ class Summary:
             "seq": self._index.seq,
             "now": time.time(),
             "lanes": counts_of(self._index),
-            "cameras": cameras_of(self._index, time.time()),
-            **choices_of(self._index),
+            "cameras": cameras_of(self._index, time.time(), self._follower.lag or {}),
+            "choices": choices_of(self._index),
             **health,
         }
 

@@ -55,7 +55,7 @@ function showTools() {
   fill(part("tools"),
     h("button", { type: "button", onclick: toggleLanguage, "aria-label": t("language"), title: t("language") }, languages[(languages.indexOf(language) + 1) % languages.length].toUpperCase()),
     h("button", { type: "button", onclick: () => { themes.next(); showTools(); }, title: t("theme") }, t(`theme.${themes.now()}`)),
-    notify.possible && h("button", { type: "button", onclick: async () => { await notify.toggle(); showTools(); }, "aria-pressed": String(notify.on()), title: t("notify.what") }, t(notify.on() ? "notify.on" : "notify.off")),
+    notify.possible && h("button", { type: "button", class: "notify", onclick: async () => { await notify.toggle(); showTools(); }, "aria-pressed": String(notify.on()), title: t("notify.what") }, t(notify.on() ? "notify.on" : "notify.off")),
     h("button", { type: "button", onclick: account }, api.reviewer ?? t("sign.in")),
     h("button", { type: "button", onclick: showHelp, "aria-label": t("help"), title: t("help") }, "?"));
 }
@@ -87,7 +87,7 @@ function needName() {
   if (api.reviewer) return api.reviewer;
   const dialog = part("dialog");
   const field = h("input", { type: "password", name: "token", autocomplete: "current-password", required: true, "aria-label": t("sign.token") });
-  const wrong = h("p", { class: "wrong", role: "alert" });
+  const wrong = h("p", { class: "refused", role: "alert" });
   return new Promise((resolve) => {
     const submit = async (event) => {
       event.preventDefault();

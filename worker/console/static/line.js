@@ -1,8 +1,8 @@
 // The line at a glance: what waits for a review, each camera, and how the line stands.
 
-import { address } from "./api.js";
 import { curve } from "./chart.js";
 import { fill, h, shape } from "./dom.js";
+import { frameOf } from "./frame.js";
 import { ago, clock, duration, kindName, number, ratio, t } from "./words.js";
 
 export const LANES = ["defect", "wrong", "unusable"];
@@ -85,13 +85,20 @@ function describe(camera, state) {
   return [
     h("h2", {}, camera.name),
     h("p", { class: `now ${last.kind === null ? "" : "odd"}` }, shape(name), word, last.ratio === null ? "" : ` · ${ratio(last.ratio)}`),
+    camera.alarms.map((alarm) => h("p", { class: "now odd" }, shape("alarm"), alarmText(alarm))),
     curve(camera.scores, t("curve", { camera: camera.name })),
     h("dl", { class: "numbers" },
       pair(t("rate"), `${number(camera.perSecond, 1)} /s`),
       pair(t("latency"), duration(camera.ageMs ?? camera.tookMs)),
+      pair(t("lag"), number(camera.lag)),
       pair(t("hour"), t("hour.alerts", { alerts: number(camera.hour.alerts), frames: number(camera.hour.frames) })),
       camera.hour.late + camera.hour.unreadable > 0 && pair(t("missed"), number(camera.hour.late + camera.hour.unreadable))),
   ];
+}
+
+function alarmText(alarm) {
+  if (alarm.kind === "drift") return `${kindName("drift")}: ${alarm.reason ?? ""}`;
+  return t("camera.run", { n: number(alarm.count), kind: kindName(alarm.kind), at: clock(alarm.at) });
 }
 
 function laneShape(kind) {
@@ -101,16 +108,7 @@ function laneShape(kind) {
 function picture(frame) {
   const what = frame.kind === null ? kindName(null) : kindName(frame.kind);
   return h("a", { class: `frame ${frame.kind === null ? "" : "odd"}`, href: `#/result/${encodeURIComponent(frame.id)}`, title: `${clock(frame.at)} ${what}` },
-    h("img", { src: address(frame.id, "picture"), alt: what, onerror: gone }),
-    h("img", { class: "heat", src: address(frame.id, "heat"), alt: "", onerror: vanish }));
-}
-
-function gone(event) {
-  event.target.replaceWith(h("span", { class: "gone" }, t("picture.gone")));
-}
-
-function vanish(event) {
-  event.target.remove();
+    frameOf(frame.id, { alt: what }));
 }
 
 function facts(state) {

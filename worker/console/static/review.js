@@ -37,15 +37,16 @@ export function reviewView(lane, { onSay, needName }) {
   function draw(index) {
     const row = found.rows[index];
     if (!row) return h("div", { class: "row waiting", role: "option" });
-    const label = [row.product, row.part].filter(Boolean).join(" · ") || row.camera;
+    const label = [row.part, row.product].filter(Boolean).join(" · ") || row.camera;
     const thumb = h("span", { class: "thumb" }, thumbs.get(row.id));
     if (!thumbs.has(row.id)) setTimeout(() => thumb.isConnected && fill(thumb, thumbOf(row)), THUMB_MS);
     return h("div", { class: `row ${index === current ? "current" : ""} ${row.verdict ? "done" : ""}`, role: "option", "aria-selected": String(chosen.has(row.id)), "data-id": row.id, onclick: (event) => click(event, index) },
       h("label", { class: "pick", onclick: (event) => event.stopPropagation() },
         h("input", { type: "checkbox", tabindex: "-1", checked: chosen.has(row.id), "aria-label": t("select.one"), onchange: () => toggle(index) })),
       thumb,
-      h("span", { class: "row-text" }, h("b", {}, shape(row.lane ?? "good"), kindName(row.kind)), h("span", {}, label), h("small", {}, `${clock(row.at)} · ${row.camera}`)),
-      h("span", { class: "row-end" }, row.verdict ? [shape(row.verdict), h("small", {}, t(`verdict.${row.verdict}`))] : ratio(row.ratio)));
+      h("span", { class: "row-text" },
+        h("span", { class: "row-head" }, h("span", {}, shape(row.lane ?? "good"), kindName(row.kind)), row.verdict ? h("span", {}, shape(row.verdict), t(`verdict.${row.verdict}`)) : ratio(row.ratio)),
+        h("span", {}, label), h("small", {}, `${clock(row.at)} · ${row.camera}`)));
   }
 
   function thumbOf(row) {
@@ -90,7 +91,7 @@ export function reviewView(lane, { onSay, needName }) {
     const any = (value) => value || t("filter.any");
     if (filters.contains(document.activeElement) && document.activeElement.tagName === "SELECT") return; // it is open
     fill(filters, pick("review", ["open", "done", "any"], (value) => t(`review.${value}`)),
-      pick("camera", named(state.cameras.map((camera) => camera.name)), any), pick("product", named(state.products), any),
+      pick("camera", named(state.choices.cameras), any), pick("product", named(state.choices.products), any),
       KINDS[lane].length > 1 && pick("kind", named(KINDS[lane]), (value) => (value ? kindName(value) : t("filter.any"))),
       pick("hours", HOURS, (value) => t(`hours.${value || "any"}`)));
   }

@@ -1,7 +1,8 @@
 // One result, large: picture beside heat map beside the nearest good picture, and what is known of it.
 
-import { address, explanation, whyNot } from "./api.js";
+import { explanation, whyNot } from "./api.js";
 import { fill, h, shape } from "./dom.js";
+import { frameOf } from "./frame.js";
 import { clock, duration, kindName, number, ratio, t } from "./words.js";
 
 /** Shows one result after the other. */
@@ -67,14 +68,8 @@ function pictures(row) {
   return place;
 }
 
-function figure(caption, row, withHeat) {
-  const url = address(row.id, "picture", "?size=large");
-  const box = h("div", { class: "box" }, h("img", { src: url, alt: caption, onerror: async (event) => {
-    const why = await whyNot(url);
-    event.target.closest(".box")?.replaceChildren(h("span", { class: "gone" }, h("b", {}, t("picture.gone")), " ", why));
-  } }));
-  if (withHeat) box.append(h("img", { class: "heat", src: address(row.id, "heat"), alt: "", onerror: (event) => event.target.remove() }));
-  return h("figure", { class: withHeat ? "with-heat" : "" }, box, h("figcaption", {}, caption));
+function figure(caption, row, heat) {
+  return h("figure", {}, frameOf(row.id, { size: "large", heat, alt: caption, why: whyNot }), h("figcaption", {}, caption));
 }
 
 function facts(row) {

@@ -53,5 +53,5 @@ export function clock(seconds) {
   const time = new Date(seconds * 1000);
   const today = time.toDateString() === new Date().toDateString();
   const day = today ? {} : { day: "2-digit", month: "2-digit" };
-  return time.toLocaleString(language, { ...day, hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  return time.toLocaleString(language, { ...day, hourCycle: "h23", hour: "2-digit", minute: "2-digit", second: "2-digit" });
 }

@@ -5,15 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 
-from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import KafkaError
 
-from quarterturn.worker.contract.errors import UnavailableError
 from quarterturn.worker.settings.worker import KafkaSettings
-from quarterturn.worker.transport.kafka.connection import ANSWER_S, ms
 from quarterturn.worker.transport.kafka.reading import Reading
-from quarterturn.worker.transport.kafka.topics import asked_topic_id
 
 
 class ResultFollower:
