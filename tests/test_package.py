@@ -83,6 +83,7 @@ def installed(
 
 def test_the_wheel_holds_the_house_and_nothing_else(wheel: Path) -> None:
     ours = [path for room in ROOMS for path in (ROOT / room).rglob("*") if path.suffix in {".py", ".yaml", ".j2"}]
+    ours += (ROOT / "worker/console/static").iterdir()
     expected = {f"quarterturn/{path.relative_to(ROOT)}" for path in ours}
     expected |= {f"quarterturn/{name}" for name in ("__init__.py", "__main__.py", "py.typed")}
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
