@@ -24,6 +24,7 @@ from quarterturn.worker.contract.traits import PictureTraits
 from quarterturn.worker.contract.views import place_order, turn
 from quarterturn.worker.engine.base import Engine, check_frames
 from quarterturn.worker.fitting.fit import calibrate
+from quarterturn.worker.fitting.gallery import with_gallery
 from quarterturn.worker.fitting.normal import NormalFit
 from quarterturn.worker.inspection.scoring import fit_scale, read
 from quarterturn.worker.messages.frames import Frame, Position
@@ -173,13 +174,18 @@ def bank_of(
     scoring = scoring or ScoringSettings()
     detectors = supported(engine.spec) if scoring.detectors == "auto" else scoring.detectors
     votes = {one: votes[one] if votes else 1 / len(detectors) for one in detectors}
-    normals, scales, guards = [], [], []
+    normals, scales, guards, gallery = [], [], [], []
     for product in products:
         fit = NormalFit(engine.spec, count, scoring.coreset)
         pictures = [good_part(rng, product) for _ in range(count)]
         fit.add(*to_learn(engine, pictures))
         guards.append(limits_of(np.stack([measure(cut(one, engine.spec.framing)[0]) for one in pictures])))
-        normals.append(fit.build(needed(detectors)))
+        names = [f"{product}-{number:03}.png" for number in range(count)]
+        normal, shown = with_gallery(
+            fit.build(needed(detectors)), names, lambda numbers, all_=pictures: [all_[n] for n in numbers]
+        )
+        normals.append(normal)
+        gallery.append(shown)
         readings = read(
             *embedded(engine, [good_part(rng, product) for _ in range(count)]), normals[-1:], scoring, detectors
         )
@@ -194,7 +200,7 @@ def bank_of(
         **LEARNED_FROM,
         created_at="2026-01-01T00:00:00.000Z",
     )
-    bank = Bank(manifest, tuple(normals), np.stack(scales), (), np.stack(guards))
+    bank = Bank(manifest, tuple(normals), np.stack(scales), (), np.stack(guards), tuple(gallery))
     calibration = tuple(
         calibrate(bank, c, iter([embedded(engine, [good_part(rng, product) for _ in range(count)])]))
         for c, product in enumerate(products)

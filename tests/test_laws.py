@@ -20,11 +20,11 @@ FILES = sorted(
 # From the ground up; a module may import only modules of lower floors, or of its own room.
 FLOORS: list[tuple[str, ...]] = [
     ("worker.contract",),
-    ("worker.pictures",),
+    ("worker.pictures", "worker.pages"),
     ("worker.settings", "worker.messages", "worker.engine", "trainer"),
     ("worker.bankstore", "worker.transport", "worker.inspection", "engine_build"),
     ("worker.fitting", "worker.runtime"),
-    ("worker.evaluation", "worker.doctor"),
+    ("worker.evaluation", "worker.explain", "worker.doctor"),
     ("demo", "worker.console"),
     ("worker.commands",),
 ]

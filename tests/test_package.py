@@ -89,6 +89,7 @@ def test_the_wheel_holds_the_house_and_nothing_else(wheel: Path) -> None:
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert names == expected
     assert {"quarterturn/configs/worker.yaml", "quarterturn/worker/evaluation/report.html.j2"} <= names
+    assert {"quarterturn/worker/pages/style.css", "quarterturn/worker/explain/explanation.html.j2"} <= names
 
 
 def test_it_is_imported_by_one_name(installed: Installed, tmp_path: Path) -> None:

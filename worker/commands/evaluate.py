@@ -18,10 +18,11 @@ from quarterturn.worker.contract.errors import ConfigError
 from quarterturn.worker.contract.manifest import EngineManifest, read_manifest
 from quarterturn.worker.evaluation.evaluate import evaluate
 from quarterturn.worker.evaluation.probe.probe import Probe, probe, probe_json
-from quarterturn.worker.evaluation.report import require_writable, write_report
+from quarterturn.worker.evaluation.report import write_report
 from quarterturn.worker.evaluation.result import Evaluation
 from quarterturn.worker.evaluation.summary import sentences, table, to_json
 from quarterturn.worker.fitting.bank_file import read_bank_file
+from quarterturn.worker.pages.page import require_writable
 from quarterturn.worker.pictures.sets import test_pictures
 from quarterturn.worker.runtime.assemble import open_engine, open_store
 from quarterturn.worker.settings.options import add_config, read_config
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
     """`quarterturn evaluate`: print the figures, and write the report where `--out` names one."""
     settings = read_config(arguments, WorkerSettings)
     if arguments.out:
-        require_writable(arguments.out)
+        require_writable(arguments.out, "--out")
     pictures = test_pictures(arguments.data)
     bank = read_bank_file(arguments.bank) if arguments.bank else _active_bank(settings)
     camera = _camera(settings, arguments.camera)

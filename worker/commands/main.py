@@ -10,7 +10,20 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from quarterturn.worker.commands import bank, build, camera, console, demo, doctor, evaluate, init, probe, run, train
+from quarterturn.worker.commands import (
+    bank,
+    build,
+    camera,
+    console,
+    demo,
+    doctor,
+    evaluate,
+    explain,
+    init,
+    probe,
+    run,
+    train,
+)
 from quarterturn.worker.contract.errors import QuarterturnError
 from quarterturn.worker.runtime.memory import keep_freed_memory
 
@@ -26,6 +39,7 @@ _COMMANDS: dict[ModuleType, str] = {
     console: "serve the page on which people watch the line and review alerts",
     camera: "publish a folder of pictures or a video as frames",
     evaluate: "score a labelled folder and write a report",
+    explain: "say why a frame was judged as it was",
     probe: "ask whether something trivial separates a folder's good from bad",
     demo: "train, build, fit, stream and report in one go",
 }

@@ -9,6 +9,7 @@ from types import TracebackType
 
 import uvicorn
 
+from quarterturn.worker.console.explaining import Explaining
 from quarterturn.worker.console.follow import Follower
 from quarterturn.worker.console.guard import Guard
 from quarterturn.worker.console.index import Index
@@ -62,6 +63,7 @@ class ConsoleServer:
                 index=index,
                 summary=Summary(self._settings.line, index, follower, standing),
                 pictures=stack.enter_context(closing(Pictures(self._kafka, self._settings.cameras))),
+                explaining=stack.enter_context(closing(Explaining(self._settings, store))),
                 judging=stack.enter_context(closing(Judging(self._kafka, index))),
                 reviewers=self._reviewers,
                 guard=Guard(console, self._reviewers),

@@ -21,6 +21,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from quarterturn.worker.console.explaining import Explaining
 from quarterturn.worker.console.guard import COOKIE, HEADERS, Guard
 from quarterturn.worker.console.index import Index
 from quarterturn.worker.console.judging import MAX_BYTES, Judging
@@ -46,6 +47,7 @@ class Parts:
     index: Index
     summary: Summary
     pictures: Pictures
+    explaining: Explaining
     judging: Judging
     reviewers: Reviewers
     guard: Guard
@@ -64,6 +66,7 @@ def app_of(parts: Parts) -> Starlette:
         Route("/api/results/{id}", answers.result),
         Route("/api/results/{id}/picture", answers.picture),
         Route("/api/results/{id}/heat", answers.heat),
+        Route("/api/results/{id}/explanation", answers.explanation),
         Route("/api/session", answers.session, methods=["POST"]),
         Route("/api/feedback", answers.feedback, methods=["POST"]),
         Mount("/static", StaticFiles(directory=STATIC)),
@@ -138,6 +141,12 @@ class Answers:
         if found is None:
             raise DataError("this result has no heat map")
         return Response(await run_in_threadpool(glaze_png, found), media_type="image/png", headers=_FOR_EVER)
+
+    async def explanation(self, request: Request) -> Response:
+        """Why it is as it is: the frame is judged again, which takes some seconds."""
+        row = await self._row(request)
+        told = await asyncio.wrap_future(self._parts.explaining.ask(row["id"]))
+        return Response(told, media_type="application/json")
 
     async def session(self, request: Request) -> Response:
         """Whose token it is, and a pass to read with."""

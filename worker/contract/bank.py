@@ -21,6 +21,7 @@ from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.bank_tensors import CALIBRATION, check_tensors, dtype_of, normal_in, tensors_of
 from quarterturn.worker.contract.detectors import Normal
 from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
+from quarterturn.worker.contract.gallery import Gallery, gallery_in, gallery_tensors
 from quarterturn.worker.contract.manifest import EmbeddingSpec, require_same_spec, sha256
 from quarterturn.worker.contract.picture import BitDepth, Region
 from quarterturn.worker.contract.settings import Settings, parse_settings
@@ -110,6 +111,7 @@ class Bank:
 
     `normals[c]`: the good parts of product c. `scales` (C, K, 2): see `scoring.evidence`. `calibration[c]`: the scores
     of held-out good pictures. `guard` (C, M, 2): what a picture of each product may measure, see `guard.unusable`.
+    `gallery[c]`: small copies of the good pictures that its coresets' members come from, so that they can be shown.
 
     Example, with a `bank`:
         >>> bank.products, len(bank.version)
@@ -123,13 +125,14 @@ class Bank:
     scales: Array
     calibration: tuple[Calibration, ...]
     guard: Array
+    gallery: tuple[Gallery, ...]
 
     @property
     def blob(self) -> bytes:
         """The bank as one safetensors file; made anew each time, because it is as large as the bank itself."""
         tensors: dict[str, npt.NDArray[Any]] = {"scales": self.scales, "guard": self.guard}
-        for index, (normal, calibration) in enumerate(zip(self.normals, self.calibration, strict=True)):
-            tensors |= {f"{index}.{name}": tensor for name, tensor in _tensors_of(normal, calibration).items()}
+        for index, product in enumerate(zip(self.normals, self.calibration, self.gallery, strict=True)):
+            tensors |= {f"{index}.{name}": tensor for name, tensor in _tensors_of(*product).items()}
         contiguous = {name: np.ascontiguousarray(tensor, dtype_of(name)) for name, tensor in tensors.items()}
         # One metadata key: safetensors does not promise an order for several, and the hash must be reproducible.
         return safetensors.numpy.save(contiguous, {"manifest": self.manifest.model_dump_json()})
@@ -153,6 +156,7 @@ class Bank:
             scales=self.scales[list(products)],
             calibration=tuple(self.calibration[c] for c in products) if self.calibration else (),
             guard=self.guard[list(products)],
+            gallery=tuple(self.gallery[c] for c in products) if self.gallery else (),
         )
 
 
@@ -189,6 +193,7 @@ def read_bank(blob: bytes, where: str, version: str | None = None) -> Bank:
         tensors["scales"],
         tuple(Calibration(*(part[f"calibration.{name}"] for name in CALIBRATION)) for part in parts),
         tensors["guard"],
+        tuple(gallery_in(part) for part in parts),
     )
 
 
@@ -207,8 +212,9 @@ def require_same_engine(bank: Bank, spec: EmbeddingSpec, engine: str, target: st
         )
 
 
-def _tensors_of(normal: Normal, calibration: Calibration) -> dict[str, Array]:
-    return tensors_of(normal) | {f"calibration.{name}": getattr(calibration, name) for name in CALIBRATION}
+def _tensors_of(normal: Normal, calibration: Calibration, gallery: Gallery) -> dict[str, npt.NDArray[Any]]:
+    scores = {f"calibration.{name}": getattr(calibration, name) for name in CALIBRATION}
+    return {**tensors_of(normal), **scores, **gallery_tensors(gallery)}
 
 
 def _metadata(blob: bytes) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quarterturn.worker.contract.arrays import Array
+from quarterturn.worker.contract.arrays import Array, Indices
 from quarterturn.worker.contract.detectors import (
     KEPT,
     LEARNED,
@@ -25,6 +25,7 @@ from quarterturn.worker.contract.detectors import (
 )
 from quarterturn.worker.contract.embeddings import FRAME
 from quarterturn.worker.contract.errors import DataError
+from quarterturn.worker.contract.gallery import DTYPES, ORIGIN, SHAPES, gallery_fault
 from quarterturn.worker.contract.guard import MEASURES
 from quarterturn.worker.contract.manifest import EmbeddingSpec
 from quarterturn.worker.contract.views import orientations
@@ -33,24 +34,25 @@ CALIBRATION = ("scores", "distances", "turn_ratios")
 """Of each product: arrays of one number for each calibration picture."""
 
 
-def tensors_of(normal: Normal) -> dict[str, Array]:
+def tensors_of(normal: Normal) -> dict[str, Array | Indices]:
     """What good parts of one product look like, by the names of the file's tensors."""
-    tensors: dict[str, Array] = {}
+    tensors: dict[str, Array | Indices] = {}
     for detector, model in normal.items():
         if isinstance(model, Coreset):
-            tensors[f"{detector}.members"] = model.members
+            tensors |= {f"{detector}.members": model.members, f"{detector}.origins": model.origins}
         else:
             tensors |= {f"{detector}.mean": model.mean, f"{detector}.whitening": _triangle(model.whitening)}
     return tensors
 
 
-def normal_in(tensors: Mapping[str, Array]) -> Normal:
+def normal_in(tensors: Mapping[str, npt.NDArray[Any]]) -> Normal:
     """The inverse of `tensors_of`."""
     normal: dict[str, Gaussian | Coreset] = {}
     for name, values in tensors.items():
         detector, _, field = name.rpartition(".")
         if field == "members":
-            normal[detector] = Coreset(values.astype(np.float32))
+            origins = tensors[f"{detector}.origins"].astype(np.intp)
+            normal[detector] = Coreset(values.astype(np.float32), origins)
         elif field == "mean":
             normal[detector] = Gaussian(values, _square(tensors[f"{detector}.whitening"], values.shape[-1]))
     return normal
@@ -74,7 +76,7 @@ def dtype_of(name: str) -> npt.DTypeLike:
     """The type in which the tensor `name` is written."""
     detector, _, field = name.rpartition(".")
     kept = field == "members" or (field == "whitening" and detector.endswith(POSITION))
-    return KEPT if kept else np.float32
+    return KEPT if kept else DTYPES.get(field, np.float32)
 
 
 def needed(detectors: Iterable[str]) -> list[str]:
@@ -87,11 +89,12 @@ def _expected_shapes(spec: EmbeddingSpec, detectors: Sequence[str], count: int) 
         "scales": (count, len(detectors), 2),
         "guard": (count, len(MEASURES), 2),
     }
-    shapes: dict[str, tuple[int | None, ...]] = {f"calibration.{name}": (None,) for name in CALIBRATION}
+    shapes: dict[str, tuple[int | None, ...]] = {f"calibration.{name}": (None,) for name in CALIBRATION} | SHAPES
     for detector in needed(detectors):
         places, dimensions = shape_of(detector, spec)
         if detector.startswith(NEAREST):
             shapes[f"{detector}.members"] = (spec.views, None, dimensions)
+            shapes[f"{detector}.origins"] = (spec.views, None, len(ORIGIN))
         else:
             views = orientations(spec.views) if detector == FRAME else spec.views
             shapes[f"{detector}.mean"] = (views, places, dimensions)
@@ -132,3 +135,19 @@ def check_tensors(
             raise DataError(f"{where}: tensor scales holds a spread that is not above 0; fit the bank again")
         if name == "guard" and not (tensor[..., 0] <= tensor[..., 1]).all():
             raise DataError(f"{where}: tensor guard holds limits that no picture keeps; fit the bank again")
+    for c in range(products):
+        _check_gallery(tensors, spec, detectors, c, where)
+
+
+def _check_gallery(
+    tensors: Mapping[str, npt.NDArray[Any]], spec: EmbeddingSpec, detectors: Sequence[str], product: int, where: str
+) -> None:
+    part = {name.partition(".")[2]: tensor for name, tensor in tensors.items() if name.startswith(f"{product}.")}
+    grids = {
+        f"{one}.origins": spec.places[one.removeprefix(NEAREST)].grid for one in detectors if one.startswith(NEAREST)
+    }
+    for name in grids:
+        if len(part[name][0]) != len(part[name.replace("origins", "members")][0]):
+            raise DataError(f"{where}: tensor {product}.{name} has another length than its members; fit the bank again")
+    if fault := gallery_fault(part, grids, spec.framing):
+        raise DataError(f"{where}: tensor {product}.{fault}; fit the bank again")

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from quarterturn.worker.contract.arrays import Array
+from quarterturn.worker.contract.arrays import Array, Indices
 from quarterturn.worker.contract.embeddings import FRAME, LOGITS, PLACES, Embeddings
 from quarterturn.worker.contract.manifest import EmbeddingSpec
 
@@ -50,9 +50,12 @@ class Coreset:
     """The features (V, M, D) of some normal places, such that no other lies far from all of them.
 
     float32, rounded to what `KEPT` can say: so a bank scores the same before it is written and after it is read.
+    `origins` (V, M, 4) says where each was seen: picture, tile, row and column of the tile's grid, all from 0, as the
+    unturned picture lies. Pictures are counted as the bank's gallery has them, -1 for one that it does not show.
     """
 
     members: Array
+    origins: Indices
 
 
 Normal = Mapping[str, Gaussian | Coreset]

@@ -97,11 +97,37 @@ def cut(picture: Picture, framing: Framing) -> tuple[Frames, Layout]:
     Raises:
         FrameError: `too_elongated`, if the picture takes more than `MAX_TILES` tiles.
     """
+    layout = layout_of(picture.shape[0], picture.shape[1], framing)
     if framing.fit == "stretch":
-        return resize(picture, framing.side, framing.side)[np.newaxis], WHOLE
+        return resize(picture, framing.side, framing.side)[np.newaxis], layout
     if framing.fit == "letterbox":
-        return _letterbox(picture, framing.side)
-    return _cut_tiles(picture, framing)
+        return _letterbox(picture, framing.side, layout), layout
+    return _cut_tiles(picture, framing.side, layout), layout
+
+
+def layout_of(height: int, width: int, framing: Framing) -> Layout:
+    """Where the tiles of a picture of so many pixels lie: as `cut` cuts it.
+
+    Raises:
+        FrameError: `too_elongated`, if it takes more than `MAX_TILES` tiles.
+    """
+    if framing.fit == "stretch":
+        return WHOLE
+    if framing.fit == "letterbox":
+        longer = max(height, width)
+        rows, columns = (max(1, round(UNITS * length / longer)) for length in (height, width))
+        return Layout(rows, columns, ((-((UNITS - rows) // 2), -((UNITS - columns) // 2)),))
+    shorter = min(height, width)
+    spanned = framing.tiles * (UNITS - OVERLAP) + OVERLAP
+    rows, columns = (round(spanned * length / shorter) for length in (height, width))
+    needed = _tiles_along(rows) * _tiles_along(columns)
+    if needed > MAX_TILES:
+        raise FrameError(
+            "too_elongated",
+            f"the picture is {width}x{height} and takes {needed} tiles, more than {MAX_TILES}; "
+            "look at a less elongated region, or set fewer tiles",
+        )
+    return Layout(rows, columns, tuple((row, column) for row in _starts(rows) for column in _starts(columns)))
 
 
 def resize(picture: Picture, height: int, width: int) -> Picture:
@@ -115,38 +141,31 @@ def resize(picture: Picture, height: int, width: int) -> Picture:
     return cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
 
 
-def _letterbox(picture: Picture, side: int) -> tuple[Frames, Layout]:
+def fitted(picture: Picture, longest: int) -> Picture:
+    """`picture` (H, W, 3) uint8 with at most `longest` pixels on its longer side, a copy."""
+    height, width = picture.shape[:2]
+    scale = min(1.0, longest / max(height, width))
+    return resize(picture, max(1, round(height * scale)), max(1, round(width * scale)))
+
+
+def _letterbox(picture: Picture, side: int, layout: Layout) -> Frames:
     """One frame with the whole picture in its middle; the margins mirror it, so that no edge is made up."""
-    longer = max(picture.shape[:2])
-    height, width = (max(1, round(UNITS * length / longer)) for length in picture.shape[:2])
-    top, left = (UNITS - height) // 2, (UNITS - width) // 2
-    bottom, right = UNITS - height - top, UNITS - width - left
+    ((row, column),) = layout.corners
+    bottom, right = UNITS - layout.height + row, UNITS - layout.width + column
     unit = side // UNITS
-    scaled = resize(picture, height * unit, width * unit)
+    scaled = resize(picture, layout.height * unit, layout.width * unit)
     frame = cv2.copyMakeBorder(
-        scaled, top * unit, bottom * unit, left * unit, right * unit, borderType=cv2.BORDER_REFLECT_101
+        scaled, -row * unit, bottom * unit, -column * unit, right * unit, borderType=cv2.BORDER_REFLECT_101
     )
-    return frame.astype(np.uint8, copy=False)[np.newaxis], Layout(height, width, ((-top, -left),))
+    return frame.astype(np.uint8, copy=False)[np.newaxis]
 
 
-def _cut_tiles(picture: Picture, framing: Framing) -> tuple[Frames, Layout]:
+def _cut_tiles(picture: Picture, side: int, layout: Layout) -> Frames:
     """Overlapping tiles in row-major order."""
-    shorter = min(picture.shape[:2])
-    spanned = framing.tiles * (UNITS - OVERLAP) + OVERLAP
-    height, width = (round(spanned * length / shorter) for length in picture.shape[:2])
-    needed = _tiles_along(height) * _tiles_along(width)
-    if needed > MAX_TILES:
-        raise FrameError(
-            "too_elongated",
-            f"the picture is {picture.shape[1]}x{picture.shape[0]} and takes {needed} tiles, more than {MAX_TILES}; "
-            "look at a less elongated region, or set fewer tiles",
-        )
-    layout = Layout(height, width, tuple((row, column) for row in _starts(height) for column in _starts(width)))
-    unit = framing.side // UNITS
-    scaled = resize(picture, height * unit, width * unit)
+    unit = side // UNITS
+    scaled = resize(picture, layout.height * unit, layout.width * unit)
     corners = ((row * unit, column * unit) for row, column in layout.corners)
-    frames = [scaled[y : y + framing.side, x : x + framing.side] for y, x in corners]
-    return np.stack(frames), layout
+    return np.stack([scaled[y : y + side, x : x + side] for y, x in corners])
 
 
 def _tiles_along(length: int) -> int:

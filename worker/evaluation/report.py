@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
 import numpy as np
 import numpy.typing as npt
 
 from quarterturn.worker.contract.calibration import CONFIDENCE, Promise, at_most, pictures_needed
-from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.times import now
 from quarterturn.worker.evaluation.figures import Inspected, between, percent, roc, split_ratios
 from quarterturn.worker.evaluation.kept import kept
@@ -20,6 +17,8 @@ from quarterturn.worker.evaluation.localisation import LIMIT
 from quarterturn.worker.evaluation.probe.findings import Finding
 from quarterturn.worker.evaluation.result import Evaluation
 from quarterturn.worker.evaluation.shown import Shown, show
+from quarterturn.worker.pages import page as pages
+from quarterturn.worker.pages.page import write_page
 from quarterturn.worker.pictures.supply import to_add
 
 _WORST = 12  # pictures shown of each kind of mistake
@@ -57,34 +56,7 @@ def write_report(evaluation: Evaluation, path: Path, findings: Sequence[Finding]
     Raises:
         DataError: the file cannot be written, or a picture cannot be read any more.
     """
-    page = render(evaluation, findings)
-    require_writable(path)
-    aside = path.with_name(f".{path.name}.tmp")
-    try:
-        aside.write_text(page, encoding="utf-8")
-        aside.replace(path)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise _unwritable(path, error) from error
-
-
-def require_writable(path: Path) -> None:
-    """Refuse a place where no report can be written, before anything is inspected. Makes the folder.
-
-    Raises:
-        DataError: the folder cannot be made or written to, or `path` is a folder itself.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    if path.is_dir():
-        raise DataError(f"{path}: is a folder; name a file in it with --out")
-
-
-def _unwritable(path: Path, error: OSError) -> DataError:
-    return DataError(f"{path}: cannot be written ({error.strerror}); choose another --out")
+    write_page(render(evaluation, findings), path, "--out")
 
 
 def render(evaluation: Evaluation, findings: Sequence[Finding] = ()) -> str:
@@ -93,17 +65,12 @@ def render(evaluation: Evaluation, findings: Sequence[Finding] = ()) -> str:
     Raises:
         DataError: a picture cannot be read any more.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = percent
-    environment.filters["between"] = lambda interval: between(interval).replace("–", "\u2060–\u2060")  # one word
-    environment.filters["at_most"] = at_most
-    environment.filters["figure"] = lambda value: "–" if value is None else f"{value:.3f}"
+    filters: dict[str, Callable[..., str]] = {
+        "percent": percent,
+        "between": lambda interval: between(interval).replace("–", "\u2060–\u2060"),  # one word
+        "at_most": at_most,
+        "figure": lambda value: "–" if value is None else f"{value:.3f}",
+    }
     overlooked = sorted((one for one in evaluation.inspected if _is_overlooked(one)), key=lambda one: one.ratio)
     rejected = sorted((one for one in evaluation.inspected if _is_rejected(one)), key=lambda one: -one.ratio)
     found = sorted((one for one in evaluation.inspected if _is_found(one)), key=lambda one: -one.ratio)
@@ -111,7 +78,9 @@ def render(evaluation: Evaluation, findings: Sequence[Finding] = ()) -> str:
     def shown(some: Sequence[Inspected], most: int) -> list[Shown]:
         return [show(one, evaluation.region, evaluation.bit_depth) for one in some[:most]]
 
-    return environment.get_template("report.html.j2").render(
+    return pages.render(
+        Path(__file__).with_name("report.html.j2"),
+        filters,
         evaluation=evaluation,
         findings=findings,
         total=evaluation.total,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 
 import cv2
@@ -10,11 +9,12 @@ import numpy as np
 
 from quarterturn.worker.contract.arrays import Mask, Picture
 from quarterturn.worker.contract.errors import DataError
-from quarterturn.worker.contract.framing import resize
+from quarterturn.worker.contract.framing import fitted
 from quarterturn.worker.contract.picture import BitDepth, Region
 from quarterturn.worker.evaluation.figures import Inspected
 from quarterturn.worker.evaluation.masks import PictureMask
 from quarterturn.worker.inspection.heatmap import overlay
+from quarterturn.worker.pages.page import data_uri
 from quarterturn.worker.pictures.decode import decode_picture
 from quarterturn.worker.pictures.read import crop
 
@@ -46,13 +46,11 @@ def show(one: Inspected, region: Region | None, bit_depth: BitDepth | None) -> S
     except OSError as error:
         raise DataError(f"{one.path}: cannot be read any more ({error.strerror}); evaluate again") from error
     picture = crop(whole, region)
-    height, width = picture.shape[:2]
-    scale = min(1.0, _THUMBNAIL_PX / max(height, width))
-    small = resize(picture, max(1, round(height * scale)), max(1, round(width * scale)))
+    small = fitted(picture, _THUMBNAIL_PX)
     marked = small if one.heat is None else overlay(small, one.heat)
     if one.masks:
         marked = outlined(marked, PictureMask(one.masks, whole.shape[0], whole.shape[1], region).read())
-    return Shown(one, _data_uri(small), None if marked is small else _data_uri(marked), small.shape[1], small.shape[0])
+    return Shown(one, data_uri(small), None if marked is small else data_uri(marked), small.shape[1], small.shape[0])
 
 
 def outlined(picture: Picture, mask: Mask) -> Picture:
@@ -66,9 +64,3 @@ def outlined(picture: Picture, mask: Mask) -> Picture:
     for colour, thickness in _OUTLINE:
         cv2.drawContours(drawn, lines, -1, colour, thickness, cv2.LINE_AA)
     return drawn
-
-
-def _data_uri(picture: Picture) -> str:
-    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 82])[1].tobytes()
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"

@@ -6,6 +6,7 @@ weighed and brought to one scale; then it joins the first. The third gives the s
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,11 +21,13 @@ from quarterturn.worker.contract.detectors import LEARNED, Normal
 from quarterturn.worker.contract.embeddings import Embeddings
 from quarterturn.worker.contract.errors import ConfigError
 from quarterturn.worker.contract.framing import Layout
+from quarterturn.worker.contract.gallery import Gallery
 from quarterturn.worker.contract.picture import BitDepth, Region
 from quarterturn.worker.contract.times import now
 from quarterturn.worker.contract.traits import PictureTraits
 from quarterturn.worker.engine.base import Engine
 from quarterturn.worker.fitting.embedder import Embedder, OnProgress
+from quarterturn.worker.fitting.gallery import names_below, with_gallery
 from quarterturn.worker.fitting.normal import NormalFit, weigh
 from quarterturn.worker.fitting.sights import guard_of, tell_unusable
 from quarterturn.worker.fitting.split import Paths, Split, require_enough
@@ -90,8 +93,11 @@ def fit_bank(
         overkill=overkill,
         created_at=now(),
     )
-    normals = tuple(fit.build(needed(weighed.votes)) for fit in fits.values())
-    uncalibrated = Bank(manifest, normals, weighed.scales, (), guard)
+    built = {product: fit.build(needed(weighed.votes)) for product, fit in fits.items()}
+    normals, gallery = zip(
+        *(_shown(embedder, normal, learned[product]) for product, normal in built.items()), strict=True
+    )
+    uncalibrated = Bank(manifest, normals, weighed.scales, (), guard, gallery)
     calibration = tuple(
         calibrate(uncalibrated, c, embedder.embed(embedder.read(split.calibration[product])))
         for c, product in enumerate(fits)
@@ -99,6 +105,15 @@ def fit_bank(
     for product, limits in zip(fits, guard, strict=True):
         tell_unusable(embedder.sights, split.calibration[product], limits)
     return replace(uncalibrated, calibration=calibration)
+
+
+def _shown(embedder: Embedder, normal: Normal, paths: Sequence[Path]) -> tuple[Normal, Gallery]:
+    """The good parts of pictures that were added in this order, with small copies of those that are to be shown."""
+
+    def read(numbers: Sequence[int]) -> Iterator[Picture]:
+        return itertools.chain.from_iterable(embedder.read([paths[number] for number in numbers]))
+
+    return with_gallery(normal, names_below(paths), read)
 
 
 def _learn(

@@ -6,11 +6,12 @@ Shapes: N tiles, V views, P places, D dimensions, M members of a coreset, K dete
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from math import isqrt
 
 import numpy as np
 import numpy.typing as npt
 
-from quarterturn.worker.contract.arrays import Array
+from quarterturn.worker.contract.arrays import Array, Indices
 from quarterturn.worker.contract.detectors import (
     KEPT,
     LEARNED,
@@ -50,19 +51,25 @@ class NormalFit:
         self._candidates: dict[str, list[npt.NDArray[np.float16]]] = {
             one: [] for one in self._detectors if one.startswith(NEAREST)
         }
+        self._origins: dict[str, list[Indices]] = {one: [] for one in self._candidates}
+        self._pictures = 0  # that were added
         self._drawn = -(-_CANDIDATES // max(1, tiles))  # places of each tile
         self._coreset = coreset
         self._rng = np.random.default_rng(0)
 
     def add(self, embeddings: Embeddings, layouts: Sequence[Layout]) -> None:
-        """Add the embeddings of the N tiles of some pictures."""
+        """Add the embeddings of the N tiles of some pictures, which are counted from 0 in the order of all added."""
         if any(layout != WHOLE for layout in layouts):  # a position is not the same place of every part
             self._detectors = [one for one in self._detectors if one != POSITION]
+        whose = [(self._pictures + n, t) for n, layout in enumerate(layouts) for t in range(len(layout.corners))]
+        self._pictures += len(layouts)
         for detector in self._detectors:
             samples = samples_of(detector, embeddings)
             _, views, places, dimensions = samples.shape
             if detector in self._candidates:
-                self._candidates[detector].append(self._draw(samples))
+                drawn = self._draw(len(samples), places)
+                self._candidates[detector].append(_taken(samples, drawn))
+                self._origins[detector].append(_origins(np.array(whose, np.intp), drawn, isqrt(places)))
                 continue
             if detector not in self._moments:
                 self._moments[detector] = Moments(views, places, dimensions=dimensions)
@@ -83,17 +90,31 @@ class NormalFit:
         gaussian = self._moments[detector].gaussian()
         return Gaussian(gaussian.mean, _kept(gaussian.whitening)) if detector == POSITION else gaussian
 
-    def _draw(self, samples: Array) -> npt.NDArray[np.float16]:
-        """(N, V, P, D) -> (N · drawn, V, D): the same random places in every view."""
-        count, views, places, dimensions = samples.shape
-        drawn = self._rng.permuted(np.tile(np.arange(places), (count, 1)), axis=1)[:, : self._drawn]
-        taken = np.take_along_axis(samples, drawn[:, None, :, None], axis=2).transpose(0, 2, 1, 3)
-        return np.asarray(taken.reshape(-1, views, dimensions), KEPT)  # there may be many
+    def _draw(self, tiles: int, places: int) -> Indices:
+        """(N, drawn) random places of each tile, the same ones in every view."""
+        return self._rng.permuted(np.tile(np.arange(places), (tiles, 1)), axis=1)[:, : self._drawn]
 
     def _members(self, detector: str) -> Coreset:
-        candidates = np.concatenate(self._candidates[detector])
-        of_views = (np.ascontiguousarray(candidates[:, v], np.float32) for v in range(candidates.shape[1]))
-        return Coreset(np.stack([one[greedy_coreset(one, self._coreset)] for one in of_views]))
+        candidates, origins = (np.concatenate(kept[detector]) for kept in (self._candidates, self._origins))
+        members, where = [], []
+        for v in range(candidates.shape[1]):
+            of_view = np.ascontiguousarray(candidates[:, v], np.float32)
+            chosen = greedy_coreset(of_view, self._coreset)
+            members.append(of_view[chosen])
+            where.append(origins[chosen])
+        return Coreset(np.stack(members), np.stack(where))
+
+
+def _taken(samples: Array, drawn: Indices) -> npt.NDArray[np.float16]:
+    """(N, V, P, D), (N, drawn) -> (N · drawn, V, D)."""
+    taken = np.take_along_axis(samples, drawn[:, None, :, None], axis=2).transpose(0, 2, 1, 3)
+    return np.asarray(taken.reshape(-1, samples.shape[1], samples.shape[3]), KEPT)  # there may be many
+
+
+def _origins(whose: Indices, drawn: Indices, grid: int) -> Indices:
+    """(N, 2) pictures and tiles, (N, drawn) places -> (N · drawn, 4) as a coreset has them."""
+    pictures, tiles = (np.broadcast_to(column[:, None], drawn.shape) for column in whose.T)
+    return np.stack([pictures, tiles, drawn // grid, drawn % grid], axis=-1).reshape(-1, 4)
 
 
 def _kept(values: Array) -> Array:

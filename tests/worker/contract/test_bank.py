@@ -27,8 +27,10 @@ from quarterturn.worker.contract.bank_tensors import needed
 from quarterturn.worker.contract.detectors import Coreset, Gaussian, Normal
 from quarterturn.worker.contract.errors import DataError, MismatchError
 from quarterturn.worker.contract.framing import WHOLE, Framing
+from quarterturn.worker.contract.gallery import Gallery, GoodPicture
 from quarterturn.worker.contract.guard import MEASURES
 from quarterturn.worker.contract.manifest import Depth, EmbeddingSpec, sha256
+from quarterturn.worker.fitting.gallery import with_gallery
 from quarterturn.worker.fitting.normal import NormalFit
 from tests.parts import LEARNED_FROM
 
@@ -46,14 +48,18 @@ def numbers(rng: np.random.Generator, *shape: int) -> Array:
     return rng.random(shape).astype(np.float16).astype(np.float32)
 
 
-def normal_of(rng: np.random.Generator, spec: EmbeddingSpec, detectors: tuple[str, ...], members: int) -> Normal:
+def normal_of(
+    rng: np.random.Generator, spec: EmbeddingSpec, detectors: tuple[str, ...], members: int, pictures: int
+) -> Normal:
     """Random good parts to the detectors that a bank of these needs, written out."""
     normal: dict[str, Gaussian | Coreset] = {}
     shapes = {"frame": (1, spec.frame), "position": (4, spec.places["deep"].dimensions)}
     for detector in dict.fromkeys(("frame", *detectors)):
         if detector.startswith("nearest."):
             depth = spec.places[detector.removeprefix("nearest.")]
-            normal[detector] = Coreset(numbers(rng, spec.views, members, depth.dimensions))
+            beyond = (pictures, 1, depth.grid, depth.grid)
+            origins = rng.integers((-1, 0, 0, 0), beyond, (spec.views, members, 4))
+            normal[detector] = Coreset(numbers(rng, spec.views, members, depth.dimensions), origins)
         elif detector != "learned":
             places, dimensions = shapes[detector]
             views = max(spec.views, 4) if detector == "frame" else spec.views
@@ -69,11 +75,12 @@ def make_bank(
     members: int = 5,
     detectors: tuple[str, ...] = FEW,
     spec: EmbeddingSpec | None = None,
+    pictures: int = 2,
 ) -> Bank:
     """A bank of random numbers."""
     rng = np.random.default_rng(seed)
     spec = spec or spec_of()
-    normals = tuple(normal_of(rng, spec, detectors, members + c) for c in range(products))
+    normals = tuple(normal_of(rng, spec, detectors, members + c, pictures) for c in range(products))
     manifest = BankManifest(
         spec=spec,
         engine="e" * 64,
@@ -90,7 +97,15 @@ def make_bank(
     )
     scales = numbers(rng, products, len(detectors), 2) + np.float32(0.1)
     guard = np.sort(numbers(rng, products, len(MEASURES), 2), axis=-1)
-    return Bank(manifest, normals, scales, calibration, guard)
+    gallery = tuple(gallery_of(rng, c, pictures) for c in range(products))
+    return Bank(manifest, normals, scales, calibration, guard, gallery)
+
+
+def gallery_of(rng: np.random.Generator, product: int, count: int) -> Gallery:
+    """Tiny pictures of any shape, so that a blob is soon read."""
+    shapes = rng.integers(1, 9, (count, 2)).tolist()
+    pictures = [rng.integers(0, 256, (*shape, 3)).astype(np.uint8) for shape in shapes]
+    return [GoodPicture.of(f"good {product}/Teil ü{n}.png", one) for n, one in enumerate(pictures)]
 
 
 def assert_same(one: Normal, other: Normal) -> None:
@@ -99,7 +114,7 @@ def assert_same(one: Normal, other: Normal) -> None:
         assert type(mine) is type(other[detector])
         for name, values in vars(mine).items():
             found = vars(other[detector])[name]
-            assert found.dtype == np.float32
+            assert found.dtype == (np.intp if name == "origins" else np.float32)
             np.testing.assert_array_equal(found, values)
 
 
@@ -119,6 +134,7 @@ def test_a_bank_comes_back_as_it_was(**shape: Any) -> None:
     assert again.products == bank.products
     np.testing.assert_array_equal(again.scales, bank.scales)
     np.testing.assert_array_equal(again.guard, bank.guard)
+    assert [list(one) for one in again.gallery] == [list(one) for one in bank.gallery]
     for mine, theirs in zip(bank.normals, again.normals, strict=True):
         assert_same(mine, theirs)
     for before, after in zip(bank.calibration, again.calibration, strict=True):
@@ -131,10 +147,11 @@ def test_what_was_fitted_comes_back_as_it_was() -> None:
     """What half precision cannot say is rounded before anything is calibrated with it."""
     rng = np.random.default_rng(1)
     fit = NormalFit(spec_of(), 30, 20)
+    pictures = [rng.integers(0, 256, (4, 4, 3)).astype(np.uint8) for _ in range(30)]
     shapes = spec_of().outputs
     fit.add({name: rng.normal(size=(30, *shapes[name])).astype(np.float32) for name in shapes}, [WHOLE] * 30)
-    bank = make_bank(products=1, detectors=EVERY)
-    bank = replace(bank, normals=(fit.build(),))
+    normal, gallery = with_gallery(fit.build(), list(map(str, range(30))), lambda some: [pictures[n] for n in some])
+    bank = replace(make_bank(products=1, detectors=EVERY), normals=(normal,), gallery=(gallery,))
     assert_same(read_bank(bank.blob, "bank").normals[0], bank.normals[0])
 
 
@@ -144,7 +161,9 @@ def test_members_and_the_whitenings_of_positions_take_half_the_bytes() -> None:
     half = {name for name, tensor in tensors.items() if tensor.dtype == np.float16}
     members = {f"0.nearest.{depth}.members" for depth in ("middle", "deep")}
     assert half == members | {"0.position.whitening"}
-    assert {tensor.dtype for name, tensor in tensors.items() if name not in half} == {np.dtype(np.float32)}
+    shown = {name for name in tensors if name.endswith(".origins") or ".gallery." in name}
+    others = {tensor.dtype for name, tensor in tensors.items() if name not in half | shown}
+    assert others == {np.dtype(np.float32)}
     assert tensors["0.position.whitening"].shape == (4, 4, 6)  # triangles of 3 x 3
 
 
@@ -164,7 +183,7 @@ def test_a_bank_holds_what_its_detectors_need_and_what_tells_the_product(
     bank = make_bank(detectors=detectors)
     assert sorted(read_bank(bank.blob, "bank").normals[0]) == sorted(held)
     kinds = {name.split(".", 1)[1].rpartition(".")[0] for name in safetensors.numpy.load(bank.blob) if "." in name}
-    assert kinds == {*held, "calibration"}
+    assert kinds == {*held, "calibration", "gallery"}
 
 
 @pytest.mark.parametrize("name", ["a.b", "position"])
@@ -201,7 +220,7 @@ def test_the_version_is_the_hash_of_the_blob_and_reproducible() -> None:
     assert make_bank().version == make_bank().version == sha256(make_bank().blob)
     assert make_bank(seed=1).version != make_bank().version
     bank = make_bank()
-    turned = Coreset(np.asfortranarray(vars(bank.normals[0]["nearest.deep"])["members"]))
+    turned = Coreset(*map(np.asfortranarray, vars(bank.normals[0]["nearest.deep"]).values()))
     assert not turned.members.flags.c_contiguous
     again = replace(bank, normals=({**bank.normals[0], "nearest.deep": turned}, *bank.normals[1:]))
     assert again.version == bank.version  # whatever the arrays' layout in memory
@@ -213,7 +232,7 @@ def test_the_blob_is_no_pickle() -> None:
 
 
 def test_every_flipped_bit_is_refused_by_the_version() -> None:
-    bank = make_bank(products=1, members=1, detectors=("nearest.deep",), spec=spec_of(1, 1, 1, 1))
+    bank = make_bank(products=1, members=1, detectors=("nearest.deep",), spec=spec_of(1, 1, 1, 1), pictures=1)
     blob = bytearray(bank.blob)
     for place in range(len(blob)):
         blob[place] ^= 1 << (place % 8)
@@ -224,7 +243,7 @@ def test_every_flipped_bit_is_refused_by_the_version() -> None:
 
 
 def test_a_damaged_file_without_a_version_is_another_bank_or_one_sentence() -> None:
-    bank = make_bank(products=1, members=1, detectors=("nearest.deep",), spec=spec_of(1, 1, 1, 1))
+    bank = make_bank(products=1, members=1, detectors=("nearest.deep",), spec=spec_of(1, 1, 1, 1), pictures=1)
     blob = bytearray(bank.blob)
     refusals: list[str] = []
     for place in range(len(blob)):
@@ -340,7 +359,7 @@ def changed(change: Callable[[dict[str, Any], dict[str, Any]], None]) -> bytes:
         ),
         (
             lambda _, m: m.update(votes={"position": 0.5, "nearest.middle": 0.5}, found={}),
-            r"lacks the tensors \['0.nearest.middle.members', '1.nearest.middle.members'\] and has \['0.nearest.deep",
+            r"lacks the tensors \['0.nearest.middle.members', '0.nearest.middle.origins', '1.*\] and has \['0\.nearest",
         ),
         (
             lambda _, m: m.update(votes={"position": 0.25, "nearest.deep": 0.5, "learned": 0.25}, found={}),

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.covariance import OAS
 
+from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.detectors import (
     Coreset,
     Gaussian,
@@ -63,13 +64,18 @@ def random_embeddings(rng: np.random.Generator, count: int) -> Embeddings:
     return {name: rng.normal(size=(count, *shape)).astype(np.float32) for name, shape in SPEC.outputs.items()}
 
 
+def coreset(members: Array) -> Coreset:
+    """One whose members come from nowhere."""
+    return Coreset(members, np.full((*members.shape[:2], 4), -1))
+
+
 RNG = np.random.default_rng(0)
 FRAMES = random_embeddings(RNG, 3)
 NORMAL: dict[str, Gaussian | Coreset] = {}
 COVARIANCES: dict[str, Doubles] = {}
 for name, (places, dimensions) in SHAPES.items():
     if name.startswith("nearest"):
-        NORMAL[name] = Coreset(RNG.normal(size=(VIEWS, 7, dimensions)).astype(np.float32))
+        NORMAL[name] = coreset(RNG.normal(size=(VIEWS, 7, dimensions)).astype(np.float32))
     else:
         NORMAL[name], COVARIANCES[name] = random_gaussians(RNG, VIEWS, places, dimensions)
 
@@ -188,7 +194,7 @@ def test_nearest_by_brute_force(detector: str, members: int) -> None:
     """Plain Euclidean distances to the one nearest of the members, not whitened."""
     whole = NORMAL[detector]
     assert isinstance(whole, Coreset)
-    model = Coreset(whole.members[:, :members])
+    model = coreset(whole.members[:, :members])
     found = distances(detector, FRAMES, {detector: model})
     places = SHAPES[detector][0]
     assert (found.shape, found.dtype) == ((3, VIEWS, places), np.float32)
@@ -235,7 +241,7 @@ def test_a_distance_is_never_negative(kind: str) -> None:
     normal = unit(np.random.default_rng(1).normal(size=(200, 1, 64)) + 3)
     moments = Moments(1, 1, dimensions=64)
     moments.add(normal[:, :, None])
-    model = Coreset(normal[:, 0][None]) if kind == "nearest.deep" else moments.gaussian()
+    model = coreset(normal[:, 0][None]) if kind == "nearest.deep" else moments.gaussian()
     embeddings = {"frame": normal} if kind == "frame" else {"places.deep": normal[:, :, None]}
     found = distances(kind, embeddings, {kind: model})
     assert np.isfinite(found).all()
@@ -299,7 +305,7 @@ def test_looking_for_the_nearest_leaves_places_and_members_as_they_are() -> None
     places, members = (rng.normal(size=(1, 1, count, 3)).astype(np.float32) for count in (30, 9))
     before = places.copy(), members.copy()
     greedy_coreset(places[0, 0], 5)
-    found = [distances("nearest.deep", {"places.deep": places}, {"nearest.deep": Coreset(members[0])}) for _ in "ab"]
+    found = [distances("nearest.deep", {"places.deep": places}, {"nearest.deep": coreset(members[0])}) for _ in "ab"]
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(places, before[0])
     np.testing.assert_array_equal(members, before[1])

@@ -66,7 +66,7 @@ def bank_from(
         created_at="",
     )
     scales = np.random.default_rng(9).uniform(0.2, 1.5, (len(normals), len(detectors), 2)).astype(np.float32)
-    return Bank(manifest, tuple(normals), scales, (), any_picture(len(normals)))
+    return Bank(manifest, tuple(normals), scales, (), any_picture(len(normals)), ())
 
 
 def score_of(distances: Iterable[float], scale: npt.NDArray[Any], votes: Sequence[float]) -> float:

@@ -39,7 +39,7 @@ def bank_at(means: Array, calibration: Sequence[Calibration]) -> Bank:
     )
     scales = np.tile(np.array([MEDIAN, SPREAD], np.float32), (len(PRODUCTS), 1, 1))
     normals = tuple({"frame": Gaussian(mean[:, None], identity)} for mean in means)
-    return Bank(manifest, normals, scales, tuple(calibration), any_picture(len(PRODUCTS)))
+    return Bank(manifest, normals, scales, tuple(calibration), any_picture(len(PRODUCTS)), ())
 
 
 def calibration_of(rng: np.random.Generator, *, oriented: float) -> Calibration:

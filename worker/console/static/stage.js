@@ -3,7 +3,12 @@
 import { explanation, whyNot } from "./api.js";
 import { fill, h, shape } from "./dom.js";
 import { frameOf } from "./frame.js";
+import { explained, goodPicture, nearestGood } from "./explanation.js";
 import { clock, duration, kindName, number, ratio, t } from "./words.js";
+
+const DWELL_MS = 700;
+const MOST = 50; // explanations that are kept
+const explanations = new Map();
 
 /** Shows one result after the other. */
 export function stage() {
@@ -65,6 +70,7 @@ function verdictLine(row) {
 function pictures(row) {
   const place = h("div", { class: "pictures" }, figure(t("picture"), row, false));
   if (row.hasHeat) place.append(figure(t("heat"), row, true));
+  if (row.ratio !== null) showNearest(row, place);
   return place;
 }
 
@@ -85,12 +91,29 @@ async function explain(row, more) {
   if (place.childElementCount) return;
   fill(place, h("p", {}, t("explain.wait")));
   try {
-    fill(place, ...explained(await explanation(row.id)));
+    fill(place, ...explained(await told(row.id)));
   } catch (error) {
     fill(place, h("p", {}, error.message));
   }
 }
 
-function explained(told) {
-  return [h("pre", {}, JSON.stringify(told, null, 1))];
+/** The nearest good picture, once somebody has looked for a moment; where it cannot be told, nothing is shown. */
+async function showNearest(row, place) {
+  await new Promise((resume) => setTimeout(resume, DWELL_MS));
+  if (!place.isConnected) return;
+  const good = await told(row.id).then(nearestGood, () => null);
+  if (good && place.isConnected) place.append(h("figure", { class: "nearest" }, goodPicture(good), h("figcaption", {}, t("nearest"), h("small", {}, ` ${good.picture.name}`))));
+}
+
+async function told(id) {
+  if (!explanations.has(id)) {
+    if (explanations.size > MOST) explanations.clear();
+    explanations.set(id, explanation(id));
+  }
+  try {
+    return await explanations.get(id);
+  } catch (error) {
+    explanations.delete(id);
+    throw error;
+  }
 }

@@ -1,0 +1,1 @@
+"""Self-contained pages for a browser: one style, pictures inside, written whole."""
