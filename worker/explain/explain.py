@@ -24,7 +24,7 @@ from quarterturn.worker.explain.standing import standing_of, turning_of
 from quarterturn.worker.inspection.judge import Judge, Judgement
 from quarterturn.worker.inspection.look import Look, look_at
 from quarterturn.worker.inspection.scorer import Scored, Scorer
-from quarterturn.worker.inspection.scoring import emptiness, evidence
+from quarterturn.worker.inspection.scoring import emptiness, evidence, over_places
 from quarterturn.worker.messages.events import ResultData
 from quarterturn.worker.messages.frames import Frame
 from quarterturn.worker.pictures.decode import decode_picture
@@ -107,18 +107,26 @@ class _Judged:
         return self.bank.products.index(self.judgement.product)
 
     @property
-    def raw(self) -> Array:
-        """(K,) its distances from that product."""
-        return np.asarray(self.scored.reading.raw[self._row])
-
-    def map_of(self, detector: int) -> Array:
-        """(h, w) in thresholds: where one of the K detectors finds how much."""
-        found = evidence(self.scored.reading.maps[detector][self._row], self.bank.scales[self.product, detector])
-        return np.asarray(found / max(self.judgement.threshold, _TINY), np.float32)
+    def maps(self) -> list[Array]:
+        """K times (h, w): the distance of each place from that product."""
+        row = self.scored.products.index(self.product)
+        return [of_all[row] for of_all in self.scored.reading.maps]
 
     @property
-    def _row(self) -> int:
-        return self.scored.products.index(self.product)
+    def orientations(self) -> Array | None:
+        """(R,) its distances from that product if it lay turned; None where that is not to be told."""
+        turned = self.scored.appearance.orientations
+        return None if turned is None else turned[self.product]
+
+    @property
+    def raw(self) -> Array:
+        """(K,) its distances from that product."""
+        return np.array([over_places(one, self.bank.manifest.scoring.worst) for one in self.maps], np.float32)
+
+    def heat_of(self, detector: int) -> Array:
+        """(h, w) in thresholds: where one of the K detectors finds how much."""
+        found = evidence(self.maps[detector], self.bank.scales[self.product, detector])
+        return np.asarray(found / max(self.judgement.threshold, _TINY), np.float32)
 
 
 def _judge(engine: Engine, bank: Bank, look: Look, overkill: float, thresholds: Mapping[str, float]) -> _Judged:
@@ -144,7 +152,7 @@ def _is_alike(one: ResultData, judged: _Judged) -> bool:
 def _explained(judged: _Judged, past: Sequence[ResultData]) -> Explanation:
     """All that is known of the judgement alone."""
     judgement, bank, c = judged.judgement, judged.bank, judged.product
-    scores, turned = bank.calibration[c].scores, judged.scored.appearance.orientations
+    scores, turned = bank.calibration[c].scores, judged.orientations
     least = emptiness(judged.raw, bank.scales[c])
     return Explanation(
         sentence="",
@@ -168,7 +176,7 @@ def _explained(judged: _Judged, past: Sequence[ResultData]) -> Explanation:
         places=_places(judged),
         views=judgement.view_distances,
         products=_products(judged),
-        orientations=None if turned is None else tuple(turned[c].tolist()),
+        orientations=None if turned is None else tuple(turned.tolist()),
         turn_limit=judged.judge.turn_limits[c],
         measures=_measures(judged),
         standing=standing_of(scores, judgement.score, judgement.threshold),
@@ -187,7 +195,7 @@ def _parts(judged: _Judged) -> tuple[Part, ...]:
             distance=float(judged.raw[k]),
             evidence=float(found[k]),
             points=vote * float(found[k]),
-            heat=judged.map_of(k) if sees_places(detector) else None,
+            heat=judged.heat_of(k) if sees_places(detector) else None,
         )
         for k, (detector, vote) in enumerate(judged.bank.manifest.votes.items())
     )
@@ -197,7 +205,7 @@ def _places(judged: _Judged) -> tuple[Place, ...]:
     return tuple(
         worst_place(
             detector,
-            judged.map_of(k),
+            judged.heat_of(k),
             judged.embeddings,
             judged.look.layout,
             bank=judged.bank,
