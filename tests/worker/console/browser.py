@@ -81,7 +81,8 @@ class Visitor:
             self.page.keyboard.press(key)
 
     def keep(self, name: str) -> None:
-        """Keep a screenshot."""
+        """Keep a screenshot, once its pictures are there."""
+        self.page.wait_for_function("[...document.images].every((image) => image.complete)")
         SHOTS.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=SHOTS / f"{name}.png")
 

@@ -326,7 +326,7 @@ def test_hostile_names_are_text(line: PretendLine, visit: Visit, field: str) -> 
     assert page.locator("img[src=x], #view script").count() == 0
     if field in ("camera", "product"):
         page.locator(f"select[name={field}]").select_option(HOSTILE)
-        expect(page.locator(".bar")).to_contain_text("1 results")
+        expect(page.locator(".bar")).to_contain_text("1 result")
     page.goto(f"{me.url}/#/result/{HOSTILE}")
     expect(page.locator(".empty")).to_be_visible()
 

@@ -64,7 +64,7 @@ export function reviewView(lane, { onSay, needName }) {
   }
 
   function showBar() {
-    const text = chosen.size ? t("selected", { n: number(chosen.size) }) : t("results", { n: number(found.total) });
+    const text = chosen.size ? t("selected", { n: number(chosen.size) }) : t(found.total === 1 ? "results.one" : "results", { n: number(found.total) });
     fill(bar, h("span", { role: "status" }, text),
       h("button", { type: "button", class: "quiet", onclick: selectAll }, t("select.all")),
       chosen.size > 0 && h("button", { type: "button", class: "quiet", onclick: clear }, t("select.none")));
@@ -77,7 +77,7 @@ export function reviewView(lane, { onSay, needName }) {
       shape(verdict), h("span", {}, t(`judge.${verdict}`) + many), h("kbd", {}, key));
     const row = found.rows[current];
     fill(buttons, one("good", "1"), one("bad", "2"),
-      h("button", { type: "button", class: "heat-switch", "aria-pressed": "true", hidden: !row?.hasHeat, onclick: () => view.heat() }, t("heat"), h("kbd", {}, "h")),
+      h("button", { type: "button", class: "heat-switch", "aria-pressed": "true", hidden: !row?.hasHeat, onclick: () => view.heat() }, t("heat")),
       h("span", { class: "step" },
         h("button", { type: "button", "aria-label": t("previous"), onclick: () => go(current - 1) }, "↑"),
         h("button", { type: "button", "aria-label": t("next"), onclick: () => go(current + 1) }, "↓")));
