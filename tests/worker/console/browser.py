@@ -82,7 +82,7 @@ class Visitor:
 
     def keep(self, name: str) -> None:
         """Keep a screenshot, once its pictures are there."""
-        self.page.wait_for_function("[...document.images].every((image) => image.complete)")
+        self.page.evaluate("Promise.all([...document.images].map((image) => image.decode().catch(() => null)))")
         SHOTS.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=SHOTS / f"{name}.png")
 

@@ -424,7 +424,7 @@ def test_all_details_and_one_result_by_its_address(line: PretendLine, visit: Vis
     me.press("Enter")
     expect(page.locator(".facts")).to_contain_text(alert)
     me.go(f"result/{alert}")
-    expect(page.locator(".headline")).to_contain_text("part-0")
+    expect(page.locator(".alone .headline")).to_contain_text("part-0")
     me.press("2")
     expect(page.locator(".verdict-line")).to_contain_text("bad, said anna")
     assert judgements(line) == {alert: "bad"}

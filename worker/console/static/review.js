@@ -112,7 +112,7 @@ export function reviewView(lane, { onSay, needName }) {
     const added = await found.update();
     if (added) list.shift(added);
     current = id === undefined ? (found.rows.length ? 0 : -1) : current + added;
-    anchor = Math.max(anchor + added, current);
+    anchor = anchor < 0 ? current : anchor + added;
     show();
   }
 
@@ -215,7 +215,7 @@ export function reviewView(lane, { onSay, needName }) {
 /** One result alone, by its address. */
 export async function resultView(id, { onSay, needName }) {
   const view = stage();
-  const row = await api.result(id).catch((error) => ({ error }));
+  let row = await api.result(id).catch((error) => ({ error }));
   if (row.error) return { element: h("p", { class: "empty" }, row.error.message), state() {}, key: () => false };
   view.show(row);
   async function judge(verdict) {
@@ -233,7 +233,11 @@ export async function resultView(id, { onSay, needName }) {
   const keys = { 1: () => judge("good"), 2: () => judge("bad"), h: () => view.heat(), Enter: () => view.toggleDetails(), Escape: () => history.back() };
   return {
     element: h("div", { class: "review alone" }, h("div", { class: "main" }, view.element, h("div", { class: "buttons" }, button("good", "1"), button("bad", "2")))),
-    state() {},
+    async state(state) {
+      if (state.seq <= row.seq) return;
+      row = { ...(await api.result(id)), seq: state.seq };
+      view.show(row);
+    },
     key(event) {
       const act = keys[event.key];
       if (act && !event.repeat) act();

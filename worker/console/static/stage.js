@@ -102,7 +102,7 @@ async function showNearest(row, place) {
   await new Promise((resume) => setTimeout(resume, DWELL_MS));
   if (!place.isConnected) return;
   const good = await told(row.id).then(nearestGood, () => null);
-  if (good && place.isConnected) place.append(h("figure", { class: "nearest" }, goodPicture(good), h("figcaption", {}, t("nearest"), h("small", {}, ` ${good.picture.name}`))));
+  if (good && place.isConnected) place.append(h("figure", { class: "nearest" }, goodPicture(good), h("figcaption", { title: good.picture.name }, t("nearest"))));
 }
 
 async function told(id) {
