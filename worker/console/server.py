@@ -61,7 +61,7 @@ class ConsoleServer:
             follower = stack.enter_context(Follower(self._kafka, index, console.keep))
             parts = Parts(
                 index=index,
-                summary=Summary(self._settings.line, index, follower, standing),
+                summary=Summary(self._settings.line, index, follower, standing, judging=len(self._reviewers) > 0),
                 pictures=stack.enter_context(closing(Pictures(self._kafka, self._settings.cameras))),
                 explaining=stack.enter_context(closing(Explaining(self._settings, store))),
                 judging=stack.enter_context(closing(Judging(self._kafka, index))),
@@ -93,6 +93,7 @@ class ConsoleServer:
         return uvicorn.Config(
             app_of(parts),
             lifespan="off",
+            ws="none",
             log_config=None,
             log_level="warning",
             access_log=False,

@@ -19,8 +19,10 @@ _STALE_S = 5.0  # rates fall though nothing comes in
 class Summary:
     """Made from index and standing when something changed. Thread-safe."""
 
-    def __init__(self, line: str, index: Index, follower: Follower, standing: Standing) -> None:
+    def __init__(self, line: str, index: Index, follower: Follower, standing: Standing, judging: bool) -> None:
+        """`judging` says whether there is anybody who may."""
         self._line, self._index, self._follower, self._standing = line, index, follower, standing
+        self._judging = judging
         self._lock = threading.Lock()
         self._text, self._made_s = "", float("-inf")
         self._of: tuple[object, ...] = ()
@@ -42,6 +44,7 @@ class Summary:
             "line": self._line,
             "epoch": self._index.epoch,
             "seq": self._index.seq,
+            "judging": self._judging,
             "now": time.time(),
             "lanes": counts_of(self._index),
             "cameras": cameras_of(self._index, time.time(), self._follower.lag or {}),

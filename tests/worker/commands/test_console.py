@@ -116,5 +116,5 @@ def test_a_missing_extra_says_how_to_install_it(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
     error = refusal(capsys, config(tmp_path, {}))
-    assert f"needs the package '{package}'" in error
+    assert f"needs the package '{package}" in error
     assert "pip install 'quarterturn[console]'" in error

@@ -172,6 +172,9 @@ def test_everything_can_be_hit_with_gloves_and_fits(
     me = visit(size)
     page = me.go(view)
     expect(page.locator(".tile, .row[data-id]").first).to_be_visible()
+    large = page.locator(".card-count" if not view else ".headline h2").first
+    size_px = large.evaluate("(element) => parseFloat(getComputedStyle(element).fontSize)")
+    assert size_px >= (56 if not view else 26), "read at two metres"
     small = [one for one in page.evaluate(TARGETS) if min(one["width"], one["height"]) < 48]
     assert not small
     assert page.evaluate("document.documentElement.scrollWidth") <= size[0], "nothing is cut off at the side"
@@ -251,6 +254,15 @@ def test_whoever_judges_gives_a_token_once(line: PretendLine, visit: Visit) -> N
     page.get_by_role("button", name="anna").click()
     expect(page.locator("#tools")).to_contain_text(WORDS["en"]["sign.in"])
     assert page.evaluate("localStorage.getItem('token')") is None
+
+
+def test_where_nobody_may_judge_that_is_said(line: PretendLine, serve: Serve, visit: Visit) -> None:
+    line.publish(*defects(1))
+    me = visit(token=None, url=str(serve(reviewers={}).base_url))
+    page = me.go("review/defect")
+    expect(rows(page)).to_have_count(1)
+    me.press("1")
+    expect(page.locator("#toast")).to_have_text(WORDS["en"]["sign.none"])
 
 
 def test_what_others_judge_and_what_comes_shows_while_one_looks(line: PretendLine, serve: Serve, visit: Visit) -> None:

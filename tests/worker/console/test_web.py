@@ -220,13 +220,11 @@ def test_from_another_machine_reading_needs_a_token_too(line: PretendLine, serve
 
 def test_changes_are_told_as_they_come(page: Page, line: PretendLine) -> None:
     with page.stream("GET", "/api/events") as stream:
-        lines = stream.iter_lines()
-        first = next(json.loads(line[6:]) for line in lines if line.startswith("data: {"))
-        assert first["lanes"]["defect"]["open"] == 1
+        states = (json.loads(text[6:]) for text in stream.iter_lines() if text.startswith("data: {"))
+        waiting = (state["lanes"]["defect"]["open"] for state in states)
+        assert 1 in waiting
         line.publish(Made("defect"))
-        for text in lines:
-            if text.startswith("data: {") and json.loads(text[6:])["lanes"]["defect"]["open"] == 2:
-                break
+        assert 2 in waiting
 
 
 @pytest.mark.parametrize("query", ["hours=x", "since=1.5", "limit=many", "beforeId=a", "beforeId=a&beforeAt=x"])

@@ -85,6 +85,7 @@ function say(text, action) {
 /** The name of whoever reviews; asks for a token where none is known. */
 function needName() {
   if (api.reviewer) return api.reviewer;
+  if (state && !state.judging) return say(t("sign.none"));
   const dialog = part("dialog");
   const field = h("input", { type: "password", name: "token", autocomplete: "current-password", required: true, "aria-label": t("sign.token") });
   const wrong = h("p", { class: "refused", role: "alert" });
