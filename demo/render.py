@@ -75,10 +75,11 @@ def kinds_of(product: Product) -> tuple[str, ...]:
     return (*DEFECTS, _missing(product), _TURNED)
 
 
-def take(product: Product, key: tuple[int, ...], side: int, kind: str = _GOOD) -> Picture:
+def take(product: Product, key: tuple[int, ...], side: int, kind: str = _GOOD, *, gloss: float = 1.0) -> Picture:
     """One picture, (side, side, 3) RGB, of a part that is good or bad in the way `kind` says.
 
-    Pictures of the same `key` show the same part in the same light, so any defect has its good twin.
+    Pictures of the same `key` show the same part in the same light, so any defect has its good twin. `gloss` is how
+    many times as much light as usual the part mirrors: another supplier's finish, which is no defect.
 
     Raises:
         ValueError: `kind` is neither "good" nor one of `kinds_of(product)`.
@@ -90,6 +91,7 @@ def take(product: Product, key: tuple[int, ...], side: int, kind: str = _GOOD) -
     part = product.make(_SUPERSAMPLING * side, part_rng, missing)
     if kind in DEFECTS:
         DEFECTS[kind](part, fault_rng)
+    part.gloss *= 1 + (gloss - 1) * part.face
     turns = int(fault_rng.integers(1, 4)) if kind == _TURNED else 0
     return _photograph(_lay_down(part, turns, camera_rng), camera_rng)
 

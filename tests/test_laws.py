@@ -24,7 +24,7 @@ FLOORS: list[tuple[str, ...]] = [
     ("worker.settings", "worker.messages", "worker.engine", "trainer"),
     ("worker.bankstore", "worker.transport", "worker.inspection", "engine_build"),
     ("worker.fitting", "worker.runtime"),
-    ("worker.evaluation", "worker.explain", "worker.doctor"),
+    ("worker.evaluation", "worker.explain", "worker.doctor", "worker.learning"),
     ("demo", "worker.console"),
     ("worker.commands",),
 ]

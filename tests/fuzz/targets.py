@@ -18,7 +18,7 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 from PIL import Image
 
-from quarterturn.worker.contract.bank import read_bank
+from quarterturn.worker.contract.bank import ScoringSettings, read_bank
 from quarterturn.worker.contract.errors import ConfigError, DataError, FrameError
 from quarterturn.worker.contract.framing import Framing, cut
 from quarterturn.worker.contract.manifest import EngineManifest, TargetManifest, read_manifest
@@ -32,7 +32,7 @@ from quarterturn.worker.pictures.raw_pixels import PIXEL_FORMATS, format_of
 from quarterturn.worker.settings.worker import WorkerSettings
 from quarterturn.worker.transport.kafka.records import frame_of
 from tests import hostile
-from tests.parts import NumpyEngine, bank_of
+from tests.parts import NumpyEngine, NumpyPlacesEngine, bank_of
 
 _NAMES = ("camera", "product", "part_id", "captured_at", "simulated", "width", "height", "pixel_format", "caf\x1a")
 _FOLDER = Path(tempfile.mkdtemp(prefix="quarterturn-fuzz-"))
@@ -137,8 +137,14 @@ def _batch(codec: int) -> bytes:
     return bytes([codec]) + bytes(compress(records))
 
 
-def _bank_blob() -> bytes:
-    return bank_of(NumpyEngine(dimensions=2, views=1), count=12).blob
+def _bank_blobs() -> tuple[bytes, ...]:
+    """One by the whole frame alone, and one that has a coreset and shows pictures."""
+    nearest = ScoringSettings(detectors=("nearest.deep",), coreset=3)
+    places = NumpyPlacesEngine(depths={"deep": 2}, dimensions=2, views=1)
+    return (
+        bank_of(NumpyEngine(dimensions=2, views=1), count=12).blob,
+        bank_of(places, count=12, scoring=nearest).blob,
+    )
 
 
 def _manifest_json() -> bytes:
@@ -190,7 +196,7 @@ TARGETS: dict[str, Target] = {
     "time_of_day": Target(
         time_of_day, (b"2026-01-02T03:04:05.1234567Z", b"20260102 030405,5+0100", b"2026-01-02T03:04+01:00[UTC]")
     ),
-    "bank": Target(bank, (_bank_blob(),)),
+    "bank": Target(bank, _bank_blobs()),
     "manifest": Target(manifest, (_manifest_json(),)),
     "config": Target(config, (Path("configs/worker.yaml").read_bytes(),)),
 }

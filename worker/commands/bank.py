@@ -1,8 +1,9 @@
-"""`quarterturn bank`: fit, push, list, show and roll back feature banks."""
+"""`quarterturn bank`: fit, push, list, show, teach, compare and roll back feature banks."""
 
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -13,17 +14,19 @@ from rich.filesize import decimal
 from rich.progress import Progress
 from rich.table import Column, Table
 
-from quarterturn.worker.bankstore.base import BankVersion
+from quarterturn.worker.bankstore.base import BankStore, BankVersion
 from quarterturn.worker.bankstore.versions import find_version, require_active
+from quarterturn.worker.commands import bank_diff, bank_learn
 from quarterturn.worker.contract.bank import Bank, require_same_engine
 from quarterturn.worker.contract.calibration import promises
-from quarterturn.worker.contract.errors import DataError
+from quarterturn.worker.contract.errors import DataError, MismatchError
 from quarterturn.worker.contract.guard import in_words
+from quarterturn.worker.contract.history import words_in
 from quarterturn.worker.contract.manifest import EngineManifest, read_manifest
 from quarterturn.worker.engine.base import open_folder
 from quarterturn.worker.fitting.bank_file import read_bank_file, write_bank_file
 from quarterturn.worker.fitting.fit import fit_bank
-from quarterturn.worker.fitting.split import split_pictures
+from quarterturn.worker.fitting.split import split_by
 from quarterturn.worker.inspection.agreement import disagreements
 from quarterturn.worker.inspection.judge import Judge
 from quarterturn.worker.runtime.assemble import open_engine, open_store
@@ -56,6 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config(command, "configs/worker.yaml")
     command.set_defaults(run=show)
 
+    bank_learn.add_arguments(commands.add_parser("learn", help="a new version, by what people said of results"))
+    bank_diff.add_arguments(
+        commands.add_parser("diff", help="what changed between two versions, and which results turn")
+    )
+
     command = commands.add_parser("rollback", help="make an older bank the active one")
     command.add_argument("version", nargs="?", metavar="VERSION", help="its first digits; default: the one before")
     add_config(command, "configs/worker.yaml")
@@ -68,15 +76,7 @@ def fit(arguments: argparse.Namespace) -> None:
     trained = read_manifest(settings.engine.path, EngineManifest, "quarterturn build")
     if not trained.pictures:
         _say("the engine does not say which pictures training saw, so whether they are these was not checked")
-    split = split_pictures(
-        settings.data,
-        settings.calibration,
-        trained.holdout,
-        group=trained.group,
-        known=trained.pictures,
-        region=settings.region,
-        bit_depth=settings.bit_depth,
-    )
+    split = split_by(settings, trained)
     with closing(open_engine(settings.engine)) as engine, Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("good pictures", total=split.total(settings.scoring))
         bank = fit_bank(
@@ -110,13 +110,27 @@ def push(arguments: argparse.Namespace) -> None:
 def list_versions(arguments: argparse.Namespace) -> None:
     """`quarterturn bank list`: a table of the line's banks."""
     settings = read_config(arguments, WorkerSettings)
+    size = Column("size", justify="right")
+    table = Table("version", "pushed at", size, "", "learned from", "by people", box=SIMPLE_HEAD, pad_edge=False)
     with closing(open_store(settings.bank)) as store:
         versions = store.versions(settings.line)
-    table = Table("version", "pushed at", Column("size", justify="right"), "", box=SIMPLE_HEAD, pad_edge=False)
-    for version in versions:
-        active = "active" if version.active else ""
-        table.add_row(version.version[:_SHORT], version.pushed_at, decimal(version.size), active)
+        for version in versions:
+            active = "active" if version.active else ""
+            parent, said = _learned(store, version)
+            table.add_row(version.version[:_SHORT], version.pushed_at, decimal(version.size), active, parent, said)
     _say(table if versions else f"line {settings.line} has no bank; push one with 'quarterturn bank push'")
+
+
+def _learned(store: BankStore, version: BankVersion) -> tuple[str, str]:
+    """The version that it was learned from, and how many pictures people gave it; empty where it was fitted."""
+    try:
+        history = store.load(version.line, version.version).manifest.history
+    except (DataError, MismatchError):  # whoever wants to use it, is told
+        return "", "damaged"
+    if not history:
+        return "", ""
+    roles = Counter(word.role for word in words_in(history).values())
+    return history[-1].parent[:_SHORT], ", ".join(f"{count} {role}" for role, count in sorted(roles.items()))
 
 
 def show(arguments: argparse.Namespace) -> None:
@@ -207,6 +221,8 @@ def _print_bank(bank: Bank, overkill: float, fixed: Mapping[str, float]) -> None
         _say(f"{product}: {in_words(limits)}")
     for product, promise in promises(bank, overkill, fixed).items():
         _say(f"{product}: {promise.sentence}")
+    for step in manifest.history:
+        _say(step.sentence)
 
 
 def _say(what: str | Table) -> None:

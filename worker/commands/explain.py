@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from contextlib import closing
 from pathlib import Path
 
 from rich.console import Console
 
+from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.explain.page import write_explanation
 from quarterturn.worker.explain.results import Line
 from quarterturn.worker.explain.terminal import page
+from quarterturn.worker.messages.events import RESULT_ID
 from quarterturn.worker.pages.page import require_writable
 from quarterturn.worker.runtime.assemble import open_engine, open_store
 from quarterturn.worker.settings.options import add_config, read_config
@@ -37,9 +40,12 @@ def run(arguments: argparse.Namespace) -> None:
     settings = read_config(arguments, WorkerSettings)
     if arguments.html:
         require_writable(arguments.html, "--html")
+    file = Path(arguments.what)
+    is_file = file.is_file()
+    if not is_file and re.fullmatch(RESULT_ID, arguments.what) is None:
+        raise DataError(f"{arguments.what}: is neither a picture file nor the resultId of a verdict; correct it")
     with closing(open_engine(settings.engine)) as engine, closing(open_store(settings.bank)) as store:
-        line, file = Line(settings, engine, store), Path(arguments.what)
-        is_file = file.is_file()
+        line = Line(settings, engine, store)
         found = line.file(file, arguments.camera, arguments.product) if is_file else line.result(arguments.what)
     if arguments.json:
         sys.stdout.write(json.dumps(found.to_json(), indent=2) + "\n")

@@ -22,6 +22,7 @@ from quarterturn.worker.contract.bank_tensors import CALIBRATION, check_tensors,
 from quarterturn.worker.contract.detectors import Normal
 from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
 from quarterturn.worker.contract.gallery import Gallery, gallery_in, gallery_tensors
+from quarterturn.worker.contract.history import History
 from quarterturn.worker.contract.manifest import EmbeddingSpec, require_same_spec, sha256
 from quarterturn.worker.contract.picture import BitDepth, Region
 from quarterturn.worker.contract.settings import Settings, parse_settings
@@ -48,6 +49,7 @@ class BankManifest(Settings):
     `votes` is the share of the score that each of the K detectors in use has. `found` is how well each tells good
     pictures from the same with an anomaly pasted in (AUROC), empty where the detectors were set by hand. `pictures`
     says what the good pictures were, `region` and `bit_depth` how they were read, `overkill` what `fit` was asked for.
+    `history` says what it learned from people since, step by step.
     """
 
     kind: Literal["quarterturn-bank"] = "quarterturn-bank"
@@ -63,6 +65,7 @@ class BankManifest(Settings):
     bit_depth: BitDepth | None
     overkill: float = Field(gt=0, lt=1)
     created_at: str
+    history: History = ()
 
     @field_validator("products")
     @classmethod

@@ -27,7 +27,7 @@ from quarterturn.worker.contract.times import now
 from quarterturn.worker.contract.traits import PictureTraits
 from quarterturn.worker.engine.base import Engine
 from quarterturn.worker.fitting.embedder import Embedder, OnProgress
-from quarterturn.worker.fitting.gallery import names_below, with_gallery
+from quarterturn.worker.fitting.gallery import name_of, with_gallery
 from quarterturn.worker.fitting.normal import NormalFit, weigh
 from quarterturn.worker.fitting.sights import guard_of, tell_unusable
 from quarterturn.worker.fitting.split import Paths, Split, require_enough
@@ -113,7 +113,7 @@ def _shown(embedder: Embedder, normal: Normal, paths: Sequence[Path]) -> tuple[N
     def read(numbers: Sequence[int]) -> Iterator[Picture]:
         return itertools.chain.from_iterable(embedder.read([paths[number] for number in numbers]))
 
-    return with_gallery(normal, names_below(paths), read)
+    return with_gallery(normal, [name_of(path) for path in paths], read)
 
 
 def _learn(

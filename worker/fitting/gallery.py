@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -42,10 +41,9 @@ def with_gallery(
     return renamed, gallery
 
 
-def names_below(paths: Sequence[Path]) -> list[str]:
-    """The pictures' names below the folder that all of them are in."""
-    top = os.path.commonpath([path.parent for path in paths])
-    return [path.relative_to(top).as_posix() for path in paths]
+def name_of(path: Path) -> str:
+    """A picture's name with its folder's: the same wherever the data lies."""
+    return f"{path.parent.name}/{path.name}"
 
 
 def _shown(pictures: Sequence[Indices]) -> list[int]:

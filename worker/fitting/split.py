@@ -12,6 +12,7 @@ from quarterturn.worker.contract.bank import ScoringSettings
 from quarterturn.worker.contract.calibration import pictures_needed, too_few
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.known_pictures import KnownPictures, distinct, hash_pictures, sides_of
+from quarterturn.worker.contract.manifest import EngineManifest
 from quarterturn.worker.contract.picture import BitDepth, Region
 from quarterturn.worker.contract.splits import groups_of
 from quarterturn.worker.fitting.embedder import SPOILED
@@ -24,6 +25,7 @@ from quarterturn.worker.pictures.near_duplicates import (
 )
 from quarterturn.worker.pictures.sets import good_pictures, hold_out, split_held_out
 from quarterturn.worker.pictures.supply import to_add
+from quarterturn.worker.settings.bank import FitSettings
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +122,19 @@ def split_pictures(
         group,
     )
     return _set_apart(split, region, bit_depth)
+
+
+def split_by(settings: FitSettings, trained: EngineManifest) -> Split:
+    """`split_pictures` as the settings of a fit say, for an engine with this manifest."""
+    return split_pictures(
+        settings.data,
+        settings.calibration,
+        trained.holdout,
+        group=trained.group,
+        known=trained.pictures,
+        region=settings.region,
+        bit_depth=settings.bit_depth,
+    )
 
 
 def require_enough(split: Split, overkill: float) -> None:

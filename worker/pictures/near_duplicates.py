@@ -109,6 +109,22 @@ def nearest_before(first: Sequence[Grey], then: Sequence[Grey]) -> tuple[Array, 
     return np.concatenate(similarities), indices
 
 
+def pairs(first: Sequence[Grey], then: Sequence[Grey], least: float) -> list[tuple[int, int, float]]:
+    """As `nearest_before`, all pairs of a similarity from `least` on: the later one's index, the earlier one's, and it.
+
+    What many of `then` share counts little, too: they may be parts of a new kind.
+
+    Raises:
+        ValueError: either is empty.
+    """
+    every, _ = _whitened([*first, *then], then)
+    found = []
+    for index in range(len(first), len(every)):
+        alike = every[:index] @ every[index]
+        found += [(index, int(other), float(alike[other])) for other in np.flatnonzero(alike >= least)]
+    return found
+
+
 def _whitened(train: Sequence[Grey], test: Sequence[Grey]) -> tuple[Array, Array]:
     """The details of both (n, S·S), of unit length, whitened by how those of `train` vary."""
     known, asked = _details(train), _details(test)

@@ -26,3 +26,7 @@ class FitSettings(Settings):
     region: Region | None = None
     bit_depth: Depth = None
     out: Path = Field(default=Path("bank.safetensors"), description="the bank's file")
+    learned: Path = Field(
+        default=Path("state/learned"),
+        description="where 'quarterturn bank learn' keeps the pictures that people judged, which Kafka forgets",
+    )

@@ -80,7 +80,7 @@ def fitted(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[NumpyPlacesE
     split = Split({"ring": every[:30]}, {"ring": every[30:36]}, {"ring": every[36:]})
     detectors = ("frame", "nearest.middle", "nearest.deep")
     bank = fit_bank(engine, split, ScoringSettings(coreset=40, detectors=detectors), 0.1)
-    return engine, bank, {path.name: path for path in every}
+    return engine, bank, {f"parts/{path.name}": path for path in every}
 
 
 def test_members_were_seen_where_they_say(fitted: tuple[NumpyPlacesEngine, Bank, dict[str, Path]]) -> None:
@@ -149,19 +149,21 @@ def test_the_worst_place_and_what_is_nearest_to_it_are_those_of_a_search_by_hand
         )
 
 
-def test_a_good_place_of_a_picture_that_is_not_shown_is_told_first_and_shown_ones_follow() -> None:
+@pytest.mark.parametrize("shows_nearest", [True, False])
+def test_the_nearest_is_told_shown_or_not_and_shown_ones_follow(shows_nearest: bool) -> None:
     engine, rng = NumpyPlacesEngine(), np.random.default_rng(0)
     bank = bank_of(engine, scoring=ScoringSettings(detectors=("nearest.middle",)))
     coreset = bank.normals[0]["nearest.middle"]
     assert isinstance(coreset, Coreset)
     picture = good_part(rng)
-    first = explain(engine, bank, frame(png(picture)), 0.02).places[0].nearest[0]
+    first, second, _ = explain(engine, bank, frame(png(picture)), 0.02).places[0].nearest
+    gallery = list(bank.gallery[0])
     assert first.picture is not None
-    names = [one.name for one in bank.gallery[0]]
-    origins = coreset.origins
-    origins[origins[..., 0] == names.index(first.picture.name)] = -1
-    again = explain(engine, bank, frame(png(picture)), 0.02).places[0].nearest
-    assert again[0].distance == first.distance
-    assert again[0].picture is again[0].box is None
-    assert all(near.picture is not None and near.box is not None for near in again[1:])
-    assert len(again) == 3
+    kept = [number for number, one in enumerate(gallery) if one.name != first.picture.name][:3]
+    shown = [*kept, *([gallery.index(first.picture)] if shows_nearest else [])]
+    coreset.origins[~np.isin(coreset.origins[..., 0], shown), 0] = -1
+    found = explain(engine, bank, frame(png(picture)), 0.02).places[0].nearest
+    assert found[0].distance == first.distance
+    assert (found[0].picture, found[0].box is not None) == (first.picture if shows_nearest else None, shows_nearest)
+    assert [gallery.index(near.picture) in kept for near in found[1:] if near.picture] == [True, True]
+    assert second.distance <= found[1].distance < found[2].distance

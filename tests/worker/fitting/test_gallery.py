@@ -14,7 +14,7 @@ from quarterturn.worker.contract.bank import Bank, ScoringSettings
 from quarterturn.worker.contract.detectors import Coreset
 from quarterturn.worker.fitting import gallery as module
 from quarterturn.worker.fitting.fit import fit_bank
-from quarterturn.worker.fitting.gallery import names_below, with_gallery
+from quarterturn.worker.fitting.gallery import name_of, with_gallery
 from quarterturn.worker.fitting.split import split_pictures
 from tests.parts import NumpyPlacesEngine
 from tests.worker.dataset import write_product
@@ -57,16 +57,9 @@ def test_without_coresets_nothing_is_shown() -> None:
     assert with_gallery({}, ["a.png"], grey) == ({}, ())
 
 
-@pytest.mark.parametrize(
-    ("paths", "names"),
-    [
-        (["d/good/1.png", "d/good/2.png"], ["1.png", "2.png"]),
-        (["d/a/1.png", "d/b/good/1.png"], ["a/1.png", "b/good/1.png"]),
-        (["d/1.png"], ["1.png"]),
-    ],
-)
-def test_names_are_those_below_the_folder_of_all(paths: list[str], names: list[str]) -> None:
-    assert names_below([Path(path) for path in paths]) == names
+@pytest.mark.parametrize(("path", "name"), [("/d/good/1.png", "good/1.png"), ("a/b/c.d/2.tif", "c.d/2.tif")])
+def test_a_picture_is_named_with_its_folder_wherever_that_lies(path: str, name: str) -> None:
+    assert name_of(Path(path)) == name
 
 
 def fitted(root: Path) -> Bank:
@@ -78,7 +71,7 @@ def test_a_fit_shows_its_pictures_and_does_so_the_same_every_time(tmp_path: Path
     one, again = fitted(tmp_path / "ring"), fitted(tmp_path / "ring")
     assert one.gallery == again.gallery
     split = split_pictures(tmp_path / "ring", None, 0.4)
-    learned = {path.name for part in (split.normal, split.weighing) for path in part["ring"]}
+    learned = {f"good/{path.name}" for part in (split.normal, split.weighing) for path in part["ring"]}
     assert {picture.name for picture in one.gallery[0]} <= learned
     for detector in ("nearest.middle", "nearest.deep"):
         first, second = one.normals[0][detector], again.normals[0][detector]

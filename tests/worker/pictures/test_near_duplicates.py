@@ -15,6 +15,7 @@ from quarterturn.worker.pictures.near_duplicates import (
     SIMILARITY,
     nearest,
     nearest_before,
+    pairs,
     read_thumbnails,
     require_variety,
     thumbnail,
@@ -86,6 +87,29 @@ def test_each_is_compared_with_those_before_it(count: int) -> None:
         if same:
             assert indices[row] in same
         assert indices[row] < 6 + row
+
+
+@pytest.mark.parametrize("least", [SAME, SIMILARITY, -1.0])
+def test_all_pairs_with_those_before_are_found(least: float) -> None:
+    small = [np.random.default_rng(seed).integers(0, 255, (64, 64)).astype(np.uint8) for seed in range(9)]
+    first, then = small[:6], [small[2], small[7], small[7], small[2]]
+    found = {(later, earlier): similarity for later, earlier, similarity in pairs(first, then, least)}
+    same = {(6, 2), (9, 2), (9, 6), (8, 7)}
+    assert same <= found.keys()
+    assert all(found[pair] > SAME for pair in same)
+    if least == -1:
+        assert found.keys() == {(later, earlier) for later in range(6, 10) for earlier in range(later)}
+    else:
+        assert found.keys() == same
+
+
+def test_what_all_new_pictures_share_does_not_make_them_alike() -> None:
+    """As a new gloss would, which no picture before has."""
+    gloss = np.zeros((64, 64), np.float32)
+    cv2.circle(gloss, (20, 40), 9, 60, -1)
+    first = [thumbnail(surface(seed)) for seed in range(40)]
+    then = [(thumbnail(surface(seed)) + gloss).clip(0, 255).astype(np.uint8) for seed in range(100, 120)]
+    assert not [pair for pair in pairs(first, then, SIMILARITY) if pair[0] != pair[1]]
 
 
 def test_thumbnails_are_of_the_region(tmp_path: Path) -> None:

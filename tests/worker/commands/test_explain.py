@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from quarterturn.worker.bankstore.file import FileBankStore
+from quarterturn.worker.commands import explain as command
+from quarterturn.worker.commands.main import main
+from quarterturn.worker.contract.bank import Bank
+from tests.parts import NumpyEngine, png, scratched_part
+
+
+@pytest.fixture
+def config(tmp_path: Path, engine: NumpyEngine, bank: Bank, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(command, "open_engine", lambda _: engine)
+    FileBankStore(tmp_path / "banks").publish("line-1", bank)
+    path = tmp_path / "worker.yaml"
+    path.write_text(
+        f"""
+line: line-1
+engine: {{path: {tmp_path}/engine}}
+bank: {{file: {{path: {tmp_path}/banks}}}}
+transport: {{folder: {{path: pictures, out: out.jsonl}}}}
+overkill: 0.02
+cameras: {{top: {{products: [ring]}}}}
+"""
+    )
+    (tmp_path / "part.png").write_bytes(png(scratched_part(np.random.default_rng(0))))
+    return path
+
+
+def test_a_picture_is_explained_in_the_terminal_as_json_and_as_a_page(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture, html = str(tmp_path / "part.png"), tmp_path / "new" / "why.html"
+    shared = ["explain", picture, "--config", str(config), "--camera", "top"]
+    assert main([*shared, "--html", str(html)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("ALERT, defect of ring: it scores ")
+    assert html.read_text(encoding="utf-8").endswith("</html>")
+    assert main([*shared, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["sentence"].split(":")[0] == "ALERT, defect of ring"
+    assert main(["explain", picture, "--config", str(config), "--product", "bracket", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["product"] == "bracket"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["part 8.png"], "part 8.png: is neither a picture file nor the resultId of a verdict; correct it"),
+        (["frames:0:7"], "transport.kafka is missing: results are explained from Kafka; name a picture FILE instead"),
+        (["part.png", "--html", "/proc/none/why.html"], "/proc/none/why.html: cannot be written "),
+        (["part.png", "--camera", "side"], "--camera side: is not listed under cameras (top)"),
+    ],
+    ids=str,
+)
+def test_faults_are_one_sentence(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    what = str(tmp_path / "part.png") if arguments[0] == "part.png" else arguments[0]
+    assert main(["explain", what, *arguments[1:], "--config", str(config)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"quarterturn: {said}")

@@ -1,0 +1,126 @@
+"""`quarterturn bank learn`: what people said of results becomes a new version of the line's bank."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+from rich.console import Console
+from rich.filesize import decimal
+
+from quarterturn.worker.commands.feedback import kafka_of
+from quarterturn.worker.contract.errors import DataError, QuarterturnError
+from quarterturn.worker.contract.manifest import EngineManifest, read_manifest
+from quarterturn.worker.contract.settings import load_settings
+from quarterturn.worker.fitting.split import split_by
+from quarterturn.worker.learning.cache import RememberingEngine
+from quarterturn.worker.learning.learn import Learned, Learner
+from quarterturn.worker.learning.recent import LAST, Recent
+from quarterturn.worker.messages.feedback import Feedback
+from quarterturn.worker.runtime.assemble import open_engine, open_store
+from quarterturn.worker.settings.bank import FitSettings
+from quarterturn.worker.settings.options import add_config, read_config
+from quarterturn.worker.settings.worker import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+_CACHE = ".embeddings"
+_WAIT_S = 1.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options, and set `run` to its function."""
+    add_config(parser, "configs/worker.yaml")
+    add_fit(parser)
+    parser.add_argument("--dry-run", action="store_true", help="say what would be published, and publish nothing")
+    parser.add_argument("--follow", action="store_true", help="go on, and learn whenever somebody says something")
+    parser.add_argument(
+        "--again", action="store_true", help="learn also what a version knew that was rolled back since"
+    )
+    parser.set_defaults(run=run)
+
+
+def add_fit(parser: argparse.ArgumentParser) -> None:
+    """Add `--fit FILE`: the settings that name the bank's pictures."""
+    parser.add_argument(
+        "--fit",
+        type=Path,
+        default=Path("configs/bank.yaml"),
+        metavar="FILE",
+        help="the settings that the line's bank was fitted by (%(default)s)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """`quarterturn bank learn`: once, or whenever there is something to learn."""
+    from quarterturn.worker.transport.kafka.archive import FrameArchive
+    from quarterturn.worker.transport.kafka.feedback import FeedbackTopic
+    from quarterturn.worker.transport.kafka.results import ResultReader
+
+    worker, fit = read_config(arguments, WorkerSettings), load_settings(arguments.fit, FitSettings)
+    kafka = kafka_of(worker, arguments.config)
+    trained = read_manifest(worker.engine.path, EngineManifest, "quarterturn build")
+    with ExitStack() as stack:
+        topic = stack.enter_context(closing(FeedbackTopic(kafka)))
+        engine = RememberingEngine(open_engine(worker.engine), fit.learned / _CACHE)
+        learner = Learner(
+            worker,
+            fit,
+            split_by(fit, trained),
+            stack.enter_context(closing(engine)),
+            store=stack.enter_context(closing(open_store(worker.bank))),
+            archive=stack.enter_context(closing(FrameArchive(kafka))),
+            recent=Recent(stack.enter_context(closing(ResultReader(kafka, 2 * LAST)))),
+        )
+        once = _Once(learner, engine, worker.line, publish=not arguments.dry_run)
+        once.learn(topic.read(), again=arguments.again)
+        while arguments.follow:
+            if topic.poll(_WAIT_S):
+                try:
+                    once.learn(topic.read())
+                except QuarterturnError as error:  # the next word may mend it
+                    log.error("%s", error)
+
+
+class _Once:
+    """One round of learning, told to people; what was told before is not repeated."""
+
+    def __init__(self, learner: Learner, engine: RememberingEngine, line: str, *, publish: bool) -> None:
+        self._learner, self._engine, self._line, self._publish = learner, engine, line, publish
+        self._told: set[str] = set()
+
+    def learn(self, words: Mapping[str, Feedback], *, again: bool = False) -> None:
+        """Raises DataError where confirmed defects would be lost."""
+        began_s = time.monotonic()
+        learned = self._learner.learn(words, again=again)
+        for sentence in learned.said:
+            if sentence not in self._told:
+                _say(sentence)
+        self._told.update(learned.said)
+        if learned.bank is None:
+            bad = sum(not one.is_good for one in learned.kept.values())
+            _say(f"line {self._line}: nothing new to learn; {bad} confirmed defects are kept for every new version")
+            return
+        if learned.blocked:
+            raise DataError(f"line {self._line}: not published, {'; '.join(learned.blocked)}")
+        _say(learned.bank.manifest.history[-1].sentence)
+        if self._publish:
+            self._say_published(learned, began_s)
+        else:
+            _say(f"line {self._line}: nothing is published (--dry-run)")
+
+    def _say_published(self, learned: Learned, began_s: float) -> None:
+        published = self._learner.publish(learned)
+        _say(
+            f"line {self._line}: bank {published.version[:12]} is active ({decimal(published.size)}), after "
+            f"{time.monotonic() - began_s:.1f} s; {self._engine.embedded} frames were embedded, "
+            f"{self._engine.remembered} remembered ({decimal(self._engine.forget_unused())} on disk)"
+        )
+
+
+def _say(what: str) -> None:
+    Console(markup=False, highlight=False).print(what, soft_wrap=True)

@@ -1,0 +1,1 @@
+"""A line learns from the people beside it: what they say of results becomes a new bank, which loses no defect."""
