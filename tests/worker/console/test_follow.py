@@ -20,8 +20,7 @@ def test_what_was_there_before_and_what_comes(line: PretendLine, serve: Serve) -
     after = line.publish(Made("wrong_product"), Made())
     page.await_results(6)
     assert set(page.ids()) == {*before, *after}
-    state = page.state()
-    assert state["broker"] == "ok"
+    state = page.await_state(lambda state: state["broker"] == "ok" and state["lanes"]["wrong"]["open"] == 1)
     assert {lane: count["open"] for lane, count in state["lanes"].items()} == {"defect": 1, "wrong": 1, "unusable": 0}
     (camera,) = state["cameras"]
     assert (camera["hour"]["late"], camera["hour"]["unreadable"], camera["hour"]["frames"]) == (1, 1, 6)

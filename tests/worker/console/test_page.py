@@ -125,7 +125,9 @@ def test_review_by_keyboard_alone(line: PretendLine, visit: Visit) -> None:
     assert judgements(line) == expected
     me.press("?")
     expect(page.locator("dialog[open]")).to_contain_text("good after all")
-    me.press("Escape", "a")
+    me.press("Escape")
+    expect(page.locator("dialog[open]")).to_have_count(0)
+    me.press("a")
     expect(page.locator(".bar")).to_contain_text("8 selected")
     me.press("Escape", " ")
     expect(page.locator(".bar")).to_contain_text("1 selected")

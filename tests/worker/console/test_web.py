@@ -109,7 +109,7 @@ def test_a_judgement_is_a_record_in_the_name_of_the_token(page: Page, line: Pret
     (record,) = feedback_in(line)
     assert (record["resultId"], record["verdict"], record["by"]) == (alert, "bad", "anna")
     assert record["region"] == body["region"]
-    assert page.state()["lanes"]["defect"] == {"open": 0, "all": 1}
+    page.await_state(lambda state: state["lanes"]["defect"] == {"open": 0, "all": 1})
     row = page.get(f"/api/results/{alert}").json()
     assert (row["verdict"], row["by"]) == ("bad", "anna")
 

@@ -152,19 +152,22 @@ export function reviewView(lane, { onSay, needName }) {
   async function judge(verdict) {
     const ids = chosen.size ? [...chosen] : found.rows[current] ? [found.rows[current].id] : [];
     if (!ids.length || busy || !(await needName())) return;
+    const [selected, at] = [[...chosen], found.rows[current]?.id];
     busy = true;
+    chosen.clear(); // what is selected while the console answers is another selection
     try {
       for (let n = 0; n < ids.length; n += 500) await api.judge(ids.slice(n, n + 500), verdict);
       for (const id of ids) if (found.get(id)) Object.assign(found.get(id), { verdict, by: api.reviewer, reviewedAt: new Date().toISOString() });
-      chosen.clear();
       const other = verdict === "good" ? "bad" : "good";
       onSay(t(ids.length === 1 ? "said.one" : "said.many", { n: number(ids.length), verdict: t(`verdict.${verdict}`) }), {
         text: t("said.other", { verdict: t(`verdict.${other}`) }), run: () => again(ids, other) });
-      next();
+      if (found.rows[current]?.id === at) next();
     } catch (error) {
+      for (const id of selected) chosen.add(id);
       onSay(error instanceof api.Refused ? error.message : t("said.failed"));
     } finally {
       busy = false;
+      show();
     }
   }
 
