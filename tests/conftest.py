@@ -17,7 +17,7 @@ from tests.lines import MadeLine, make_line
 
 CreateTopics = Callable[[int], Topics]
 
-SERVERS = {"kafka_bootstrap", "redis_url", "vendor_bindings", "broker", "kafka", "secured"}
+SERVERS = {"kafka_bootstrap", "redis_url", "vendor_bindings", "broker", "chromium", "kafka", "secured"}
 """Fixtures that start a server, or fetch what they need."""
 SLOW = (
     "benchmarks",
@@ -71,10 +71,11 @@ def pytest_sessionfinish() -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Install the services before the first test, so that no test's time limit covers a download."""
     wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
-    installs = {
+    installs: dict[str, Callable[[], object]] = {
         "kafka_bootstrap": services.install_kafka,
         "redis_url": services.install_redis,
         "vendor_bindings": bindings.install,
+        "chromium": services.install_chromium,
     }
     for fixture, install in installs.items():
         if fixture in wanted:

@@ -226,6 +226,19 @@ def install_kafka() -> None:
         _kafka_jars()
 
 
+def install_chromium() -> str:
+    """Where Debian's chromium is; installed where it is missing.
+
+    Raises:
+        ServiceError: it cannot be installed here; says what to do by hand.
+    """
+    need(shutil.which("chromium") is not None, "Chromium", ("chromium",))
+    found = shutil.which("chromium")
+    if found is None:
+        raise ServiceError("Chromium is missing: install it (apt-get install chromium)")
+    return found
+
+
 def need(is_there: bool, what: str, packages: tuple[str, ...], variable: str | None = None) -> None:
     """Install the first of `packages` that this system knows, unless `what` is there already.
 

@@ -25,13 +25,14 @@ FLOORS: list[tuple[str, ...]] = [
     ("worker.bankstore", "worker.transport", "worker.inspection", "worker.alerting", "engine_build"),
     ("worker.fitting", "worker.runtime"),
     ("worker.evaluation", "worker.explain", "worker.doctor", "worker.learning"),
-    ("demo",),
+    ("demo", "worker.console"),
     ("worker.commands",),
 ]
 PORCH = ("quarterturn", "quarterturn.worker")
 """What only names the rooms behind it, and holds nothing of its own."""
 CONTRACT_MAY_IMPORT = {"numpy", "cv2", "yaml", "pydantic", "pydantic_core", "safetensors", "quarterturn"}
 ONE_FILE_EACH = {"redis", "openvino", "onnxruntime", "tensorrt", "cuda", "prometheus_client", "jinja2", "simplejpeg"}
+ONE_FILE_EACH |= {"starlette", "uvicorn"}  # of the console
 
 
 def module_of(path: Path) -> str:

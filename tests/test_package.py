@@ -82,15 +82,15 @@ def installed(
 
 
 def test_the_wheel_holds_the_house_and_nothing_else(wheel: Path) -> None:
-    ours = [
-        path for room in ROOMS for path in (ROOT / room).rglob("*") if path.suffix in {".py", ".yaml", ".j2", ".css"}
-    ]
+    kinds = {".py", ".yaml", ".j2", ".css", ".js", ".json", ".html", ".svg"}
+    ours = [path for room in ROOMS for path in (ROOT / room).rglob("*") if path.suffix in kinds]
     expected = {f"quarterturn/{path.relative_to(ROOT)}" for path in ours}
     expected |= {f"quarterturn/{name}" for name in ("__init__.py", "__main__.py", "py.typed")}
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert names == expected
     assert {"quarterturn/configs/worker.yaml", "quarterturn/worker/evaluation/report.html.j2"} <= names
     assert {"quarterturn/worker/pages/style.css", "quarterturn/worker/explain/explanation.html.j2"} <= names
+    assert {"quarterturn/worker/console/static/app.js", "quarterturn/worker/console/static/words.json"} <= names
 
 
 def test_it_is_imported_by_one_name(installed: Installed, tmp_path: Path) -> None:

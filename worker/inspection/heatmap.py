@@ -78,14 +78,41 @@ def overlay(picture: Picture, heat: Array) -> Picture:
         (30, 40, 3)
     """
     height, width = picture.shape[:2]
-    enlarged = cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR)
-    amount = np.clip((enlarged - _FAINTEST) / (_REDDEST - _FAINTEST), 0, 1)[..., None]
-    colour = _YELLOW + (_RED - _YELLOW) * amount
-    blended = picture + (colour - picture) * (_OPACITY * np.minimum(1.5 * amount, 1))
-    drawn = np.ascontiguousarray(np.rint(blended), np.uint8)
-    outlines = cv2.findContours((enlarged >= 1).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)[0]
-    cv2.drawContours(drawn, outlines, -1, _CONTOUR, max(1, round(_CONTOUR_SHARE * min(height, width))), cv2.LINE_AA)
+    enlarged = _enlarged(heat, height, width)
+    colour, opacity = _colours(enlarged)
+    drawn = np.ascontiguousarray(np.rint(picture + (colour - picture) * opacity), np.uint8)
+    _outline(drawn, enlarged, _CONTOUR)
     return drawn
+
+
+def glaze(heat: Array, height: int, width: int) -> npt.NDArray[np.uint8]:
+    """What `overlay` lays over a picture, by itself: (height, width, 4) uint8 RGBA, transparent where nothing is drawn.
+
+    Example:
+        >>> glaze(np.zeros((8, 8), np.float32), 30, 40)[..., 3].any()
+        np.False_
+    """
+    enlarged = _enlarged(heat, height, width)
+    colour, opacity = _colours(enlarged)
+    drawn = np.ascontiguousarray(np.rint(np.concatenate([colour, 255 * opacity], axis=2)), np.uint8)
+    _outline(drawn, enlarged, (*_CONTOUR, 255))
+    return drawn
+
+
+def _enlarged(heat: Array, height: int, width: int) -> Array:
+    return np.asarray(cv2.resize(heat, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def _colours(enlarged: Array) -> tuple[Array, Array]:
+    """Colour (H, W, 3) and opacity (H, W, 1), 0 to 1, of a map as large as the picture."""
+    amount = np.clip((enlarged - _FAINTEST) / (_REDDEST - _FAINTEST), 0, 1)[..., None]
+    return _YELLOW + (_RED - _YELLOW) * amount, _OPACITY * np.minimum(1.5 * amount, 1)
+
+
+def _outline(drawn: npt.NDArray[np.uint8], enlarged: Array, colour: tuple[int, ...]) -> None:
+    """A line where the threshold is reached."""
+    outlines = cv2.findContours((enlarged >= 1).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)[0]
+    cv2.drawContours(drawn, outlines, -1, colour, max(1, round(_CONTOUR_SHARE * min(drawn.shape[:2]))), cv2.LINE_AA)
 
 
 def shrunk(values: npt.NDArray[Value], longest: int) -> npt.NDArray[Value]:

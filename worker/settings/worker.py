@@ -11,6 +11,7 @@ from quarterturn.worker.contract.calibration import OVERKILL
 from quarterturn.worker.contract.picture import Depth, Region
 from quarterturn.worker.contract.settings import Settings
 from quarterturn.worker.contract.silence import Silence
+from quarterturn.worker.settings.console import ConsoleSettings
 from quarterturn.worker.settings.security import SaslSettings, Secret, TlsSettings
 
 Overkill = Annotated[
@@ -231,4 +232,5 @@ class WorkerSettings(Settings):
     )
     batch: BatchSettings = BatchSettings()
     http: HttpSettings | None = HttpSettings()
+    console: ConsoleSettings = ConsoleSettings()
     drain_s: float = Field(default=20.0, gt=0, description="how long SIGTERM may take")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quarterturn.worker.contract.errors import DataError
-from quarterturn.worker.inspection.heatmap import decode, encode, overlay
+from quarterturn.worker.inspection.heatmap import decode, encode, glaze, overlay
 
 
 def random_heat(height: int, width: int, seed: int = 0) -> npt.NDArray[np.float32]:
@@ -123,3 +123,18 @@ def test_any_grid_fits_any_picture(shape: tuple[int, int]) -> None:
     drawn = overlay(grey(37, 91), random_heat(*shape) + 1)
     assert (drawn.shape, drawn.dtype) == ((37, 91, 3), np.uint8)
     assert (drawn != 120).any(axis=2).mean() > 0.9
+
+
+@pytest.mark.parametrize("size", [(120, 160), (197, 131)])
+def test_a_glaze_laid_over_a_picture_is_the_overlay(size: tuple[int, int]) -> None:
+    """As a browser lays it, by its opacity."""
+    heat = np.zeros((8, 8), np.float32)
+    heat[2:5, 3:6] = 2.5
+    picture = np.random.default_rng(1).integers(0, 256, (*size, 3)).astype(np.uint8)
+    layer = glaze(heat, *size).astype(np.float64)
+    opacity = layer[..., 3:] / 255
+    laid = picture * (1 - opacity) + layer[..., :3] * opacity
+    differ = np.abs(laid - overlay(picture, heat)).max(2) > 1.5
+    assert layer[..., 3].any()
+    assert differ.mean() < 0.03, "along the smooth edge of the white line alone"
+    assert not glaze(np.full((8, 8), 0.4, np.float32), *size)[..., 3].any(), "below half a threshold nothing is drawn"

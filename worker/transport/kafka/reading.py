@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
@@ -13,7 +14,7 @@ from quarterturn.worker.contract.errors import UnavailableError
 from quarterturn.worker.settings.worker import KafkaSettings
 from quarterturn.worker.transport.kafka import connection
 from quarterturn.worker.transport.kafka.connection import common, ms, reaching, text
-from quarterturn.worker.transport.kafka.topics import need_topics
+from quarterturn.worker.transport.kafka.topics import asked_topic_id, need_topics
 
 
 class Reading:
@@ -38,6 +39,7 @@ class Reading:
             self._partitions = [
                 TopicPartition(topic, n) for topic in topics for n in consumer.partitions_for_topic(topic)
             ]
+            self._ids = {topic: asked_topic_id(consumer, topic) for topic in topics}
             consumer.assign(self._partitions)
             first, ends = consumer.beginning_offsets(self._partitions), consumer.end_offsets(self._partitions)
             for one in self._partitions:
@@ -50,10 +52,8 @@ class Reading:
         Raises:
             UnavailableError: the broker refuses.
         """
-        try:
+        with self._reached():
             records = self._consumer.poll(ms(timeout_s))
-        except KafkaError as error:
-            raise self._unreadable(text(error)) from error
         return [record for partition in records.values() for record in partition]
 
     def until_now(self) -> Iterator[ConsumerRecord]:
@@ -62,10 +62,7 @@ class Reading:
         Raises:
             UnavailableError: the broker refuses, or falls silent.
         """
-        try:
-            ends = self._consumer.end_offsets(self._partitions)
-        except KafkaError as error:
-            raise self._unreadable(text(error)) from error
+        ends = self._ends(self._partitions)
         heard_s = time.monotonic()
         while any(self._consumer.position(one, timeout_ms=0) < end for one, end in ends.items()):
             if records := self.poll(0.1):
@@ -74,9 +71,56 @@ class Reading:
             elif time.monotonic() - heard_s > connection.ANSWER_S:
                 raise self._unreadable(f"no answer within {connection.ANSWER_S:g} s")
 
+    def go_on(self, places: Mapping[str, int]) -> None:
+        """Begin at `places`, as `places` gave them, where that is further on than where it would have begun.
+
+        A topic that was made anew since is not the one that they are of.
+        """
+        for name, one in self._names().items():
+            begin = self._consumer.position(one, timeout_ms=0)
+            if begin < (place := places.get(name, 0)):
+                self._consumer.seek(one, place)
+
+    def places(self) -> dict[str, int]:
+        """The offset that each partition goes on at, by a name that tells a topic from one made anew."""
+        return {name: self._consumer.position(one, timeout_ms=0) for name, one in self._names().items()}
+
+    def behind(self) -> int:
+        """How many records there are that were not given yet; the marks of transactions count as records.
+
+        Raises:
+            UnavailableError: the broker does not answer.
+        """
+        ends = self._ends(self._partitions)
+        return sum(max(0, end - self._consumer.position(one, timeout_ms=0)) for one, end in ends.items())
+
+    def ends(self, topic: str) -> dict[int, int]:
+        """The offset that the next record of each partition of `topic` gets; it need not be one of those read.
+
+        Raises:
+            UnavailableError: the broker does not answer.
+        """
+        with self._reached():
+            numbers = self._consumer.partitions_for_topic(topic) or set()
+        return {one.partition: end for one, end in self._ends([TopicPartition(topic, n) for n in numbers]).items()}
+
     def close(self) -> None:
         """Release the connection; may be called twice."""
         self._consumer.close()
+
+    def _names(self) -> dict[str, TopicPartition]:
+        return {f"{one.topic}:{self._ids[one.topic] or ''}:{one.partition}": one for one in self._partitions}
+
+    def _ends(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        with self._reached():
+            return dict(self._consumer.end_offsets(partitions, timeout_ms=ms(connection.ANSWER_S)))
+
+    @contextlib.contextmanager
+    def _reached(self) -> Iterator[None]:
+        try:
+            yield
+        except KafkaError as error:
+            raise self._unreadable(text(error)) from error
 
     def _unreadable(self, why: str) -> UnavailableError:
         return UnavailableError(f"{self._where} cannot be read ({why}); check the broker")
