@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from dataclasses import replace
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from quarterturn.worker.contract.times import now
 from quarterturn.worker.messages.alarms import Episode, Since
 from quarterturn.worker.messages.events import (
+    AlarmState,
     AlertKind,
     DeadLetter,
     DeadLetterData,
@@ -57,7 +57,7 @@ def verdict(of: Frame, alert: AlertKind | None = None, heat_map: str | None = No
     return Verdict(of.position, of.key, data)
 
 
-def with_episode(of: Verdict, state: Literal["raised", "grown", "cleared"]) -> Verdict:
+def with_episode(of: Verdict, state: AlarmState) -> Verdict:
     """`of`, which begins a run of defects, goes on with one, or ends one of 14."""
     episode = Episode(
         result_id=of.data.result_id,

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from pydantic import Field
 
-from quarterturn.worker.messages.events import AlarmData, AlertKind, Data, EventKind
+from quarterturn.worker.messages.events import AlarmData, AlarmKind, AlertKind, Data
 
 
 class Since(Data):
-    """Where something began: the result of its first frame, and that frame's time (when it was captured, if it says so,
-    else when it was inspected)."""
+    """Where something began: the result of a frame, and its time."""
 
     result_id: str
-    time: str
+    time: str = Field(description="ISO 8601: the frame's `capturedAt` as it came, else when it was inspected")
 
 
 class Episode(AlarmData):
@@ -24,9 +23,8 @@ class Episode(AlarmData):
     ends the run. All of a run say the same `kind` and `since`.
     """
 
-    event: ClassVar[EventKind] = "episode"
+    event: ClassVar[AlarmKind] = "episode"
 
-    state: Literal["raised", "grown", "cleared"]
     kind: AlertKind = Field(description="of the alert that was published")
     since: Since = Field(description="the first frame of the run")
     count: int = Field(ge=1, description="frames with an alert in the run so far")

@@ -21,8 +21,10 @@ from quarterturn.worker.messages.frames import Position
 from quarterturn.worker.messages.notices import Notice
 
 AlertKind = Literal["unusable_picture", "wrong_product", "wrong_orientation", "defect"]
-EventKind = Literal["verdict", "alert", "late", "dead_letter", "episode"]
-Held = Literal["too_few", "in_a_run", "cool_down", "inhibited", "silenced"]
+AlarmKind = Literal["episode"]
+AlarmState = Literal["raised", "grown", "cleared"]
+EventKind = Literal["verdict", "alert", "late", "dead_letter", AlarmKind]
+Held = Literal["silenced", "inhibited", "too_few", "in_a_run", "cool_down"]
 """Why an alert is not published; docs/alerts.md says what each means."""
 
 
@@ -125,7 +127,9 @@ class AlarmData(_Outcome):
     What it says of a frame is that frame's. Classes of it are in `messages/alarms.py`.
     """
 
-    event: ClassVar[EventKind]
+    event: ClassVar[AlarmKind]
+
+    state: AlarmState
 
     @property
     def about(self) -> str:

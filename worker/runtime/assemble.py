@@ -51,7 +51,8 @@ def build_service(settings: WorkerSettings) -> Iterator[Service]:
         stack.enter_context(closing(watcher))
         watcher.start()
         transport = stack.enter_context(closing(open_transport(settings.transport)))
-        yield Service(transport, inspector, health, settings.batch, Alerting(settings.cameras))
+        alerting = Alerting(settings.cameras, lambda: settings.silences)
+        yield Service(transport, inspector, health, settings.batch, alerting)
 
 
 def open_engine(settings: EngineSettings) -> Engine:

@@ -29,7 +29,17 @@ from prometheus_client.registry import Collector
 
 from quarterturn.worker.contract.errors import Reason
 from quarterturn.worker.contract.times import parse_time
-from quarterturn.worker.messages.events import AlertKind, DeadLetter, Late, Outcome, ResultData, Verdict
+from quarterturn.worker.messages.events import (
+    AlarmKind,
+    AlarmState,
+    AlertKind,
+    DeadLetter,
+    Held,
+    Late,
+    Outcome,
+    ResultData,
+    Verdict,
+)
 from quarterturn.worker.messages.notices import Notice
 from quarterturn.worker.transport.base import Standing
 
@@ -68,6 +78,12 @@ class Metrics:
         )
         self._notices = Counter(
             "quarterturn_notices", "Frames with something odd", ["camera", "kind"], registry=self.registry
+        )
+        self._held = Counter(
+            "quarterturn_alerts_held", "Alerts that were not published", ["camera", "why"], registry=self.registry
+        )
+        self._alarms = Counter(
+            "quarterturn_alarms", "Events about a camera", ["camera", "event", "state"], registry=self.registry
         )
         self._last_frame = Gauge(
             "quarterturn_last_frame_timestamp_seconds",
@@ -151,6 +167,10 @@ class Metrics:
         if isinstance(outcome, Verdict):
             camera.outcomes[outcome.data.alert or "good"].inc()
             camera.ratios.observe(_ratio(outcome.data))
+            if outcome.held is not None:
+                camera.held[outcome.held].inc()
+            for alarm in outcome.events:
+                camera.alarms[alarm.event, alarm.state].inc()
             self._count_latency(outcome.data, now_s)
         elif isinstance(outcome, Late):
             camera.outcomes["late"].inc()
@@ -184,6 +204,12 @@ class _Camera:
     def __init__(self, of: Metrics, name: str) -> None:
         self.outcomes = {outcome: of._frames.labels(name, outcome) for outcome in OUTCOMES}
         self.notices = {kind: of._notices.labels(name, kind) for kind in get_args(Notice)}
+        self.held = {why: of._held.labels(name, why) for why in get_args(Held)}
+        self.alarms = {
+            (event, state): of._alarms.labels(name, event, state)
+            for event in get_args(AlarmKind)
+            for state in get_args(AlarmState)
+        }
         self.last_frame = of._last_frame.labels(name)
         self.ratios = of._ratios.labels(name)
 

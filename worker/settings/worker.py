@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from quarterturn.worker.contract.calibration import OVERKILL
 from quarterturn.worker.contract.picture import Depth, Region
 from quarterturn.worker.contract.settings import Settings
+from quarterturn.worker.contract.silence import Silence
 from quarterturn.worker.settings.security import SaslSettings, Secret, TlsSettings
 
 Overkill = Annotated[
@@ -135,6 +136,31 @@ class TransportSettings(Settings):
         return self
 
 
+class AlertSettings(Settings):
+    """Which of a camera's alerts are published: by default all. Its verdicts always are."""
+
+    at_least: int = Field(
+        default=1, ge=1, description="no alert unless it and others are so many among the last `of_last` frames"
+    )
+    of_last: int = Field(default=1, ge=1, le=100, description="frames of which `at_least` must be alerts")
+    cool_down_s: float = Field(default=0.0, ge=0, description="after an alert none for so long; 0: no pause")
+    group_runs: bool = Field(
+        default=False, description="of a run of alerts only the first, and events that say how the run goes on"
+    )
+    hold_while_unusable: bool = Field(
+        default=True, description="no alert about a part while one about the pictures goes on; see `of_last`"
+    )
+    hold_while_drifting: bool = Field(
+        default=False, description="no alert about a part while an alarm says that the pictures have drifted"
+    )
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> AlertSettings:
+        if self.at_least > self.of_last:
+            raise ValueError(f"'at_least' is {self.at_least}, but there are only {self.of_last} frames in 'of_last'")
+        return self
+
+
 class CameraSettings(Settings):
     """What is known of one camera: its products (one, or several to choose from) and the region to look at."""
 
@@ -158,6 +184,7 @@ class CameraSettings(Settings):
         description="the same picture for so many times in a row is an alert, unless the frame is marked as simulated; "
         "None: never",
     )
+    alerts: AlertSettings = AlertSettings()
 
 
 class BatchSettings(Settings):
@@ -188,6 +215,9 @@ class WorkerSettings(Settings):
     )
     cameras: dict[str, CameraSettings] = Field(
         default_factory=dict, description="by camera name; a camera not listed has no region and any product"
+    )
+    silences: tuple[Silence, ...] = Field(
+        default=(), description="times without alerts, by camera or product; those that are over change nothing"
     )
     batch: BatchSettings = BatchSettings()
     http: HttpSettings | None = HttpSettings()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import get_args
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quarterturn.worker.inspection.inspector import Inspector
-from quarterturn.worker.messages.events import AlertKind, DeadLetter, Late, Outcome, Verdict
+from quarterturn.worker.messages.events import AlertKind, DeadLetter, Held, Late, Outcome, Verdict
 from quarterturn.worker.runtime.health import Health
 from quarterturn.worker.transport.base import Standing
 from quarterturn.worker.transport.memory import MemoryTransport
@@ -54,13 +55,16 @@ def test_counters_are_there_from_the_start() -> None:
     assert {(reason,) for reason in REASONS} <= set(reasons)
     notices = samples(health, "quarterturn_notices_total")
     assert {("top-01", "unlisted_camera"), ("side-01", "unlisted_camera")} <= set(notices)
+    held, alarms = samples(health, "quarterturn_alerts_held_total"), samples(health, "quarterturn_alarms_total")
+    assert {("side-01", why) for why in get_args(Held)} <= set(held)
+    assert {("top-01", "episode", state) for state in ("raised", "grown", "cleared")} <= set(alarms)
     for name in ("rewinds_total", "bank_swaps_total", "latency_seconds_count", "capture_latency_seconds_count"):
         assert sample(health, f"quarterturn_{name}") == 0
     for stage in ("decode", "embed", "score", "deliver"):
         assert sample(health, "quarterturn_stage_seconds_count", stage=stage) == 0
     assert sample(health, "quarterturn_score_over_threshold_count", camera="side-01") == 0
     assert sample(health, "quarterturn_last_frame_timestamp_seconds", camera="side-01") == 0
-    assert {*frames.values(), *reasons.values(), *notices.values()} == {0}
+    assert {*frames.values(), *reasons.values(), *notices.values(), *held.values(), *alarms.values()} == {0}
 
 
 def test_a_camera_that_is_not_listed_has_all_its_counters_with_its_first_frame() -> None:
@@ -94,6 +98,22 @@ def test_each_outcome_is_counted_as_what_it_is(outcome: Verdict | Late | DeadLet
     seen = sample(health, "quarterturn_last_frame_timestamp_seconds", camera="top-01")
     assert seen is not None
     assert before_s <= seen <= time.time()
+
+
+@pytest.mark.parametrize("why", get_args(Held))
+def test_a_held_alert_is_counted_as_such_and_as_what_it_is(why: Held) -> None:
+    health = Health(["top-01"])
+    count(health, replace(verdict(alert="defect"), held=why), verdict(alert="defect"))
+    assert sample(health, "quarterturn_frames_total", camera="top-01", outcome="defect") == 2
+    held = {labels: value for labels, value in samples(health, "quarterturn_alerts_held_total").items() if value}
+    assert held == {("top-01", why): 1}
+
+
+def test_alarms_are_counted_by_what_they_say() -> None:
+    health = Health(["top-01"])
+    count(health, *[examples.with_episode(verdict(alert="defect"), state) for state in ("raised", "grown", "grown")])
+    alarms = {labels: value for labels, value in samples(health, "quarterturn_alarms_total").items() if value}
+    assert alarms == {("top-01", "episode", "raised"): 1, ("top-01", "episode", "grown"): 2}
 
 
 def test_a_reason_that_is_not_ours_is_counted_too() -> None:

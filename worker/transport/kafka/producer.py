@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 from kafka import KafkaProducer, OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaError, KafkaTimeoutError
@@ -16,7 +16,7 @@ from kafka.producer.future import FutureRecordMetadata
 from kafka.structs import ConsumerGroupMetadata
 
 from quarterturn.worker.contract.errors import UnavailableError
-from quarterturn.worker.messages.events import Outcome, events_of
+from quarterturn.worker.messages.events import AlarmKind, Outcome, events_of
 from quarterturn.worker.settings.worker import KafkaSettings
 from quarterturn.worker.transport.kafka import connection
 from quarterturn.worker.transport.kafka.connection import common, ms, reaching, text
@@ -40,9 +40,8 @@ class Outbox:
         self._topics = {
             "verdict": topics.verdicts,
             "late": topics.verdicts,
-            "alert": topics.alerts,
-            "episode": topics.alerts,
             "dead_letter": topics.dead_letters,
+            **dict.fromkeys(("alert", *get_args(AlarmKind)), topics.alerts),
         }
         self._producer = KafkaProducer(
             **_producing(settings),
