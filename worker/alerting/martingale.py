@@ -49,9 +49,9 @@ def play(stakes: array[float], series: int, joins: float, rank: float | None) ->
 
     `stakes` holds those of all series, one behind the other. Without a rank nothing is won or lost.
     """
-    first = series * len(BETS)
-    for n, bet in enumerate(BETS, first):
-        stakes[n] = (stakes[n] + joins) * (1.0 if rank is None else bet[math.ceil(rank * _STEPS) - 1])
+    step = None if rank is None else math.ceil(rank * _STEPS) - 1
+    for n, bet in enumerate(BETS, series * len(BETS)):
+        stakes[n] = (stakes[n] + joins) * (1.0 if step is None else bet[step])
 
 
 def evidence(stakes: Sequence[float], pictures: int) -> float:

@@ -50,7 +50,7 @@ class Track:
     @classmethod
     def begin(cls, measure: Measure, at: Place) -> Track:
         """Before the first picture, which is at `at`."""
-        series, quantities = len(_series(measure)), len(quantities_of(measure))
+        series, quantities = len(_SERIES[measure]), len(quantities_of(measure))
         return cls(measure, 0, at, 0, _zeros(series * len(BETS)), _zeros(quantities))
 
     def after(self, seen: Measures, counts: Counts, at: Place, needed: float) -> Track:
@@ -58,17 +58,18 @@ class Track:
 
         `counts` are those of the pictures before it that may be compared with it.
         """
-        now = replace(self, present=self._averaged(seen), recent=self.recent + 1)
-        if now.alarm is not None:
-            return now._watched(now.alarm, at)
-        stakes, joins = self.stakes[:], in_hand(self.pictures) - in_hand(self.pictures + 1)
-        for s, (quantity, rising) in enumerate(_series(self.measure)):
-            play(stakes, s, joins, _rank(seen, quantity, rising, counts[quantity]))
-        now = replace(now, pictures=self.pictures + 1, stakes=stakes)
-        found = evidence(stakes, now.pictures)
-        if found >= needed:
-            return replace(now, alarm=Alarm(now._richest(), self.began, found))
-        return now if found > 0 else replace(now, began=at, recent=0)
+        present, recent = self._averaged(seen), self.recent + 1
+        if self.alarm is not None:
+            return self._watched(self.alarm, present, recent, at)
+        pictures, stakes = self.pictures + 1, self._played(seen, counts)
+        found = evidence(stakes, pictures)
+        alarm = Alarm(self._richest(stakes), self.began, found) if found >= needed else None
+        began, recent = (self.began, recent) if found > 0 else (at, 0)
+        return Track(self.measure, pictures, began, recent, stakes, present, alarm)
+
+    def off(self, quantity: int) -> float:
+        """How many spreads off its middle the q-th quantity, one of this measure's, has lain of late."""
+        return self.present[quantities_of(self.measure).index(quantity)]
 
     def _averaged(self, seen: Measures) -> array[float]:
         weight, averaged = 1 / min(self.recent + 1, _RECENT), self.present[:]
@@ -78,21 +79,28 @@ class Track:
                 averaged[n] += weight * (off - averaged[n])
         return averaged
 
-    def _watched(self, alarm: Alarm, at: Place) -> Track:
+    def _played(self, seen: Measures, counts: Counts) -> array[float]:
+        stakes, joins = self.stakes[:], in_hand(self.pictures) - in_hand(self.pictures + 1)
+        for series, (quantity, rising) in enumerate(_SERIES[self.measure]):
+            usual, rank = seen.usual.ranges[quantity], None
+            if usual is not None:
+                rank = (usual.rank_high if rising else usual.rank_low)(seen.values[quantity], counts[quantity])
+            play(stakes, series, joins, rank)
+        return stakes
+
+    def _watched(self, alarm: Alarm, present: array[float], recent: int, at: Place) -> Track:
         """While the alarm is raised nothing is bet; it ends when all is as usual for a while, and all begins anew."""
         kinds = [KINDS[q] for q in quantities_of(self.measure)]
-        off = max(abs(off) if kind.falls else off for off, kind in zip(self.present, kinds, strict=True))
-        if off > _CALM:
-            return replace(self, alarm=replace(alarm, calm=0))
-        if alarm.calm + 1 < _CALM_FOR:
-            return replace(self, alarm=replace(alarm, calm=alarm.calm + 1))
-        return Track.begin(self.measure, at)
+        off = max(abs(off) if kind.falls else off for off, kind in zip(present, kinds, strict=True))
+        calm = alarm.calm + 1 if off <= _CALM else 0
+        if calm == _CALM_FOR:
+            return Track.begin(self.measure, at)
+        return replace(self, present=present, recent=recent, alarm=replace(alarm, calm=calm))
 
-    def _richest(self) -> int:
+    def _richest(self, stakes: array[float]) -> int:
         """The quantity on which most was won."""
-        bets = len(BETS)
-        won = [sum(self.stakes[s * bets : (s + 1) * bets]) for s in range(len(self.stakes) // bets)]
-        return _series(self.measure)[won.index(max(won))][0]
+        series, bets = _SERIES[self.measure], len(BETS)
+        return max((sum(stakes[n * bets : (n + 1) * bets]), quantity) for n, (quantity, _) in enumerate(series))[1]
 
 
 def quantities_of(measure: Measure) -> list[int]:
@@ -100,25 +108,14 @@ def quantities_of(measure: Measure) -> list[int]:
     return _QUANTITIES[measure]
 
 
-def _series(measure: Measure) -> list[tuple[int, bool]]:
-    """The quantities that are bet on, each rising and, where it can, falling."""
-    return _SERIES[measure]
-
-
 _QUANTITIES: dict[Measure, list[int]] = {}
 for _q, _kind in enumerate(KINDS):
     _QUANTITIES.setdefault(_kind.measure, []).append(_q)
-_SERIES = {
+_SERIES: dict[Measure, list[tuple[int, bool]]] = {
     measure: [(q, rising) for q in found for rising in ((True, False) if KINDS[q].falls else (True,))]
     for measure, found in _QUANTITIES.items()
 }
-
-
-def _rank(seen: Measures, quantity: int, rising: bool, counts: Sequence[int]) -> float | None:
-    usual = seen.usual.ranges[quantity]
-    if usual is None:
-        return None
-    return (usual.rank_high if rising else usual.rank_low)(seen.values[quantity], counts)
+"""The quantities that are bet on, each on rising and, where it can, on falling."""
 
 
 def _zeros(count: int) -> array[float]:

@@ -18,13 +18,22 @@ from pydantic import Field, ValidationInfo, field_validator
 from safetensors import SafetensorError
 
 from quarterturn.worker.contract.arrays import Array
-from quarterturn.worker.contract.bank_tensors import CALIBRATION, check_tensors, dtype_of, normal_in, tensors_of
+from quarterturn.worker.contract.bank_tensors import (
+    CALIBRATION,
+    REGISTRATION,
+    check_tensors,
+    dtype_of,
+    normal_in,
+    tensors_of,
+)
 from quarterturn.worker.contract.detectors import Normal
 from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
 from quarterturn.worker.contract.manifest import EmbeddingSpec, require_same_spec, sha256
 from quarterturn.worker.contract.picture import BitDepth, Region
+from quarterturn.worker.contract.registration import Registration
 from quarterturn.worker.contract.settings import Settings, parse_settings
 from quarterturn.worker.contract.traits import PictureTraits
+from quarterturn.worker.contract.usual import Usual, quantities
 
 _ROUNDING = 1e-6  # of the sum of the votes
 
@@ -92,16 +101,19 @@ class BankManifest(Settings):
 
 @dataclass(frozen=True)
 class Calibration:
-    """What held-out good pictures of one product score.
+    """What held-out good pictures of one product score and measure.
 
     `scores` (n,): the score against the own product. `distances` (n,): that of the frame's embedding. `turn_ratios`
     (n,): that distance as the part lies divided by the smallest in another orientation (empty where there are none to
-    compare); above 1 the picture looks turned.
+    compare); above 1 the picture looks turned. `measured` (n, M): see `guard.measure`. `motions` (n, 4): how they lie,
+    see `registration.MOTIONS`.
     """
 
     scores: Array
     distances: Array
     turn_ratios: Array
+    measured: Array
+    motions: Array
 
 
 @dataclass(frozen=True)
@@ -110,6 +122,7 @@ class Bank:
 
     `normals[c]`: the good parts of product c. `scales` (C, K, 2): see `scoring.evidence`. `calibration[c]`: the scores
     of held-out good pictures. `guard` (C, M, 2): what a picture of each product may measure, see `guard.unusable`.
+    `registrations[c]`: where the good parts lie in their pictures.
 
     Example, with a `bank`:
         >>> bank.products, len(bank.version)
@@ -123,13 +136,14 @@ class Bank:
     scales: Array
     calibration: tuple[Calibration, ...]
     guard: Array
+    registrations: tuple[Registration, ...]
 
     @property
     def blob(self) -> bytes:
         """The bank as one safetensors file; made anew each time, because it is as large as the bank itself."""
         tensors: dict[str, npt.NDArray[Any]] = {"scales": self.scales, "guard": self.guard}
-        for index, (normal, calibration) in enumerate(zip(self.normals, self.calibration, strict=True)):
-            tensors |= {f"{index}.{name}": tensor for name, tensor in _tensors_of(normal, calibration).items()}
+        for index, parts in enumerate(zip(self.normals, self.calibration, self.registrations, strict=True)):
+            tensors |= {f"{index}.{name}": tensor for name, tensor in _tensors_of(*parts).items()}
         contiguous = {name: np.ascontiguousarray(tensor, dtype_of(name)) for name, tensor in tensors.items()}
         # One metadata key: safetensors does not promise an order for several, and the hash must be reproducible.
         return safetensors.numpy.save(contiguous, {"manifest": self.manifest.model_dump_json()})
@@ -144,6 +158,19 @@ class Bank:
         """The products, in the order of the arrays' first axis."""
         return self.manifest.products
 
+    @cached_property
+    def usual(self) -> tuple[Usual, ...]:
+        """By product, how its calibration pictures score and measure."""
+        return tuple(
+            Usual.of(
+                self.version,
+                product,
+                [quantities(*one) for one in zip(own.scores.tolist(), own.measured, own.motions, strict=True)],
+                registration.told,
+            )
+            for product, own, registration in zip(self.products, self.calibration, self.registrations, strict=True)
+        )
+
     def of_products(self, products: Sequence[int]) -> Bank:
         """The same bank with these products alone, in this order; also of one that is not calibrated yet."""
         return replace(
@@ -153,6 +180,7 @@ class Bank:
             scales=self.scales[list(products)],
             calibration=tuple(self.calibration[c] for c in products) if self.calibration else (),
             guard=self.guard[list(products)],
+            registrations=tuple(self.registrations[c] for c in products),
         )
 
 
@@ -189,6 +217,7 @@ def read_bank(blob: bytes, where: str, version: str | None = None) -> Bank:
         tensors["scales"],
         tuple(Calibration(*(part[f"calibration.{name}"] for name in CALIBRATION)) for part in parts),
         tensors["guard"],
+        tuple(Registration(*(part[f"registration.{name}"] for name in REGISTRATION)) for part in parts),
     )
 
 
@@ -207,8 +236,12 @@ def require_same_engine(bank: Bank, spec: EmbeddingSpec, engine: str, target: st
         )
 
 
-def _tensors_of(normal: Normal, calibration: Calibration) -> dict[str, Array]:
-    return tensors_of(normal) | {f"calibration.{name}": getattr(calibration, name) for name in CALIBRATION}
+def _tensors_of(normal: Normal, calibration: Calibration, registration: Registration) -> dict[str, Array]:
+    return (
+        tensors_of(normal)
+        | {f"calibration.{name}": getattr(calibration, name) for name in CALIBRATION}
+        | {f"registration.{name}": getattr(registration, name) for name in REGISTRATION}
+    )
 
 
 def _metadata(blob: bytes) -> dict[str, str]:

@@ -37,8 +37,9 @@ _TRIED = np.array([0.05, 0.05, 5.0, 0.05])
 
 def small_picture(frames: Frames, layout: Layout) -> Small:
     """(SIDE, SIDE) the grey picture whose (T, S, S, 3) uint8 RGB tiles these are, squashed to a square."""
-    grey = [cv2.resize(cv2.cvtColor(one, cv2.COLOR_RGB2GRAY), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-            for one in frames]
+    grey = [
+        cv2.resize(cv2.cvtColor(one, cv2.COLOR_RGB2GRAY), (SIDE, SIDE), interpolation=cv2.INTER_AREA) for one in frames
+    ]
     if layout == WHOLE:
         return np.asarray(grey[0], np.uint8)
     whole = layout.stitch(np.stack(grey).reshape(len(grey), SIDE * SIDE).astype(np.float32))
@@ -49,42 +50,42 @@ def small_picture(frames: Frames, layout: Layout) -> Small:
 class Registration:
     """Where the good parts of one product lie.
 
-    `mean` (SIDE, SIDE) is the mean of their pictures, smoothed and each of one contrast. `told` (4,) is 1 for those
-    `MOTIONS` that can be told of this product, else 0: of parts that lie freely, or look alike in no place, they cannot.
+    `picture` (SIDE, SIDE) is the mean of their pictures, smoothed and each of one contrast. `told` (4,) is 1 for those
+    `MOTIONS` that can be told of this product, else 0: parts that lie freely, or of which no two look alike, tell none.
     """
 
-    mean: Array
+    picture: Array
     told: Array
 
     @classmethod
     def fit(cls, pictures: Sequence[Small], others: Sequence[Small]) -> Registration:
-        """From (SIDE, SIDE) good pictures, one or more; `others` are good ones, too, to see what can be told of them."""
-        mean = np.mean([_prepared(one) for one in pictures], axis=0, dtype=np.float64)
-        found = cls(mean.astype(np.float32), np.zeros(len(MOTIONS), np.float32))
-        return cls(found.mean, found._told(others)) if len(others) > 1 else found
+        """From (SIDE, SIDE) good pictures, one or more; `others` are good ones, too, to see what they tell."""
+        mean = np.mean(np.stack([_prepared(one) for one in pictures]), axis=0, dtype=np.float64)
+        found = cls(np.asarray(mean, np.float32), np.zeros(len(MOTIONS), np.float32))
+        return cls(found.picture, found._told(others)) if len(others) > 1 else found
 
     def motion(self, picture: Small) -> Array:
         """(4,) how the (SIDE, SIDE) picture lies beside the mean, in the units of `MOTIONS`."""
-        found = self._solver @ (_prepared(picture) - self.mean)[_INNER].ravel()
+        found = self._solver @ (_prepared(picture) - self.picture)[_INNER].ravel()
         motion = -found[: len(MOTIONS)] / max(1 + found[-1], _LEAST_GAIN)
-        return np.clip(motion * _UNITS, -_LIMITS, _LIMITS)
+        return np.asarray(np.clip(motion * _UNITS, -_LIMITS, _LIMITS), np.float32)
 
     @cached_property
     def _solver(self) -> Array:
         """(6, n) the least-squares fit of what motions, brightness and contrast change at n pixels."""
-        down, right = np.gradient(self.mean)
+        down, right = np.gradient(self.picture)
         y, x = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
-        changes = (right, down, x * down - y * right, x * right + y * down, np.ones_like(self.mean), self.mean)
-        return np.linalg.pinv(np.stack([one[_INNER].ravel() for one in changes], axis=1)).astype(np.float32)
+        changes = (right, down, x * down - y * right, x * right + y * down, np.ones_like(self.picture), self.picture)
+        return np.asarray(np.linalg.pinv(np.stack([one[_INNER].ravel() for one in changes], axis=1)), np.float32)
 
     def _told(self, pictures: Sequence[Small]) -> Array:
         """Which motions show in these pictures, beside how far apart these lie themselves."""
         still = np.stack([self.motion(one) for one in pictures])
-        spread = still.std(axis=0)
+        spread = np.asarray(still.std(axis=0))
         told = np.empty(len(MOTIONS), np.float32)
         for k, amount in enumerate(_TRIED):
-            moved = np.array([self.motion(_moved(one, k, amount))[k] for one in pictures])
-            told[k] = np.median(moved - still[:, k]) > max(spread[k], amount / 2)
+            moved = np.stack([self.motion(_moved(one, k, amount)) for one in pictures])
+            told[k] = np.median(moved[:, k] - still[:, k]) > max(float(spread[k]), amount / 2)
         return told
 
 
@@ -100,9 +101,8 @@ def _prepared(picture: Small) -> Array:
 
 def _moved(picture: Small, motion: int, amount: float) -> Small:
     """The picture after `amount` of one of the `MOTIONS`."""
-    by = [0.0, 0.0, 0.0, 0.0]
-    by[motion] = amount
+    right, down, turn, size = amount * np.eye(len(MOTIONS))[motion]
     middle = ((SIDE - 1) / 2, (SIDE - 1) / 2)
-    matrix = cv2.getRotationMatrix2D(middle, -by[2], 1 + by[3])  # OpenCV turns the other way round
-    matrix[:, 2] += by[0] * SIDE, by[1] * SIDE
+    matrix = cv2.getRotationMatrix2D(middle, -turn, 1 + size)  # OpenCV turns the other way round
+    matrix += np.array([[0, 0, right * SIDE], [0, 0, down * SIDE]])
     return cv2.warpAffine(picture, matrix, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE).astype(np.uint8)

@@ -27,7 +27,7 @@ _TINY = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What is known of a quantity before any picture: `finest` is how far it may wander without being a drift."""
+    """What is known of a quantity before any picture: `finest` is how far it may always wander."""
 
     name: Quantity
     measure: Measure
@@ -58,7 +58,7 @@ def quantities(score: float, measured: Array, motion: Array) -> tuple[float, ...
 
 @dataclass(frozen=True)
 class Range:
-    """The n numbers of one quantity of the calibration pictures: `values` ascending, `edges` ascending, of some bins."""
+    """The numbers of one quantity of n calibration pictures: `values` (n,) and the `edges` of bins, both ascending."""
 
     values: list[float]
     edges: list[float]
@@ -67,9 +67,9 @@ class Range:
     finest: float
 
     @classmethod
-    def of(cls, values: Array, finest: float) -> Range:
-        """Of (n,) numbers, one or more."""
-        ordered = np.sort(values)
+    def of(cls, values: Sequence[float], finest: float) -> Range:
+        """Of n numbers, one or more."""
+        ordered = np.sort(np.asarray(values, np.float64))
         low, middle, high = np.quantile(ordered, (0.25, 0.5, 0.75))
         edges = np.unique(np.quantile(ordered, np.arange(1, BINS) / BINS))
         spread = max((high - low) / _QUARTER, finest, _TINY)
@@ -109,12 +109,12 @@ class Usual:
     ranges: tuple[Range | None, ...]
 
     @classmethod
-    def of(cls, bank: str, product: str, values: Array, told: Array) -> Usual:
-        """From the (n, Q) quantities of its calibration pictures, and the (4,) that can be told of its motions."""
-        first = len(KINDS) - len(told)
+    def of(cls, bank: str, product: str, pictures: Sequence[Sequence[float]], told: Array) -> Usual:
+        """From n calibration pictures' Q quantities each, and the (4,) that is 1 for motions that can be told."""
+        can_be_told = [True] * (len(KINDS) - len(told)) + [bool(one) for one in told]
         ranges = [
-            Range.of(values[:, q], kind.finest) if len(values) and (q < first or told[q - first]) else None
-            for q, kind in enumerate(KINDS)
+            Range.of(values, kind.finest) if can else None
+            for values, kind, can in zip(zip(*pictures, strict=True), KINDS, can_be_told, strict=True)
         ]
         return cls(bank, product, tuple(ranges))
 

@@ -21,12 +21,13 @@ from quarterturn.worker.contract.embeddings import Embeddings
 from quarterturn.worker.contract.errors import ConfigError
 from quarterturn.worker.contract.framing import Layout
 from quarterturn.worker.contract.picture import BitDepth, Region
+from quarterturn.worker.contract.registration import Registration
 from quarterturn.worker.contract.times import now
 from quarterturn.worker.contract.traits import PictureTraits
 from quarterturn.worker.engine.base import Engine
 from quarterturn.worker.fitting.embedder import Embedder, OnProgress
 from quarterturn.worker.fitting.normal import NormalFit, weigh
-from quarterturn.worker.fitting.sights import guard_of, tell_unusable
+from quarterturn.worker.fitting.sights import Sight, guard_of, tell_unusable
 from quarterturn.worker.fitting.split import Paths, Split, require_enough
 from quarterturn.worker.inspection.scorer import Scorer
 from quarterturn.worker.inspection.scoring import fit_scale, turn_ratio
@@ -91,9 +92,20 @@ def fit_bank(
         created_at=now(),
     )
     normals = tuple(fit.build(needed(weighed.votes)) for fit in fits.values())
-    uncalibrated = Bank(manifest, normals, weighed.scales, (), guard)
+    registrations = tuple(
+        Registration.fit(
+            *([embedder.sights[path].small for path in one[product]] for one in (split.normal, split.weighing))
+        )
+        for product in fits
+    )
+    uncalibrated = Bank(manifest, normals, weighed.scales, (), guard, registrations)
     calibration = tuple(
-        calibrate(uncalibrated, c, embedder.embed(embedder.read(split.calibration[product])))
+        calibrate(
+            uncalibrated,
+            c,
+            embedder.embed(embedder.read(paths := split.calibration[product])),
+            (embedder.sights[path] for path in paths),
+        )
         for c, product in enumerate(fits)
     )
     for product, limits in zip(fits, guard, strict=True):
@@ -164,11 +176,23 @@ def _weigh(
     return _Weighed(votes, found, scales)
 
 
-def calibrate(bank: Bank, product: int, batches: Iterator[tuple[Embeddings, list[Layout]]]) -> Calibration:
-    """The calibration of `product` (its index) from the embeddings of good pictures that are new to the bank."""
+def calibrate(
+    bank: Bank, product: int, batches: Iterator[tuple[Embeddings, list[Layout]]], sights: Iterable[Sight]
+) -> Calibration:
+    """The calibration of `product` (its index) from the embeddings of good pictures that are new to the bank.
+
+    `sights` are those of the same pictures; they are asked for when all batches are through.
+    """
     scorer = Scorer(bank.of_products([product]))
     scored = [one for embeddings, layouts in batches for one in scorer.score(embeddings, layouts)]
     whole = [one.appearance for one in scored]
     ratios = [turn_ratio(one.orientations[0]) for one in whole if one.orientations is not None]
-    numbers = ([one.scores[0] for one in scored], [one.distance[0] for one in whole], ratios)
+    seen, registration = [*sights], bank.registrations[product]
+    numbers = (
+        [one.scores[0] for one in scored],
+        [one.distance[0] for one in whole],
+        ratios,
+        [one.measured for one in seen],
+        [registration.motion(one.small) for one in seen],
+    )
     return Calibration(*(np.array(one, np.float32) for one in numbers))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from quarterturn.worker.messages.alarms import Episode
+from quarterturn.worker.messages.alarms import Drift, Episode
 from quarterturn.worker.messages.events import Data, DeadLetterData, LateData, ResultData
 
 _MODELS: dict[str, type[Data]] = {
@@ -12,6 +12,7 @@ _MODELS: dict[str, type[Data]] = {
     "late": LateData,
     "dead-letter": DeadLetterData,
     "episode": Episode,
+    "drift": Drift,
 }
 
 
