@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import log10
 
 from quarterturn.worker.alerting.martingale import BETS, evidence, in_hand, play
 from quarterturn.worker.contract.usual import BINS, KINDS, Measure, Measures
@@ -35,14 +36,16 @@ class Alarm:
 class Track:
     """What is known after `pictures` of them. It never changes: frames that come again find it as it was.
 
-    `stakes` are the gambler's on each quantity of the measure, rising and falling; `present` is how many spreads off
-    its middle each has lain of late: since the picture `began`, when nothing was won yet, `recent` pictures ago.
+    `stakes` are the gambler's on each quantity of the measure, rising and falling. `began` is the picture since which
+    they have won more than they lost, by a factor of 10^`won` (Page 1954), `recent` pictures ago. `present` is how many
+    spreads off its middle each quantity has lain since then, or of late.
     """
 
     measure: Measure
     pictures: int
     began: Place
     recent: int
+    won: float
     stakes: array[float]
     present: array[float]
     alarm: Alarm | None = None
@@ -50,8 +53,9 @@ class Track:
     @classmethod
     def begin(cls, measure: Measure, at: Place) -> Track:
         """Before the first picture, which is at `at`."""
-        series, quantities = len(_SERIES[measure]), len(quantities_of(measure))
-        return cls(measure, 0, at, 0, _zeros(series * len(BETS)), _zeros(quantities))
+        quantities = quantities_of(measure)
+        series = sum(_SIDES[q] for q in quantities)
+        return cls(measure, 0, at, 0, 0.0, _zeros(series * len(BETS)), _zeros(len(quantities)))
 
     def after(self, seen: Measures, counts: Counts, at: Place, needed: float) -> Track:
         """What is known after one more picture; an alarm needs evidence of so many log₁₀.
@@ -61,11 +65,14 @@ class Track:
         present, recent = self._averaged(seen), self.recent + 1
         if self.alarm is not None:
             return self._watched(self.alarm, present, recent, at)
-        pictures, stakes = self.pictures + 1, self._played(seen, counts)
-        found = evidence(stakes, pictures)
+        stakes, joins = self.stakes[:], in_hand(self.pictures) - in_hand(self.pictures + 1)
+        self._play(stakes, joins, seen, counts)
+        won = self.won + log10(sum(stakes) / (sum(self.stakes) + joins * len(stakes)))
+        found, pictures = evidence(stakes, self.pictures + 1), self.pictures + 1
         alarm = Alarm(self._richest(stakes), self.began, found) if found >= needed else None
-        began, recent = (self.began, recent) if found > 0 else (at, 0)
-        return Track(self.measure, pictures, began, recent, stakes, present, alarm)
+        if won <= 0:
+            return Track(self.measure, pictures, at, 0, 0.0, stakes, present, alarm)
+        return Track(self.measure, pictures, self.began, recent, won, stakes, present, alarm)
 
     def off(self, quantity: int) -> float:
         """How many spreads off its middle the q-th quantity, one of this measure's, has lain of late."""
@@ -79,14 +86,15 @@ class Track:
                 averaged[n] += weight * (off - averaged[n])
         return averaged
 
-    def _played(self, seen: Measures, counts: Counts) -> array[float]:
-        stakes, joins = self.stakes[:], in_hand(self.pictures) - in_hand(self.pictures + 1)
-        for series, (quantity, rising) in enumerate(_SERIES[self.measure]):
-            usual, rank = seen.usual.ranges[quantity], None
-            if usual is not None:
-                rank = (usual.rank_high if rising else usual.rank_low)(seen.values[quantity], counts[quantity])
-            play(stakes, series, joins, rank)
-        return stakes
+    def _play(self, stakes: array[float], joins: float, seen: Measures, counts: Counts) -> None:
+        """Change the stakes by what is seen."""
+        series = 0
+        for quantity in _QUANTITIES[self.measure]:
+            usual = seen.usual.ranges[quantity]
+            ranks = (None, None) if usual is None else usual.ranks(seen.values[quantity], counts[quantity])
+            for rank in ranks[: _SIDES[quantity]]:
+                play(stakes, series, joins, rank)
+                series += 1
 
     def _watched(self, alarm: Alarm, present: array[float], recent: int, at: Place) -> Track:
         """While the alarm is raised nothing is bet; it ends when all is as usual for a while, and all begins anew."""
@@ -99,8 +107,9 @@ class Track:
 
     def _richest(self, stakes: array[float]) -> int:
         """The quantity on which most was won."""
-        series, bets = _SERIES[self.measure], len(BETS)
-        return max((sum(stakes[n * bets : (n + 1) * bets]), quantity) for n, (quantity, _) in enumerate(series))[1]
+        series = [quantity for quantity in _QUANTITIES[self.measure] for _ in range(_SIDES[quantity])]
+        bets = len(BETS)
+        return max((sum(stakes[n * bets : (n + 1) * bets]), quantity) for n, quantity in enumerate(series))[1]
 
 
 def quantities_of(measure: Measure) -> list[int]:
@@ -111,11 +120,8 @@ def quantities_of(measure: Measure) -> list[int]:
 _QUANTITIES: dict[Measure, list[int]] = {}
 for _q, _kind in enumerate(KINDS):
     _QUANTITIES.setdefault(_kind.measure, []).append(_q)
-_SERIES: dict[Measure, list[tuple[int, bool]]] = {
-    measure: [(q, rising) for q in found for rising in ((True, False) if KINDS[q].falls else (True,))]
-    for measure, found in _QUANTITIES.items()
-}
-"""The quantities that are bet on, each on rising and, where it can, on falling."""
+_SIDES = [2 if kind.falls else 1 for kind in KINDS]
+"""Of each quantity: a series of bets on rising and, where it can, one on falling."""
 
 
 def _zeros(count: int) -> array[float]:

@@ -73,7 +73,7 @@ class Registration:
     @cached_property
     def _solver(self) -> Array:
         """(6, n) the least-squares fit of what motions, brightness and contrast change at n pixels."""
-        down, right = np.gradient(self.picture)
+        down, right = (np.asarray(one) for one in np.gradient(self.picture))
         y, x = np.mgrid[:SIDE, :SIDE] - (SIDE - 1) / 2
         changes = (right, down, x * down - y * right, x * right + y * down, np.ones_like(self.picture), self.picture)
         return np.asarray(np.linalg.pinv(np.stack([one[_INNER].ravel() for one in changes], axis=1)), np.float32)

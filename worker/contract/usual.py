@@ -79,21 +79,20 @@ class Range:
         """Which of `BINS` bins a number of the stream belongs to."""
         return bisect_right(self.edges, value)
 
-    def rank_high(self, value: float, counts: Sequence[int]) -> float:
-        """The share of calibration and past stream that is as high as `value`, itself counted: small if it has risen.
+    def ranks(self, value: float, counts: Sequence[int]) -> tuple[float, float]:
+        """The shares of calibration and past stream that are as high, and as low, as `value`, itself counted.
 
-        `counts` (BINS,) are those of the stream. At least as large as the exact rank in a stream that wanders by no
-        more than `finest`: each number counts as high that may be, by the wander of both, or by its bin.
+        The first is small if the number has risen, the second if it has fallen. `counts` (BINS,) are those of the
+        stream. They are the exact ranks or more, also in a stream that wanders by `finest`: each number counts that may
+        be as high or as low, by the wander of both, or by its bin.
         """
-        above = len(self.values) - bisect_left(self.values, value - self.finest)
-        past = sum(counts[bisect_right(self.edges, value - 2 * self.finest) :])
-        return (1 + above + past) / (1 + len(self.values) + sum(counts))
-
-    def rank_low(self, value: float, counts: Sequence[int]) -> float:
-        """As `rank_high`, of those as low."""
-        below = bisect_right(self.values, value + self.finest)
-        past = sum(counts[: bisect_right(self.edges, value + 2 * self.finest) + 1])
-        return (1 + below + past) / (1 + len(self.values) + sum(counts))
+        values, edges, wander = self.values, self.edges, self.finest
+        past, every = sum(counts), 1 + len(values)
+        above = every - bisect_left(values, value - wander)
+        above += sum(counts[bisect_right(edges, value - 2 * wander) :])
+        below = 1 + bisect_right(values, value + wander)
+        below += sum(counts[: bisect_right(edges, value + 2 * wander) + 1])
+        return above / (every + past), below / (every + past)
 
     def deviation(self, value: float) -> float:
         """How many spreads `value` lies above the middle."""

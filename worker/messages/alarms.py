@@ -49,7 +49,7 @@ class Drift(AlarmData):
 
     measure: Measure = Field(description="what drifts: the cause, or `score` where only the result is seen")
     quantity: Quantity = Field(description="by which number that is seen")
-    since: Since = Field(description="about where it began: the last frame before which nothing spoke for it")
+    since: Since = Field(description="about where it began: all that speaks for it came after this frame")
     frames: int = Field(ge=1, description="counted until the alarm was raised")
     evidence: float = Field(
         description="log10 of the test martingale when the alarm was raised; n or more happens once in 10^n by chance"
