@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -167,6 +167,7 @@ def bank_of(
     scoring: ScoringSettings | None = None,
     *,
     votes: Mapping[str, float] | None = None,
+    make: Callable[[np.random.Generator, str], npt.NDArray[np.uint8]] = good_part,
 ) -> Bank:
     """A bank fitted from `count` good parts of each product, scaled by as many others and calibrated on as many more.
 
@@ -179,15 +180,13 @@ def bank_of(
     normals, scales, guards, registrations = [], [], [], []
     for product in products:
         fit = NormalFit(engine.spec, count, scoring.coreset)
-        pictures = [good_part(rng, product) for _ in range(count)]
+        pictures = [make(rng, product) for _ in range(count)]
         fit.add(*to_learn(engine, pictures))
         smalls = [small_picture(*cut(one, engine.spec.framing)) for one in pictures]
         registrations.append(Registration.fit(smalls[::2], smalls[1::2]))
         guards.append(limits_of(np.stack([measure(cut(one, engine.spec.framing)[0]) for one in pictures])))
         normals.append(fit.build(needed(detectors)))
-        readings = read(
-            *embedded(engine, [good_part(rng, product) for _ in range(count)]), normals[-1:], scoring, detectors
-        )
+        readings = read(*embedded(engine, [make(rng, product) for _ in range(count)]), normals[-1:], scoring, detectors)
         scales.append(fit_scale(np.concatenate([reading.raw for reading in readings])))
     manifest = BankManifest(
         spec=engine.spec,
@@ -202,7 +201,7 @@ def bank_of(
     bank = Bank(manifest, tuple(normals), np.stack(scales), (), np.stack(guards), tuple(registrations))
     calibration = tuple(
         calibrate(bank, c, iter([embedded(engine, pictures)]), [_sight(one, engine.spec.framing) for one in pictures])
-        for c, pictures in enumerate([good_part(rng, product) for _ in range(count)] for product in products)
+        for c, pictures in enumerate([make(rng, product) for _ in range(count)] for product in products)
     )
     return replace(bank, calibration=calibration)
 

@@ -13,7 +13,7 @@ from quarterturn.worker.contract.usual import BINS, KINDS, Measure, Measures
 _RECENT = 32  # pictures, over about which the present is averaged
 _CALM = 0.5  # spreads off what is usual: a measure that is no further off is back ...
 _CALM_FOR = 32  # ... once it was so for so many pictures
-_FURTHEST = 10.0  # spreads that one picture counts: none makes the present by itself
+_FURTHEST = 10.0  # spreads that one picture counts, and twice the present: none makes the present by itself
 
 Counts = Sequence["array[int]"]
 """For each of the Q quantities (BINS,): how many pictures of the stream showed what."""
@@ -82,8 +82,8 @@ class Track:
         weight, averaged = 1 / min(self.recent + 1, _RECENT), self.present[:]
         for n, q in enumerate(quantities_of(self.measure)):
             if (usual := seen.usual.ranges[q]) is not None:
-                off = max(-_FURTHEST, min(usual.deviation(seen.values[q]), _FURTHEST))
-                averaged[n] += weight * (off - averaged[n])
+                most, off = _FURTHEST + 2 * abs(averaged[n]), usual.deviation(seen.values[q])
+                averaged[n] += weight * (max(-most, min(off, most)) - averaged[n])
         return averaged
 
     def _play(self, stakes: array[float], joins: float, seen: Measures, counts: Counts) -> None:
