@@ -24,7 +24,7 @@ FILES: dict[str, tuple[type[Settings], str]] = {
     "bank.yaml": (FitSettings, "`quarterturn bank fit`"),
     "worker.yaml": (
         WorkerSettings,
-        "`quarterturn run`, `doctor`, `camera`, `evaluate` and the other commands of `bank`",
+        "`quarterturn run`, `doctor`, `camera`, `silence`, `evaluate` and the other commands of `bank`",
     ),
     "demo.yaml": (DemoSettings, "`quarterturn demo`"),
 }
@@ -98,6 +98,8 @@ def _references(field: Schema, below: str = "") -> Iterator[tuple[str, str]]:
         yield from _references(choice, below)
     if field.get("type") == "object":
         yield from _references(_named(field), ".NAME")
+    if field.get("type") == "array":
+        yield from _references(field.get("items", {}), below)
 
 
 def _section(name: str, models: Mapping[str, Schema], headings: Mapping[str, str]) -> list[str]:

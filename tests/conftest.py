@@ -119,14 +119,15 @@ def vendor_bindings() -> None:
 
 @pytest.fixture(scope="session")
 def create_topics(kafka_bootstrap: str) -> CreateTopics:
-    """`create_topics(n)` makes the four topics of a line under new names, the frames topic with n partitions."""
+    """`create_topics(n)` makes the topics of a line under new names, the frames topic with n partitions."""
     admin = AdminClient({"bootstrap.servers": kafka_bootstrap, "log_level": 2})
 
     def create(partitions: int = 1) -> Topics:
         suffix = uuid.uuid4().hex[:8]
         topics = Topics(**{kind: f"{name}-{suffix}" for kind, name in Topics().model_dump().items()})
         counts = dict.fromkeys(topics.model_dump().values(), 1) | {topics.frames: partitions}
-        for created in admin.create_topics([NewTopic(name, count) for name, count in counts.items()]).values():
+        new = [NewTopic(name, count) for name, count in counts.items()]
+        for created in admin.create_topics(new).values():
             created.result(timeout=30)
         while not all(admin.list_topics(name, timeout=10).topics[name].partitions for name in counts):
             pass  # accepted by the controller, but the broker does not know it yet

@@ -113,7 +113,7 @@ class SecureKafka:
         outs = [topics.verdicts, topics.alerts, topics.dead_letters]
         kinds, exact, begins = ResourceType, ResourcePatternType.LITERAL, ResourcePatternType.PREFIXED
         rights = [
-            (kinds.TOPIC, topics.frames, exact, AclOperation.READ),
+            *((kinds.TOPIC, read, exact, AclOperation.READ) for read in (topics.frames, topics.silences)),
             *((kinds.TOPIC, out, exact, AclOperation.WRITE) for out in outs),
             (kinds.GROUP, group, exact, AclOperation.READ),
             (kinds.TRANSACTIONAL_ID, f"{group}-", begins, AclOperation.WRITE),

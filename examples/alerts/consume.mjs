@@ -1,4 +1,4 @@
-// Print every alert, with the CloudEvents SDK: npm ci; node consume.mjs [SERVERS [TOPIC [GROUP]]]; Ctrl-C ends it.
+// Print what is on the alerts topic, with the CloudEvents SDK: npm ci; node consume.mjs [SERVERS [TOPIC [GROUP]]]; Ctrl-C ends it.
 // The TimeoutNegativeWarning that kafkajs 2.2.4 brings up on newer versions of Node.js is harmless.
 
 import { Kafka as KafkaBinding } from "cloudevents";
@@ -12,11 +12,23 @@ function toEvent({ headers, key, value }) {
   return KafkaBinding.toEvent({ headers: text, key: key?.toString(), value });
 }
 
-// What is to be done about an alert. After a fault it may come again, with the same `id`.
-function handle({ id, data }) {
-  const where = `${data.camera} ${data.partId ?? "a part without a name"}`;
-  const why = data.reason ?? `score ${data.score.toFixed(2)} above ${data.threshold.toFixed(2)}`;
-  console.log(`${where}: ${data.alert}, ${why} (${id})`);
+// What is told of runs of alerts, of which only the first is published.
+const states = { raised: "has begun", grown: "goes on", cleared: "is over" };
+const words = {
+  "quarterturn.alert.v1": (data) => {
+    const why = data.reason ?? `score ${data.score.toFixed(2)} above ${data.threshold.toFixed(2)}`;
+    return ` ${data.partId ?? "a part without a name"}: ${data.alert}, ${why}`;
+  },
+  "quarterturn.episode.v1": (data) =>
+    `: a run ${states[data.state]}, ${data.count} x ${data.kind} since ${data.since.time}`,
+};
+
+// Of events that came after this program was written.
+const other = (data) => `: ${data.state ?? "something"}`;
+
+// What is to be done about an event. After a fault it may come again, with the same `id`.
+function handle({ id, type, data }) {
+  console.log(`${data.camera}${(words[type] ?? other)(data)} (${id})`);
 }
 
 const kafka = new Kafka({ clientId: "alerts-example", brokers: servers.split(","), logLevel: logLevel.ERROR });

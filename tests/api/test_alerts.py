@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 from confluent_kafka import Producer
 
-from quarterturn import EngineSettings, Inspector, Verdict, open_engine, read_bank_file
+from quarterturn import CameraSettings, EngineSettings, Inspector, Verdict, open_engine, read_bank_file
+from quarterturn.worker.alerting.alerting import Alerting
+from quarterturn.worker.messages.alarms import Episode
 from quarterturn.worker.messages.events import events_of
-from quarterturn.worker.settings.worker import KafkaSettings, Topics
+from quarterturn.worker.settings.worker import AlertSettings, KafkaSettings, Topics
 from quarterturn.worker.transport.kafka.transport import KafkaTransport
 from tests.api.plant import ENVIRONMENT, EXAMPLES, Plant
 from tests.conftest import CreateTopics
@@ -110,6 +112,7 @@ class Line:
         self._plant, self._topics = plant, topics
         self._settings = KafkaSettings(bootstrap_servers=bootstrap, group=topics.frames, topics=topics)
         self._producer = Producer({"bootstrap.servers": bootstrap, "log_level": 0})
+        self._alerting = Alerting({"side-01": CameraSettings(alerts=AlertSettings(group_runs=True))})
 
     def inspect(self, *parts: tuple[str, dict[str, str]]) -> list[Verdict]:
         """Publish parts, each a kind and its headers, and their outcomes as a worker does; returns those."""
@@ -126,7 +129,7 @@ class Line:
             inspector.use(read_bank_file(self._plant.bank))
             while len(verdicts) < len(parts):
                 if frames := transport.poll(16, 0.1):
-                    outcomes = inspector.inspect(frames)
+                    outcomes = self._alerting.apply(inspector.inspect(frames))
                     transport.deliver(outcomes)
                     verdicts += [outcome for outcome in outcomes if isinstance(outcome, Verdict)]
         return verdicts
@@ -144,13 +147,19 @@ def take_back(bootstrap: str, topic: str, alert: Verdict) -> None:
 
 
 def expected(verdicts: Sequence[Verdict], part: str) -> list[str]:
-    """`unusable_picture` says why, the others by how much."""
+    """`unusable_picture` says why, the others by how much; of a run all but the first are told as one."""
     lines = []
     for one in verdicts:
-        if one.is_alert:
-            why = one.data.reason or f"score {one.data.score:.2f} above {one.data.threshold:.2f}"
-            place = f"alert:{one.position.topic}:{one.position.topic_id}:0:{one.position.offset}"
-            lines.append(f"{one.data.camera} {part}: {one.data.alert}, {why} ({place})")
+        data = one.data
+        place = f"{one.position.topic}:{one.position.topic_id}:0:{one.position.offset}"
+        if one.is_alert and not one.held:
+            why = data.reason or f"score {data.score:.2f} above {data.threshold:.2f}"
+            lines.append(f"{data.camera} {part}: {data.alert}, {why} (alert:{place})")
+        for event in one.events:
+            assert isinstance(event, Episode)
+            state = {"raised": "has begun", "grown": "goes on", "cleared": "is over"}[event.state]
+            run = f"{event.count} x {event.kind} since {event.since.time}"
+            lines.append(f"{data.camera}: a run {state}, {run} (episode:{place}:{event.kind})")
     return lines
 
 
@@ -162,7 +171,7 @@ def test_every_alert_is_printed_once(
     kafka_bootstrap: str,
     create_topics: CreateTopics,
 ) -> None:
-    topics = create_topics(1)
+    topics, nobody = create_topics(1), "a part without a name"
     line = Line(plant, kafka_bootstrap, topics)
     good, bad = ("good", {"camera": "top-01"}), ("scratch", {"camera": "top-01", "part_id": "Bügel 7"})
     nameless = line.inspect(good, ("scratch", {"camera": "top-01"}))
@@ -174,9 +183,16 @@ def test_every_alert_is_printed_once(
 
     command = [*request.getfixturevalue(fixture), kafka_bootstrap, topics.alerts, f"printer-{topics.alerts}"]
     with program(command) as first:
-        assert first.lines(3) == expected(nameless, "a part without a name") + expected(named, "Bügel 7")
+        assert first.lines(3) == expected(nameless, nobody) + expected(named, "Bügel 7")
         later = line.inspect(bad)  # while the program runs
         assert first.lines(1) == expected(later, "Bügel 7")
+        side = {"camera": "side-01", "simulated": "true"}  # else a picture that comes again is no part
+        run = expected(line.inspect(*10 * [("scratch", side)], ("good", side)), nobody)
+        assert [text.split(",")[0].split("(")[0] for text in run] == [
+            f"side-01 {nobody}: defect",
+            *[f"side-01: a run {state}" for state in ("has begun", "goes on", "is over")],
+        ]
+        assert first.lines(4) == run
         assert first.stop() == []
     last = line.inspect(bad)
     with program(command) as second:  # goes on where the first one stopped

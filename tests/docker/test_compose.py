@@ -105,6 +105,7 @@ def test_every_topic_is_created_and_takes_the_largest_frame(
     (frame_bytes,) = re.findall(r"max\.message\.bytes=(\d+)", created[kafka_settings.topics.frames])
     assert int(frame_bytes) >= kafka_settings.max_frame_bytes
     assert "compression.type=uncompressed" in created[kafka_settings.topics.frames]
+    assert "cleanup.policy=compact" in created[kafka_settings.topics.feedback]
     assert services["kafka"]["environment"]["KAFKA_MESSAGE_MAX_BYTES"] >= kafka_settings.max_frame_bytes
 
 

@@ -58,4 +58,4 @@ class Trouble:
 
     def alerted(self, kind: AlertKind, time_s: float) -> Trouble:
         """The same with the alert of the last frame published."""
-        return replace(self, alerted_s=time_s, run=replace(self.run, told=self.run.told or kind) if self.run else None)
+        return replace(self, alerted_s=time_s, run=replace(self.run, told=kind) if self.run else None)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from quarterturn.worker.commands import bank, build, camera, demo, doctor, evaluate, init, probe, run, train
+from quarterturn.worker.commands import bank, build, camera, demo, doctor, evaluate, init, probe, run, silence, train
 from quarterturn.worker.contract.errors import QuarterturnError
 from quarterturn.worker.runtime.memory import keep_freed_memory
 
@@ -24,6 +24,7 @@ _COMMANDS: dict[ModuleType, str] = {
     run: "inspect frames and publish verdicts and alerts",
     doctor: "say whether this machine can run the line, and what to mend",
     camera: "publish a folder of pictures or a video as frames",
+    silence: "hold the alerts of a camera or product for a while",
     evaluate: "score a labelled folder and write a report",
     probe: "ask whether something trivial separates a folder's good from bad",
     demo: "train, build, fit, stream and report in one go",

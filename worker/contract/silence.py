@@ -11,13 +11,13 @@ from quarterturn.worker.contract.settings import Settings
 from quarterturn.worker.contract.times import parse_time
 
 
-def _time(value: Any) -> Any:
+def _time(value: Any) -> datetime:
     """YAML reads some times by itself, and leaves others as text; without a zone they are UTC."""
     if isinstance(value, datetime):
         return value if value.tzinfo else value.replace(tzinfo=timezone.utc)
     if isinstance(value, date):
         raise ValueError(f"{value} is a day; write a time, such as {value}T14:00:00Z")
-    return parse_time(value) if isinstance(value, str) else value
+    return parse_time(str(value))
 
 
 Time = Annotated[datetime, BeforeValidator(_time)]
@@ -31,6 +31,7 @@ class Silence(Settings):
     starts: Time = Field(description="ISO 8601; without a zone UTC")
     ends: Time = Field(description="as `starts`; from then on alerts are published again")
     reason: str = Field(min_length=1, description="for whoever wonders why nothing comes")
+    by: str | None = Field(default=None, min_length=1, description="who says so")
 
     @model_validator(mode="after")
     def _is_a_time_of_something(self) -> Silence:

@@ -60,7 +60,7 @@ def _kafka(settings: KafkaSettings) -> Iterator[Check]:
     """Whether the broker answers, has the topics, and lets the largest frame through."""
     from quarterturn.worker.transport.kafka.topics import create_command, look_at_topics
 
-    address, names = settings.bootstrap_servers, settings.topics.model_dump().values()
+    address, names = settings.bootstrap_servers, settings.topics.of_a_worker
     try:
         topics = look_at_topics(settings)
     except UnavailableError as error:

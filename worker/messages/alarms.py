@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from quarterturn.worker.contract.usual import Measure, Quantity
-from quarterturn.worker.messages.events import AlarmData, AlarmKind, AlertKind, Data, ResultData
+from quarterturn.worker.messages.data import Data
+from quarterturn.worker.messages.events import AlarmData, AlarmKind, AlertKind, ResultData
 
 
 class Since(Data):

@@ -1,11 +1,12 @@
 """What comes of a frame: verdicts, alerts, late frames and dead letters, as CloudEvents in Kafka's binary mode.
 
 The data of a result uses the OPC 40100-1 names (resultId, measId, partId, ...). JSON Schemas of the data
-are published in docs/schemas/ and made by `messages/schemas.py`.
+are published in docs/schemas/ and made by `schemas.json_schemas`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -13,26 +14,21 @@ from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
+from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.times import parse_time
 from quarterturn.worker.contract.usual import Measures
+from quarterturn.worker.messages.data import Data
 from quarterturn.worker.messages.frames import Position
 from quarterturn.worker.messages.notices import Notice
 
 AlertKind = Literal["unusable_picture", "wrong_product", "wrong_orientation", "defect"]
 AlarmKind = Literal["episode", "drift"]
 AlarmState = Literal["raised", "grown", "cleared"]
-EventKind = Literal["verdict", "alert", "late", "dead_letter", AlarmKind]
+EventKind = Literal["verdict", "alert", "late", "dead_letter", "feedback", AlarmKind]
 Held = Literal["silenced", "inhibited", "too_few", "in_a_run", "cool_down"]
 """Why an alert is not published; docs/alerts.md says what each means."""
-
-
-class Data(BaseModel):
-    """Base of the published JSON: camelCase names, nothing unknown."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
 
 
 class FramePosition(Data):
@@ -183,6 +179,9 @@ class Late:
 
 Outcome = Verdict | Late | DeadLetter
 
+RESULT_ID = r"^([^:]+)(?::([A-Za-z0-9_-]+))?:(0|[1-9][0-9]{0,18}):(0|[1-9][0-9]{0,18})$"
+"""How `result_id` writes a position: topic, the topic's id where there is one, partition, offset."""
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -199,18 +198,35 @@ def events_of(outcome: Outcome) -> list[Event]:
 
     Behind a verdict come its alert, where it is one that is not held, and its further events.
     """
+    key, data = outcome.key, outcome.data
     if isinstance(outcome, DeadLetter):
-        return [_event("dead_letter", outcome)]
+        return [_event("dead_letter", key, data)]
     if isinstance(outcome, Late):
-        return [_event("late", outcome)]
-    alert = [_event("alert", outcome)] if outcome.is_alert and outcome.held is None else []
-    return [_event("verdict", outcome), *alert, *(_alarm(one, outcome.key) for one in outcome.events)]
+        return [_event("late", key, data)]
+    alert = [_event("alert", key, data)] if outcome.is_alert and outcome.held is None else []
+    alarms = [_event(one.event, key, one, f":{one.about}") for one in outcome.events]
+    return [_event("verdict", key, data), *alert, *alarms]
 
 
 def result_id(position: Position) -> str:
     """The same frame always gets the same id, and another frame another one: consumers can tell a repetition."""
     topic = position.topic if position.topic_id is None else f"{position.topic}:{position.topic_id}"
     return f"{topic}:{position.partition}:{position.offset}"
+
+
+def position_of(result_id: str) -> Position:
+    """The inverse of `result_id`.
+
+    Raises:
+        DataError: it is no such id.
+    """
+    found = re.fullmatch(RESULT_ID, result_id)
+    if found is None:
+        raise DataError(
+            f"{result_id[:80]!r} is no id of a result, such as frames:7xzPKZ1HQPuVrZqCNFyXTQ:0:1841; "
+            "take the 'resultId' of a verdict"
+        )
+    return Position(found[1], int(found[3]), int(found[4]), found[2])
 
 
 def ahead_s(outcome: Outcome) -> float:
@@ -221,22 +237,21 @@ def ahead_s(outcome: Outcome) -> float:
     return max(0.0, (parse_time(captured_at) - parse_time(outcome.data.creation_time)).total_seconds())
 
 
-def _event(kind: EventKind, outcome: Outcome) -> Event:
-    return _of(kind, f"{kind}:{outcome.data.result_id}", outcome.data, outcome.key)
-
-
-def _alarm(data: AlarmData, key: bytes | None) -> Event:
-    return _of(data.event, f"{data.event}:{data.result_id}:{data.about}", data, key)
-
-
-def _of(kind: EventKind, identity: str, data: _Outcome, key: bytes | None) -> Event:
+def cloud_event(kind: EventKind, key: bytes | None, data: Data, *, identity: str, source: str, time: str) -> Event:
+    """The event of the type quarterturn.`kind`.v1 with the id `identity`; `source` is the path below /quarterturn."""
     headers = {
         "ce_specversion": "1.0",
         "ce_id": identity,
-        "ce_source": f"/quarterturn/{quote(data.job_id)}/{quote(data.camera or 'unknown', safe='')}",
+        "ce_source": f"/quarterturn/{source}",
         "ce_type": f"quarterturn.{kind}.v1",
-        "ce_time": data.creation_time,
+        "ce_time": time,
         "content-type": "application/json",
     }
     encoded = tuple((name, value.encode("utf-8")) for name, value in headers.items())
     return Event(kind, key, encoded, data.model_dump_json(by_alias=True).encode("utf-8"))
+
+
+def _event(kind: EventKind, key: bytes | None, data: _Outcome, about: str = "") -> Event:
+    source = f"{quote(data.job_id)}/{quote(data.camera or 'unknown', safe='')}"
+    identity = f"{kind}:{data.result_id}{about}"
+    return cloud_event(kind, key, data, identity=identity, source=source, time=data.creation_time)

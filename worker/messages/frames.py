@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TypeVar
 
@@ -31,12 +31,17 @@ _YES_OR_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a frame stands in its stream. `topic_id` tells a topic from one of the same name that was there before."""
+    """Where a frame stands in its stream. `topic_id` tells a topic from one of the same name that was there before.
+
+    `stretch` changes where frames of the partition were given to somebody else since the last one, or were lost: what
+    was known of their cameras is out of date. It does not tell two positions apart.
+    """
 
     topic: str
     partition: int
     offset: int
     topic_id: str | None = None
+    stretch: int = field(default=0, compare=False)
 
     def __str__(self) -> str:
         return f"{self.topic}[{self.partition}]@{self.offset}"

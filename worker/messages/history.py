@@ -12,14 +12,14 @@ State = TypeVar("State")
 _CAMERAS = 1000  # that are remembered; whoever may publish frames may make up names
 _FRAMES = 256  # of a camera and partition that are remembered: more than two batches, which may come again
 
-_Place = tuple[str, str, str | None, int]
+_Place = tuple[str, str, str | None, int, int]
 
 
 class History(Generic[State]):
     """The states of cameras, each partition by itself, after each of their last frames; of one thread.
 
     A partition's frames come in the order of their offsets; where one comes again, all from it on do. A state must not
-    change: it is given back as it is.
+    change: it is given back as it is. Behind frames that others were given nothing is known, see `Position.stretch`.
     """
 
     def __init__(self) -> None:
@@ -43,4 +43,4 @@ class History(Generic[State]):
 
 
 def _place(camera: str, position: Position) -> _Place:
-    return camera, position.topic, position.topic_id, position.partition
+    return camera, position.topic, position.topic_id, position.partition, position.stretch

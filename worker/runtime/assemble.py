@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 
 from quarterturn.worker.alerting.alerting import Alerting
+from quarterturn.worker.alerting.hygiene import Silences
 from quarterturn.worker.bankstore.base import BankStore
 from quarterturn.worker.bankstore.watch import BankWatcher
 from quarterturn.worker.contract.bank import Bank
@@ -51,7 +52,8 @@ def build_service(settings: WorkerSettings) -> Iterator[Service]:
         stack.enter_context(closing(watcher))
         watcher.start()
         transport = stack.enter_context(closing(open_transport(settings.transport)))
-        alerting = Alerting(settings.cameras, lambda: settings.silences)
+        declared = _silences(settings.transport, stack, health)
+        alerting = Alerting(settings.cameras, lambda: (*settings.silences, *declared()))
         yield Service(transport, inspector, health, settings.batch, alerting)
 
 
@@ -106,6 +108,18 @@ def open_transport(settings: TransportSettings) -> Transport:
 
     assert settings.folder is not None  # TransportSettings holds exactly one
     return FolderTransport(settings.folder)
+
+
+def _silences(settings: TransportSettings, stack: ExitStack, health: Health) -> Silences:
+    """Those that are declared while the worker runs."""
+    if settings.kafka is None:
+        return tuple
+    from quarterturn.worker.transport.kafka.silences import SilenceWatcher
+
+    watcher = stack.enter_context(closing(SilenceWatcher(settings.kafka)))
+    health.watch("silences", lambda: watcher.state)
+    watcher.start()
+    return watcher.known
 
 
 def _snapshot(settings: BankSettings) -> BankStore | None:

@@ -85,6 +85,16 @@ class Topics(Settings):
     verdicts: Name = Field(default="verdicts", description="a result for each frame")
     alerts: Name = Field(default="alerts", description="verdicts beyond their threshold")
     dead_letters: Name = Field(default="dead-letters", description="frames that could not be inspected, and why")
+    feedback: Name = Field(default="feedback", description="what people say of results; no worker reads it")
+
+    silences: Name = Field(
+        default="silences", description="silences that are declared while workers run; they do without it"
+    )
+
+    @property
+    def of_a_worker(self) -> tuple[str, ...]:
+        """Those without which a worker cannot run."""
+        return self.frames, self.verdicts, self.alerts, self.dead_letters
 
 
 class KafkaSettings(Settings):

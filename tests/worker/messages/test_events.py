@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker, ValidationError
 
-from quarterturn.worker.messages.events import Outcome, ahead_s, events_of, result_id
+from quarterturn.worker.contract.errors import DataError
+from quarterturn.worker.messages.events import Outcome, ahead_s, events_of, position_of, result_id
 from quarterturn.worker.messages.frames import Frame, Position
 from quarterturn.worker.messages.schemas import json_schemas
 from tests import examples
@@ -139,7 +141,8 @@ def test_the_map_behind_a_heat_map_is_not_published_and_does_not_tell_verdicts_a
 
 names = st.from_regex(r"[a-zA-Z0-9._-]{1,20}", fullmatch=True)
 topic_ids = st.none() | st.from_regex(r"[a-zA-Z0-9_-]{1,22}", fullmatch=True)
-positions = st.builds(Position, names, st.integers(0), st.integers(0), topic_ids)
+counts = st.integers(0, 2**63 - 1)  # what Kafka has room for
+positions = st.builds(Position, names, counts, counts, topic_ids)
 
 
 @repeatable
@@ -152,6 +155,39 @@ def test_the_id_tells_frames_apart_and_repetitions_not(one: Position, other: Pos
     assert ids(one) == ids(one)
     assert (ids(one) == ids(other)) == (one == other)
     assert len(set(ids(one))) == 2
+
+
+@repeatable
+@given(positions)
+def test_an_id_tells_the_position_of_its_frame(position: Position) -> None:
+    assert position_of(result_id(position)) == position
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "frames",
+        "frames:0",
+        "frames:0:-1",
+        "frames:00:1",
+        "frames:0:1x",
+        "a:b:c:0:1",
+        ":0:1",
+        "frames:0:1\n",
+        "f:0:٣",
+    ],
+)
+def test_what_is_no_id_of_a_result(text: str) -> None:
+    with pytest.raises(DataError, match="is no id of a result"):
+        position_of(text)
+
+
+@repeatable
+@given(st.text() | st.from_regex(r"[a-z:]{0,9}(:[0-9]{1,3}){0,4}", fullmatch=True))
+def test_two_ids_never_name_one_frame(text: str) -> None:
+    with suppress(DataError):
+        assert result_id(position_of(text)) == text
 
 
 @pytest.mark.parametrize(

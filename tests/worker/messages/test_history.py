@@ -35,6 +35,13 @@ def test_another_topic_begins_anew() -> None:
         assert history.before("top-01", Position(place.topic, 0, 10, place.topic_id)) == "known"
 
 
+def test_behind_frames_that_others_were_given_nothing_is_known() -> None:
+    history: History[str] = History()
+    history.put("top-01", Position("frames", 0, 7, stretch=1), "known")
+    assert history.before("top-01", Position("frames", 0, 9, stretch=2)) is None
+    assert Position("frames", 0, 7, stretch=1) == Position("frames", 0, 7, stretch=2)
+
+
 def test_batches_that_come_again_find_their_state_and_older_frames_take_no_memory() -> None:
     history: History[int] = History()
     for n in range(1000):

@@ -209,12 +209,13 @@ def test_a_missing_topic_is_named_with_the_command_that_creates_it(
 
 
 def test_topics_are_created_once(kafka_bootstrap: str) -> None:
-    topics = Topics(frames="made-f", verdicts="made-v", alerts="made-a", dead_letters="made-d")
+    topics = Topics(**{field: f"made-{field.replace('_', '-')}" for field in Topics.model_fields})
     for partitions in (3, 5):
         create_topics(settings_for(kafka_bootstrap, topics), partitions)
 
     known = AdminClient({"bootstrap.servers": kafka_bootstrap, "log_level": 2}).list_topics(timeout=10)
-    assert [len(known.topics[name].partitions) for name in topics.model_dump().values()] == [3, 1, 1, 1]
+    assert [len(known.topics[name].partitions) for name in topics.model_dump().values()] == [3, 1, 1, 1, 1]
+    assert librdkafka.config(kafka_bootstrap, topics.feedback, "cleanup.policy") == "compact"
     assert librdkafka.config(kafka_bootstrap, topics.frames, "compression.type") == "uncompressed"
     assert int(librdkafka.config(kafka_bootstrap, topics.frames, "max.message.bytes")) > 32 * 2**20
 

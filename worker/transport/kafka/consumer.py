@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import logging
 import time
-import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -21,9 +19,9 @@ from quarterturn.worker.messages.frames import Frame
 from quarterturn.worker.settings.worker import KafkaSettings
 from quarterturn.worker.transport.kafka import connection
 from quarterturn.worker.transport.kafka.connection import common, ms, reaching, text
-from quarterturn.worker.transport.kafka.positions import Note, behind, present_note, start_of
+from quarterturn.worker.transport.kafka.positions import Note, Positions, Stretches, behind, present_note, start_of
 from quarterturn.worker.transport.kafka.records import frame_of
-from quarterturn.worker.transport.kafka.topics import need_topics
+from quarterturn.worker.transport.kafka.topics import asked_topic_id, known_topic_id, need_topics
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +57,9 @@ class GroupConsumer:
         self._settings, self._topic = settings, settings.topics.frames
         self._note: Note | None = None
         self._placed: Member | None = None  # who was sent to the committed positions
+        self._stretches = Stretches()
         with reaching(settings):
-            need_topics(settings, settings.topics.model_dump().values())
+            need_topics(settings, settings.topics.of_a_worker)
             self._consumer = self._open()
 
     def poll(self, max_frames: int, timeout_s: float) -> tuple[Member, list[Frame]]:
@@ -76,7 +75,11 @@ class GroupConsumer:
             log.warning("%s was deleted and made anew", self._topic)
             records = self._join_anew()
         topic_id = self._note.topic_id if self._note else None
-        return self._member(), [frame_of(record, topic_id) for partition in records.values() for record in partition]
+        return self._member(), [
+            frame_of(record, topic_id, self._stretches.number(partition))
+            for partition, found in records.items()
+            for record in found
+        ]
 
     def go_to_committed(self) -> list[str]:
         """Continue every assigned partition at its committed position; returns their names.
@@ -84,7 +87,7 @@ class GroupConsumer:
         A partition without one starts as the settings say, or at its beginning where it was added after the group had
         begun, and commits that at once: what arrives from now on is never skipped, whoever comes to own it.
         """
-        topic_id = self._asked_topic_id() or (self._note.topic_id if self._note else None)
+        topic_id = asked_topic_id(self._consumer, self._topic) or (self._note.topic_id if self._note else None)
         assigned = self._consumer.assignment()
         partitions = self._consumer.partitions_for_topic(self._topic)
         # Those of others once is enough, for the note: each may have to wait for an open transaction.
@@ -102,19 +105,24 @@ class GroupConsumer:
             if start.new:
                 first[one] = OffsetAndMetadata(start.offset, str(note), -1)
             self._consumer.seek(one, start.offset)
+            self._stretches.begin(one, start.offset)
         if first:
             self._consumer.commit(first, timeout_ms=ms(connection.ANSWER_S))
         self._placed = self._member()
         return sorted(f"{topic}[{partition}]" for topic, partition in assigned)
 
-    def behind(self, outcomes: Sequence[Outcome]) -> dict[TopicPartition, OffsetAndMetadata]:
+    def behind(self, outcomes: Sequence[Outcome]) -> Positions:
         """The positions to be committed when `outcomes` are published."""
         assert self._note is not None  # their frames were given after `go_to_committed`
         return behind(outcomes, self._note)
 
-    def commit(self, outcomes: Sequence[Outcome]) -> None:
-        """Mark the frames of `outcomes` as done."""
-        self._consumer.commit(self.behind(outcomes), timeout_ms=ms(connection.ANSWER_S))
+    def commit(self, positions: Positions) -> None:
+        """Commit these positions."""
+        self._consumer.commit(positions, timeout_ms=ms(connection.ANSWER_S))
+
+    def done(self, positions: Positions) -> None:
+        """These positions of ours are committed."""
+        self._stretches.go_on(positions)
 
     def probe(self) -> None:
         """Ask the broker for something small."""
@@ -177,21 +185,10 @@ class GroupConsumer:
         }
         return {partition: position for partition, position in committed.items() if position is not None}
 
-    def _asked_topic_id(self) -> str | None:
-        """The topic's id as the broker says it now. kafka-python keeps it where only its own code looks."""
-        update = self._consumer._cluster.request_update()
-        self._consumer._net.run(self._consumer._manager.wait_for, update, ms(connection.ANSWER_S))
-        return self._known_topic_id()
-
-    def _known_topic_id(self) -> str | None:
-        """As `kafka-topics.sh --describe` writes it; None from brokers before 2.8, and while there is no such topic."""
-        found: uuid.UUID | None = self._consumer._cluster.topic_id(self._topic)
-        return base64.urlsafe_b64encode(found.bytes).decode().rstrip("=") if found and found.int else None
-
     def _is_made_anew(self) -> bool:
         if self._placed is None or self._note is None:
             return False  # `go_to_committed` finds out
-        return not self._note.is_of(self._known_topic_id())
+        return not self._note.is_of(known_topic_id(self._consumer, self._topic))
 
     @property
     def member_id(self) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from kafka import OffsetAndMetadata, TopicPartition
 
 from quarterturn.worker.messages.events import Outcome
+
+Positions = Mapping[TopicPartition, OffsetAndMetadata]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,29 @@ def start_of(
     return Start(offset)
 
 
-def behind(outcomes: Sequence[Outcome], note: Note) -> dict[TopicPartition, OffsetAndMetadata]:
+def behind(outcomes: Sequence[Outcome], note: Note) -> Positions:
     """The positions behind the last frame of each partition."""
     last = {TopicPartition(o.position.topic, o.position.partition): o.position.offset for o in outcomes}
     return {partition: OffsetAndMetadata(offset + 1, str(note), -1) for partition, offset in last.items()}
+
+
+class Stretches:
+    """Numbers, in each partition, the stretches of frames that were given here with none in between given to others."""
+
+    def __init__(self) -> None:
+        self._numbers: Counter[TopicPartition] = Counter()
+        self._ends: dict[TopicPartition, int] = {}
+
+    def number(self, partition: TopicPartition) -> int:
+        """That of the present one."""
+        return self._numbers[partition]
+
+    def begin(self, partition: TopicPartition, offset: int) -> None:
+        """The partition is read from `offset` on: within its stretch only if that ended there."""
+        if self._ends.get(partition) != offset:
+            self._numbers[partition] += 1
+            self._ends[partition] = offset
+
+    def go_on(self, positions: Positions) -> None:
+        """The frames before these positions are done, by us."""
+        self._ends |= {partition: position.offset for partition, position in positions.items()}

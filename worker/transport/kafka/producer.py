@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, get_args
 
-from kafka import KafkaProducer, OffsetAndMetadata, TopicPartition
+from kafka import KafkaProducer
 from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.producer.future import FutureRecordMetadata
 from kafka.structs import ConsumerGroupMetadata
@@ -21,11 +21,10 @@ from quarterturn.worker.settings.worker import KafkaSettings
 from quarterturn.worker.transport.kafka import connection
 from quarterturn.worker.transport.kafka.connection import common, ms, reaching, text
 from quarterturn.worker.transport.kafka.consumer import Member
+from quarterturn.worker.transport.kafka.positions import Positions
 from quarterturn.worker.transport.kafka.topics import need_topics, record_bytes
 
 _WINDOW = 32  # frames of a camera on their way
-
-Positions = Mapping[TopicPartition, OffsetAndMetadata]
 
 
 class Outbox:
@@ -44,7 +43,7 @@ class Outbox:
             **dict.fromkeys(("alert", *get_args(AlarmKind)), topics.alerts),
         }
         self._producer = KafkaProducer(
-            **_producing(settings),
+            **producing(settings),
             transactional_id=transactional_id,
             transaction_timeout_ms=ms(
                 connection.ANSWER_S
@@ -59,7 +58,7 @@ class Outbox:
 
     def send(self, outcomes: Sequence[Outcome]) -> None:
         """Publish; returns when all is stored."""
-        _confirm(self._send(outcomes))
+        confirm(self._send(outcomes))
 
     def transact(self, outcomes: Sequence[Outcome], positions: Positions, member: Member) -> None:
         """Publish, and commit the positions behind their frames in the name of `member`, in one transaction."""
@@ -67,14 +66,14 @@ class Outbox:
 
     def close(self, wait_s: float) -> None:
         """Close in the background, and wait for that for `wait_s`: records that the broker does not take delay it."""
-        _close(self._producer, wait_s)
+        close_producer(self._producer, wait_s)
 
     def _transact(self, outcomes: Sequence[Outcome], positions: Positions, member: Member) -> None:
         self._producer.begin_transaction()
         sent = self._send(outcomes)
         group = ConsumerGroupMetadata(member.group, member.generation, member.id)
         self._producer.send_offsets_to_transaction(positions, group)
-        _confirm(sent)  # kafka-python would commit without a record that it gave up on
+        confirm(sent)  # kafka-python would commit without a record that it gave up on
         self._producer.commit_transaction()
 
     def _send(self, outcomes: Sequence[Outcome]) -> list[FutureRecordMetadata]:
@@ -95,7 +94,7 @@ class FramePublisher:
         self._sent: deque[FutureRecordMetadata] = deque()
         with reaching(settings):
             need_topics(settings, [self._topic])
-            self._producer = KafkaProducer(**_producing(settings), max_request_size=record_bytes(settings))
+            self._producer = KafkaProducer(**producing(settings), max_request_size=record_bytes(settings))
 
     def publish(self, key: bytes, headers: Mapping[str, str], data: bytes) -> None:
         """Send one frame; waits only when too many are on their way.
@@ -107,7 +106,7 @@ class FramePublisher:
         with self._faults():
             self._sent.append(self._producer.send(self._topic, data, key, encoded))
             while len(self._sent) > _WINDOW:
-                _confirm([self._sent.popleft()])
+                confirm([self._sent.popleft()])
 
     def flush(self) -> None:
         """Wait until every frame is stored.
@@ -116,12 +115,12 @@ class FramePublisher:
             UnavailableError: one was not.
         """
         with self._faults():
-            _confirm(self._sent)
+            confirm(self._sent)
         self._sent.clear()
 
     def close(self) -> None:
         """Release the connection; may be called twice. Frames that were not flushed may be lost."""
-        _close(self._producer, wait_s=2)
+        close_producer(self._producer, wait_s=2)
 
     @contextlib.contextmanager
     def _faults(self) -> Iterator[None]:
@@ -134,7 +133,8 @@ class FramePublisher:
             ) from error
 
 
-def _producing(settings: KafkaSettings) -> dict[str, Any]:
+def producing(settings: KafkaSettings) -> dict[str, Any]:
+    """The options of every producer."""
     return {
         **common(settings),
         "batch_size": 2**18,
@@ -167,12 +167,17 @@ def _within(timeout_s: float, call: Callable[[], None]) -> None:
         raise KafkaTimeoutError(f"no answer within {timeout_s:g} s") from None
 
 
-def _confirm(sent: Iterable[FutureRecordMetadata]) -> None:
+def confirm(sent: Iterable[FutureRecordMetadata]) -> None:
+    """Wait until all is stored.
+
+    Raises:
+        KafkaError: something was not.
+    """
     for record in sent:
         record.get(timeout=connection.ANSWER_S)
 
 
-def _close(producer: KafkaProducer, wait_s: float) -> None:
+def close_producer(producer: KafkaProducer, wait_s: float) -> None:
     """Close `producer` on a thread of its own: while records wait for an answer it refuses, and is asked again."""
 
     def close() -> None:

@@ -11,12 +11,12 @@ from quarterturn.worker.messages.frames import HEADERS, Frame, Position
 from quarterturn.worker.transport.kafka.batches import Unreadable
 
 
-def frame_of(record: ConsumerRecord, topic_id: str | None) -> Frame:
-    """The frame that a record of the topic `topic_id` holds; a header without a value is none."""
+def frame_of(record: ConsumerRecord, topic_id: str | None, stretch: int = 0) -> Frame:
+    """The frame that a record of the topic `topic_id` holds, see Position; a header without a value is none."""
     headers, fault = _headers((name, value) for name, value in record.headers if value is not None)
     if isinstance(record.value, Unreadable):
         fault = record.value.error
-    position = Position(record.topic, record.partition, record.offset, topic_id)
+    position = Position(record.topic, record.partition, record.offset, topic_id, stretch)
     return Frame(position, record.key, headers, record.value or b"", fault)
 
 

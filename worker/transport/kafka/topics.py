@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-from kafka import KafkaAdminClient
+from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.admin import ConfigResource
 from kafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError
 
 from quarterturn.worker.contract.errors import ConfigError
 from quarterturn.worker.settings.worker import KafkaSettings
-from quarterturn.worker.transport.kafka.connection import reach, reaching
+from quarterturn.worker.transport.kafka import connection
+from quarterturn.worker.transport.kafka.connection import ms, reach, reaching
 
 
 def create_topics(settings: KafkaSettings, partitions: int) -> None:
@@ -24,16 +26,15 @@ def create_topics(settings: KafkaSettings, partitions: int) -> None:
     """
     with reaching(settings), _admin(settings) as admin:
         for topic in settings.topics.model_dump().values():
-            details: dict[str, Any] = {"num_partitions": 1}
-            if topic == settings.topics.frames:
-                details = {"num_partitions": partitions, "configs": _frames_configs(settings)}
+            count = partitions if topic == settings.topics.frames else 1
+            details = {"num_partitions": count, "configs": _configs(settings, topic)}
             with contextlib.suppress(TopicAlreadyExistsError):
                 admin.create_topics({topic: details}, wait_for_metadata=True)
 
 
 def create_command(settings: KafkaSettings, topic: str) -> str:
     """The command that creates `topic` as `create_topics` would."""
-    configs = _frames_configs(settings) if topic == settings.topics.frames else {}
+    configs = _configs(settings, topic)
     return " ".join(
         [
             f"kafka-topics.sh --bootstrap-server {settings.bootstrap_servers} --create --topic {topic} --partitions 4",
@@ -47,14 +48,18 @@ def record_bytes(settings: KafkaSettings) -> int:
     return settings.max_frame_bytes + 2**16
 
 
-def _frames_configs(settings: KafkaSettings) -> dict[str, str]:
-    """The broker unpacks compressed records and holds them to their size: no bomb comes through."""
-    return {"compression.type": "uncompressed", "max.message.bytes": str(record_bytes(settings))}
+def _configs(settings: KafkaSettings, topic: str) -> dict[str, str]:
+    if topic == settings.topics.frames:
+        # The broker unpacks compressed records and holds them to their size: no bomb comes through.
+        return {"compression.type": "uncompressed", "max.message.bytes": str(record_bytes(settings))}
+    # The last word under each key is kept for ever.
+    is_compacted = topic in (settings.topics.feedback, settings.topics.silences)
+    return {"cleanup.policy": "compact"} if is_compacted else {}
 
 
 @dataclass(frozen=True, slots=True)
 class TopicFacts:
-    """Which of the line's topics do not exist, and what the frames topic takes (None: we are not told).
+    """Which of a worker's topics do not exist, and what the frames topic takes (None: we are not told).
 
     `compression` is how the broker stores its records: as a codec's name, uncompressed, or as the `producer` does.
     """
@@ -65,14 +70,14 @@ class TopicFacts:
 
 
 def look_at_topics(settings: KafkaSettings) -> TopicFacts:
-    """What the broker says of the line's topics.
+    """What the broker says of a worker's topics.
 
     Raises:
         UnavailableError: the broker does not answer, or refuses.
     """
     topics = settings.topics
     with reaching(settings), _admin(settings) as admin:
-        missing = _missing(admin, topics.model_dump().values())
+        missing = _missing(admin, topics.of_a_worker)
         return TopicFacts(missing) if topics.frames in missing else TopicFacts(missing, *_takes(admin, topics.frames))
 
 
@@ -85,6 +90,22 @@ def need_topics(settings: KafkaSettings, topics: Iterable[str]) -> None:
             f"Kafka at {settings.bootstrap_servers} has no topic '{missing[0]}'; create it with: "
             f"{create_command(settings, missing[0])}"
         )
+
+
+def asked_topic_id(consumer: KafkaConsumer, topic: str) -> str | None:
+    """The id of `topic` as the broker says it now, see `known_topic_id`."""
+    update = consumer._cluster.request_update()
+    consumer._net.run(consumer._manager.wait_for, update, ms(connection.ANSWER_S))
+    return known_topic_id(consumer, topic)
+
+
+def known_topic_id(consumer: KafkaConsumer, topic: str) -> str | None:
+    """The id of `topic` as `consumer` knows it, written as `kafka-topics.sh --describe` does.
+
+    None from brokers before 2.8, and while there is no such topic. kafka-python keeps it where only its own code looks.
+    """
+    found: uuid.UUID | None = consumer._cluster.topic_id(topic)
+    return base64.urlsafe_b64encode(found.bytes).decode().rstrip("=") if found and found.int else None
 
 
 def _admin(settings: KafkaSettings) -> contextlib.closing[KafkaAdminClient]:

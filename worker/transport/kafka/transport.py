@@ -141,11 +141,13 @@ class KafkaTransport:
     def _publish(self, outcomes: Sequence[Outcome], member: Member) -> None:
         if self._outbox is None or member != self._member:
             raise StaleMemberError
+        positions = self._consumer.behind(outcomes)
         if self._transactional_id is not None:
-            self._outbox.transact(outcomes, self._consumer.behind(outcomes), member)
+            self._outbox.transact(outcomes, positions, member)
         else:
             self._outbox.send(outcomes)
-            self._consumer.commit(outcomes)
+            self._consumer.commit(positions)
+        self._consumer.done(positions)
 
     def _rewind(self) -> None:
         """Forget what was polled and what was sent; the next poll begins as a new generation does."""

@@ -1,0 +1,83 @@
+"""`quarterturn silence`: hold the alerts of a camera or product for a while, without a restart."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from contextlib import closing
+from datetime import datetime, timedelta, timezone
+
+from rich.console import Console
+
+from quarterturn.worker.contract.errors import ConfigError
+from quarterturn.worker.contract.settings import parse_settings
+from quarterturn.worker.contract.silence import Silence
+from quarterturn.worker.settings.options import add_config, read_config
+from quarterturn.worker.settings.worker import WorkerSettings
+
+_A_YEAR = 366 * 24 * 60  # in minutes
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options, and set `run` to its function."""
+    parser.description = "Hold alerts for a while; verdicts go on. Without a camera or product: list the silences."
+    parser.add_argument("--camera", metavar="NAME", help="whose alerts; default: those of all cameras")
+    parser.add_argument("--product", metavar="NAME", help="of which product; default: of all")
+    parser.add_argument("--minutes", type=float, metavar="N", help="for how long, from now on")
+    parser.add_argument("--reason", metavar="TEXT", help="for whoever wonders why nothing comes")
+    parser.add_argument("--by", metavar="NAME", help="who says so")
+    parser.add_argument("--end", action="store_true", help="end the silence of this camera and product now")
+    add_config(parser, "configs/worker.yaml")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Declare a silence on the line's topic, end one, or list those that are not over."""
+    from quarterturn.worker.transport.kafka.silences import (
+        SilenceTopic,
+    )  # takes a while, and only this command needs it
+
+    settings = read_config(arguments, WorkerSettings)
+    if settings.transport.kafka is None:
+        raise ConfigError(f"{arguments.config}: transport.kafka is missing; write silences into 'silences' there")
+    now = datetime.now(timezone.utc)
+    scope = arguments.camera, arguments.product
+    silence = None if arguments.end or scope == (None, None) else _declared(arguments, now)
+    if arguments.end and scope == (None, None):
+        raise ConfigError("--end: say of which --camera or --product, as it was declared")
+    with closing(SilenceTopic(settings.transport.kafka)) as topic:
+        if silence is not None:
+            topic.publish(silence)
+            _say(silence)
+        elif arguments.end:
+            topic.end(*scope)
+        else:
+            _list((*settings.silences, *topic.words()), now)
+
+
+def _declared(arguments: argparse.Namespace, now: datetime) -> Silence:
+    if arguments.minutes is None or arguments.reason is None:
+        raise ConfigError("a silence needs --minutes and --reason; without end or reason it would be forgotten")
+    if not 0 < arguments.minutes <= _A_YEAR:
+        raise ConfigError(f"--minutes {arguments.minutes:g}: must be above 0, and a year ({_A_YEAR}) at most")
+    document = {name: getattr(arguments, name) for name in ("camera", "product", "reason", "by")}
+    ends = now + timedelta(minutes=arguments.minutes)
+    return parse_settings({**document, "starts": now, "ends": ends}, Silence, "the silence")
+
+
+def _list(silences: Sequence[Silence], now: datetime) -> None:
+    left = [silence for silence in silences if silence.ends > now]
+    for silence in sorted(left, key=lambda one: one.ends):
+        _say(silence)
+    if not left:
+        _print("no silence is declared, or all are over")
+
+
+def _say(silence: Silence) -> None:
+    times = f"{silence.starts:%Y-%m-%d %H:%M} to {silence.ends:%Y-%m-%d %H:%M} UTC"
+    by = f" ({silence.by})" if silence.by else ""
+    _print(f"{silence.camera or 'all cameras'}, {silence.product or 'all products'}: {times}: {silence.reason}{by}")
+
+
+def _print(text: str) -> None:
+    Console(markup=False, highlight=False).print(text, soft_wrap=True)
