@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import log10
 
-from quarterturn.worker.alerting.track import Place, Track, no_counts, quantities_of
+from quarterturn.worker.alerting.ranks import UNCOUNTED, Past
+from quarterturn.worker.alerting.track import Place, Track, quantities_of
 from quarterturn.worker.alerting.words import Reading, in_words, reading
 from quarterturn.worker.contract.usual import KINDS, Measure, Measures
 from quarterturn.worker.messages.alarms import Drift, Since, of_frame, time_of
@@ -16,16 +16,17 @@ from quarterturn.worker.messages.history import History
 from quarterturn.worker.settings.worker import DriftSettings
 
 _COUNTED = (None, "defect")  # another product, or a part that lies turned, says nothing about the camera
+_CAMERAS = 200  # of a worker that are watched: each takes half a megabyte, and anybody may make up names
 _OF_A_PICTURE: tuple[Measure, ...] = ("brightness", "sharpness")
 """Measures by which a picture is unusable, each of one quantity."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Camera:
-    """What is known of a camera by one bank. `counts`: by product, what the stream showed of each quantity."""
+    """What is known of a camera by one bank; `past`: what its pictures of each product showed."""
 
     bank: str
-    counts: Mapping[str, tuple[array[int], ...]] = field(default_factory=dict)
+    past: Mapping[str, Past] = field(default_factory=dict)
     tracks: Mapping[Measure, Track] = field(default_factory=dict)
 
     @property
@@ -36,17 +37,17 @@ class _Camera:
     def after(self, seen: Measures, at: Place, settings: DriftSettings) -> _Camera:
         """What is known after one more picture."""
         needed = log10(len(settings.measures) / settings.alpha)
-        counts = self.counts.get(seen.usual.product) or tuple(no_counts() for _ in KINDS)
-        tracks, counted = dict(self.tracks), list(counts)
+        past, tracks = self.past.get(seen.usual.product, Past()), dict(self.tracks)
+        bins = [UNCOUNTED] * len(KINDS)
         for measure in settings.measures:
-            told = [q for q in quantities_of(measure) if seen.usual.ranges[q] is not None]
+            told = [(q, usual) for q in quantities_of(measure) if (usual := seen.usual.ranges[q]) is not None]
             if not told:
                 continue
             before = self.tracks.get(measure) or Track.begin(measure, at)
-            tracks[measure] = before.after(seen, counts, at, needed)
-            for q in told if before.alarm is None else ():  # what drifts is nothing to compare with
-                counted[q] = _with_one_more(counted[q], seen, q)
-        return _Camera(self.bank, {**self.counts, seen.usual.product: tuple(counted)}, tracks)
+            tracks[measure] = before.after(seen, past, at, needed)
+            for q, usual in told if before.alarm is None else ():  # what drifts is nothing to compare with
+                bins[q] = usual.bin_of(seen.values[q])
+        return _Camera(self.bank, {**self.past, seen.usual.product: past.and_one_more(bins)}, tracks)
 
 
 class DriftWatch:
@@ -58,7 +59,7 @@ class DriftWatch:
     """
 
     def __init__(self) -> None:
-        self._history: History[_Camera] = History()
+        self._history: History[_Camera] = History(_CAMERAS)
 
     def apply(self, verdict: Verdict, settings: DriftSettings | None) -> tuple[Verdict, bool]:
         """`verdict` with the alarms that its frame raises or clears; and whether an open one explains its alert."""
@@ -72,13 +73,6 @@ class DriftWatch:
         self._history.put(data.camera, verdict.position, after)
         events = [*_replaced(known, before, data), *_changed(before.drifting, after.drifting, data, seen)]
         return replace(verdict, events=(*verdict.events, *events)), _explains(after.drifting, data, seen)
-
-
-def _with_one_more(counts: array[int], seen: Measures, quantity: int) -> array[int]:
-    more, usual = counts[:], seen.usual.ranges[quantity]
-    assert usual is not None  # of those that are told
-    more[usual.bin_of(seen.values[quantity])] += 1
-    return more
 
 
 def _explains(drifting: Mapping[Measure, Track], data: ResultData, seen: Measures) -> bool:

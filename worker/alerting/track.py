@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import log10
 
 from quarterturn.worker.alerting.martingale import BETS, evidence, in_hand, play
-from quarterturn.worker.contract.usual import BINS, KINDS, Measure, Measures
+from quarterturn.worker.alerting.ranks import Past
+from quarterturn.worker.contract.usual import KINDS, Measure, Measures
 
 _RECENT = 32  # pictures, over about which the present is averaged
 _CALM = 0.5  # spreads off what is usual: a measure that is no further off is back ...
 _CALM_FOR = 32  # ... once it was so for so many pictures
 _FURTHEST = 10.0  # spreads that one picture counts, and twice the present: none makes the present by itself
-
-Counts = Sequence["array[int]"]
-"""For each of the Q quantities (BINS,): how many pictures of the stream showed what."""
 
 Place = tuple[str, str]
 """The result of a picture, and its time."""
@@ -57,16 +54,13 @@ class Track:
         series = sum(_SIDES[q] for q in quantities)
         return cls(measure, 0, at, 0, 0.0, _zeros(series * len(BETS)), _zeros(len(quantities)))
 
-    def after(self, seen: Measures, counts: Counts, at: Place, needed: float) -> Track:
-        """What is known after one more picture; an alarm needs evidence of so many log₁₀.
-
-        `counts` are those of the pictures before it that may be compared with it.
-        """
+    def after(self, seen: Measures, past: Past, at: Place, needed: float) -> Track:
+        """What is known after one more picture, compared with `past`; an alarm needs evidence of so many log₁₀."""
         present, recent = self._averaged(seen), self.recent + 1
         if self.alarm is not None:
             return self._watched(self.alarm, present, recent, at)
         stakes, joins = self.stakes[:], in_hand(self.pictures) - in_hand(self.pictures + 1)
-        self._play(stakes, joins, seen, counts)
+        self._play(stakes, joins, seen, past)
         won = self.won + log10(sum(stakes) / (sum(self.stakes) + joins * len(stakes)))
         found, pictures = evidence(stakes, self.pictures + 1), self.pictures + 1
         alarm = Alarm(self._richest(stakes), self.began, found) if found >= needed else None
@@ -86,12 +80,12 @@ class Track:
                 averaged[n] += weight * (max(-most, min(off, most)) - averaged[n])
         return averaged
 
-    def _play(self, stakes: array[float], joins: float, seen: Measures, counts: Counts) -> None:
+    def _play(self, stakes: array[float], joins: float, seen: Measures, past: Past) -> None:
         """Change the stakes by what is seen."""
         series = 0
         for quantity in _QUANTITIES[self.measure]:
             usual = seen.usual.ranges[quantity]
-            ranks = (None, None) if usual is None else usual.ranks(seen.values[quantity], counts[quantity])
+            ranks = (None, None) if usual is None else past.ranks(quantity, seen.values[quantity], usual)
             for rank in ranks[: _SIDES[quantity]]:
                 play(stakes, series, joins, rank)
                 series += 1
@@ -126,8 +120,3 @@ _SIDES = [2 if kind.falls else 1 for kind in KINDS]
 
 def _zeros(count: int) -> array[float]:
     return array("d", bytes(8 * count))
-
-
-def no_counts() -> array[int]:
-    """Of one quantity that no picture has shown yet."""
-    return array("I", bytes(4 * BINS))

@@ -6,7 +6,7 @@ A *measure* is what an alarm names; a *quantity* is one number of a picture. Reg
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -78,21 +78,6 @@ class Range:
     def bin_of(self, value: float) -> int:
         """Which of `BINS` bins a number of the stream belongs to."""
         return bisect_right(self.edges, value)
-
-    def ranks(self, value: float, counts: Sequence[int]) -> tuple[float, float]:
-        """The shares of calibration and past stream that are as high, and as low, as `value`, itself counted.
-
-        The first is small if the number has risen, the second if it has fallen. `counts` (BINS,) are those of the
-        stream. They are the exact ranks or more, also in a stream that wanders by `finest`: each number counts that may
-        be as high or as low, by the wander of both, or by its bin.
-        """
-        values, edges, wander = self.values, self.edges, self.finest
-        past, every = sum(counts), 1 + len(values)
-        above = every - bisect_left(values, value - wander)
-        above += sum(counts[bisect_right(edges, value - 2 * wander) :])
-        below = 1 + bisect_right(values, value + wander)
-        below += sum(counts[: bisect_right(edges, value + 2 * wander) + 1])
-        return above / (every + past), below / (every + past)
 
     def deviation(self, value: float) -> float:
         """How many spreads `value` lies above the middle."""
