@@ -32,7 +32,7 @@ from quarterturn.engine_build.build import build
 from quarterturn.trainer.train import train
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.framing import Framing, cut
-from quarterturn.worker.contract.registration import MOTIONS, small_picture
+from quarterturn.worker.contract.registration import MOTIONS, Registration, small_picture
 from quarterturn.worker.engine.base import Engine
 from quarterturn.worker.fitting.bank_file import read_bank_file
 from quarterturn.worker.inspection.inspector import Inspector
@@ -93,10 +93,6 @@ class Line:
         self._inspector = Inspector(engine, _CAMERA, bank.manifest.overkill, {_CAMERA: camera})
         self._inspector.use(bank)
 
-    @property
-    def framing(self) -> Framing:
-        return self._engine.spec.framing
-
     def inspect(self, product: str, pictures: Sequence[Picture]) -> list[Verdict]:
         headers = {"camera": _CAMERA.encode(), "product": product.encode()}
         found = []
@@ -105,6 +101,11 @@ class Line:
             frames = [Frame(Position(_CAMERA, 0, n), None, headers, _png(one)) for n, one in batch]
             found += [one for one in self._inspector.inspect(frames) if isinstance(one, Verdict)]
         return found
+
+    def laid_back(self, product: str, picture: Picture) -> Picture:
+        """As the bank's pictures of this product lie."""
+        registration = self.bank.registrations[self.bank.products.index(product)]
+        return laid_back(registration, self._engine.spec.framing, picture)
 
     def close(self) -> None:
         self._inspector.close()
@@ -145,7 +146,7 @@ def ladders(
         ours, theirs = (inspected(line, some) for some in changed)
         row = {"ladder": step.ladder, "step": step.says, **outcome(ours, theirs), "drift": drift_after(clean, ours)}
         if step.ladder in MOVED:
-            back = [[(one, laid_back(line, one.product, picture)) for one, picture in some] for some in changed]
+            back = [[(one, line.laid_back(one.product, picture)) for one, picture in some] for some in changed]
             row["laid back"] = outcome(*(inspected(line, some) for some in back))
         yield row
 
@@ -170,13 +171,12 @@ def outcome(good: Sequence[Verdict], bad: Sequence[Verdict]) -> Row:
     }
 
 
-def laid_back(line: Line, product: str, picture: Picture) -> Picture:
+def laid_back(registration: Registration, framing: Framing, picture: Picture) -> Picture:
     """The picture, moved so that it lies as the bank's do, by as many steps of alignment as it takes."""
-    registration = line.bank.registrations[line.bank.products.index(product)]
     by = np.zeros(len(MOTIONS))
     moved = picture
     for _ in range(_ROUNDS):
-        by += registration.told * registration.motion(small_picture(*cut(moved, line.framing)))
+        by += registration.told * registration.motion(small_picture(*cut(moved, framing)))
         moved = _back(picture, by)
     return moved
 

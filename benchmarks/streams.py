@@ -48,7 +48,7 @@ def normal_days(good: Sequence[Verdict], bad: Sequence[Verdict], wander: float) 
         frames = drawn(rng, good, start, 1000, wander)
         defects = drawn(rng, bad, start, 1000, wander)
         chosen = (two[int(rng.random() < _DEFECTS)] for two in zip(frames, defects, strict=True))
-        counts.update(event.measure for event in _alarms(watch, chosen))
+        counts.update(measure for _, measure in _alarms(watch, chosen))
     return {"wander": wander, "alarms": dict(counts)}
 
 
