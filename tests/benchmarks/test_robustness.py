@@ -27,9 +27,10 @@ SMALL = (
 )
 
 
-def textured(height: int = 384, width: int = 512) -> Picture:
-    rough = np.random.default_rng(3).integers(0, 256, (height, width, 3)).astype(np.uint8)
-    return np.asarray(cv2.GaussianBlur(rough, (0, 0), 1), np.uint8)
+def textured(coarse: float = 1) -> Picture:
+    rough = np.random.default_rng(3).normal(size=(384, 512, 3))
+    smooth = cv2.GaussianBlur(rough, (0, 0), coarse)
+    return np.clip(128 + 50 * smooth / smooth.std(), 0, 255).astype(np.uint8)
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: f"{step.ladder} {step.says}")
@@ -44,7 +45,7 @@ def test_every_step_changes_a_picture_the_same_way_each_time(step: Step) -> None
 
 
 def test_ladders_climb() -> None:
-    picture = textured()
+    picture = textured(coarse=30)
     by_ladder: dict[str, list[float]] = {}
     for step in STEPS:
         changed = step.make(np.random.default_rng(0), picture).astype(float)
