@@ -64,6 +64,12 @@ class Registration:
         found = cls(np.asarray(mean, np.float32), np.zeros(len(MOTIONS), np.float32))
         return cls(found.picture, found._told(others)) if len(others) > 1 else found
 
+    @property
+    def sentence(self) -> str:
+        """What can be told, in words."""
+        names = [name for name, told in zip(MOTIONS, self.told, strict=True) if told]
+        return f"a camera that moves is seen by {', '.join(names)}" if names else "a camera that moves cannot be seen"
+
     def motion(self, picture: Small) -> Array:
         """(4,) how the (SIDE, SIDE) picture lies beside the mean, in the units of `MOTIONS`."""
         found = self._solver @ (_prepared(picture) - self.picture)[_INNER].ravel()
