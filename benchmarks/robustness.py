@@ -24,7 +24,7 @@ import numpy as np
 
 from benchmarks.accuracy import as_measured
 from benchmarks.foreign import Picture
-from benchmarks.ladders import MOVED, STEPS
+from benchmarks.ladders import AS_THEY_ARE, MOVED, STEPS, warped
 from benchmarks.streams import DAYS, WANDERS, drift_after, normal_days
 from quarterturn.demo.config import settings_for
 from quarterturn.demo.fit import fit_line
@@ -133,13 +133,7 @@ def ladders(
 ) -> Iterator[Row]:
     """A row for the pictures as they are, and one for each step."""
     clean = inspected(line, good)
-    yield {
-        "ladder": "as they are",
-        "step": "",
-        **outcome(clean, inspected(line, bad)),
-        "drift": drift_after(clean, clean),
-    }
-    for step in STEPS:
+    for step in (AS_THEY_ARE, *STEPS):
         print(f"{step.ladder} {step.says}", file=sys.stderr, flush=True)
         rng = np.random.default_rng(0)
         changed = [[(one, step.make(rng, picture)) for one, picture in some] for some in (good, bad)]
@@ -187,10 +181,7 @@ def _back(picture: Picture, by: np.ndarray) -> Picture:
     right, down, turn, size = by
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), -turn, 1 + size)
     matrix += np.array([[0, 0, right * width], [0, 0, down * height]])
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(picture, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE).astype(
-        np.uint8
-    )
+    return warped(picture, matrix, cv2.WARP_INVERSE_MAP)
 
 
 def table(found: Row) -> str:
