@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from quarterturn.worker.contract.times import now
-from quarterturn.worker.messages.alarms import Episode, Since
+from quarterturn.worker.messages.alarms import Drift, Episode, Since, of_frame
 from quarterturn.worker.messages.events import (
     AlarmState,
     AlertKind,
@@ -72,6 +72,23 @@ def with_episode(of: Verdict, state: AlarmState) -> Verdict:
         count=1 if state == "raised" else 14,
     )
     return replace(of, events=(episode,))
+
+
+def with_drift(of: Verdict, state: AlarmState) -> Verdict:
+    """`of`, with which an alarm is raised that pictures get darker, or cleared."""
+    drift = Drift(
+        **of_frame(of.data),
+        state=state,
+        measure="brightness",
+        quantity="brightness",
+        since=Since(result_id="frames:0:1", time="2026-01-01T12:00:00.000Z"),
+        frames=1841,
+        evidence=3.7,
+        usual=120.5,
+        present=112.0 if state == "raised" else None,
+        reason="pictures are darker: brightness 112, usually 120",
+    )
+    return replace(of, events=(*of.events, drift))
 
 
 def dead_letter(of: Frame, reason: str = "truncated") -> DeadLetter:

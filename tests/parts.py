@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -13,19 +13,22 @@ import numpy as np
 import numpy.typing as npt
 
 from quarterturn.worker.contract.arrays import Array
-from quarterturn.worker.contract.bank import Bank, BankManifest, ScoringSettings
+from quarterturn.worker.contract.bank import Bank, BankManifest, Calibration, ScoringSettings
 from quarterturn.worker.contract.bank_tensors import needed
 from quarterturn.worker.contract.detectors import supported
 from quarterturn.worker.contract.embeddings import FRAME, LOGITS, PLACES, Embeddings
 from quarterturn.worker.contract.framing import Framing, Layout, cut
 from quarterturn.worker.contract.guard import MEASURES, limits_of, measure
 from quarterturn.worker.contract.manifest import Depth, EmbeddingSpec
+from quarterturn.worker.contract.picture import Decoded
+from quarterturn.worker.contract.registration import Registration, small_picture
 from quarterturn.worker.contract.traits import PictureTraits
 from quarterturn.worker.contract.views import place_order, turn
 from quarterturn.worker.engine.base import Engine, check_frames
 from quarterturn.worker.fitting.fit import calibrate
 from quarterturn.worker.fitting.gallery import with_gallery
 from quarterturn.worker.fitting.normal import NormalFit
+from quarterturn.worker.fitting.sights import Sight
 from quarterturn.worker.inspection.scoring import fit_scale, read
 from quarterturn.worker.messages.frames import Frame, Position
 from quarterturn.worker.pictures.decode import decode_picture
@@ -165,6 +168,7 @@ def bank_of(
     scoring: ScoringSettings | None = None,
     *,
     votes: Mapping[str, float] | None = None,
+    make: Callable[[np.random.Generator, str], npt.NDArray[np.uint8]] = good_part,
 ) -> Bank:
     """A bank fitted from `count` good parts of each product, scaled by as many others and calibrated on as many more.
 
@@ -174,11 +178,13 @@ def bank_of(
     scoring = scoring or ScoringSettings()
     detectors = supported(engine.spec) if scoring.detectors == "auto" else scoring.detectors
     votes = {one: votes[one] if votes else 1 / len(detectors) for one in detectors}
-    normals, scales, guards, gallery = [], [], [], []
+    normals, scales, guards, registrations, gallery = [], [], [], [], []
     for product in products:
         fit = NormalFit(engine.spec, count, scoring.coreset)
-        pictures = [good_part(rng, product) for _ in range(count)]
+        pictures = [make(rng, product) for _ in range(count)]
         fit.add(*to_learn(engine, pictures))
+        smalls = [small_picture(*cut(one, engine.spec.framing)) for one in pictures]
+        registrations.append(Registration.fit(smalls[::2], smalls[1::2]))
         guards.append(limits_of(np.stack([measure(cut(one, engine.spec.framing)[0]) for one in pictures])))
         names = [f"{product}-{number:03}.png" for number in range(count)]
         normal, shown = with_gallery(
@@ -186,9 +192,7 @@ def bank_of(
         )
         normals.append(normal)
         gallery.append(shown)
-        readings = read(
-            *embedded(engine, [good_part(rng, product) for _ in range(count)]), normals[-1:], scoring, detectors
-        )
+        readings = read(*embedded(engine, [make(rng, product) for _ in range(count)]), normals[-1:], scoring, detectors)
         scales.append(fit_scale(np.concatenate([reading.raw for reading in readings])))
     manifest = BankManifest(
         spec=engine.spec,
@@ -200,17 +204,32 @@ def bank_of(
         **LEARNED_FROM,
         created_at="2026-01-01T00:00:00.000Z",
     )
-    bank = Bank(manifest, tuple(normals), np.stack(scales), (), np.stack(guards), tuple(gallery))
+    bank = Bank(manifest, tuple(normals), np.stack(scales), (), np.stack(guards), tuple(registrations), tuple(gallery))
     calibration = tuple(
-        calibrate(bank, c, iter([embedded(engine, [good_part(rng, product) for _ in range(count)])]))
-        for c, product in enumerate(products)
+        calibrate(bank, c, iter([embedded(engine, pictures)]), [_sight(one, engine.spec.framing) for one in pictures])
+        for c, pictures in enumerate([make(rng, product) for _ in range(count)] for product in products)
     )
     return replace(bank, calibration=calibration)
+
+
+def unmeasured(scores: npt.ArrayLike, distances: npt.ArrayLike, turn_ratios: npt.ArrayLike) -> Calibration:
+    """Of pictures that nobody compares with a stream."""
+    told = (np.asarray(one, np.float32) for one in (scores, distances, turn_ratios))
+    return Calibration(*told, np.empty((0, len(MEASURES)), np.float32), np.empty((0, 4), np.float32))
+
+
+def nowhere(products: int) -> tuple[Registration, ...]:
+    """Of products whose parts lie anywhere."""
+    return (Registration(np.zeros((64, 64), np.float32), np.zeros(4, np.float32)),) * products
 
 
 def any_picture(products: int) -> Array:
     """A guard that lets every picture pass."""
     return np.tile(np.array([-1e6, 1e6], np.float32), (products, len(MEASURES), 1))
+
+
+def _sight(picture: npt.NDArray[np.uint8], framing: Framing) -> Sight:
+    return Sight.of(Decoded(picture, 8, is_grey=False), framing)
 
 
 @cache

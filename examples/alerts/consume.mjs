@@ -21,6 +21,7 @@ const words = {
   },
   "quarterturn.episode.v1": (data) =>
     `: a run ${states[data.state]}, ${data.count} x ${data.kind} since ${data.since.time}`,
+  "quarterturn.drift.v1": (data) => `: ${data.reason} (drift ${data.state}, since ${data.since.time})`,
 };
 
 // Of events that came after this program was written.

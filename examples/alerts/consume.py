@@ -1,8 +1,8 @@
 """Print the alerts topic with Confluent's client: python consume.py [SERVERS [TOPIC [GROUP]]]; Ctrl-C ends it.
 
-It needs `pip install confluent-kafka` and nothing of Quarterturn. Alerts, and what is told of runs of them (episodes),
-are CloudEvents in Kafka's binary mode: their attributes are headers, `ce_type` says which it is, and the value is the
-JSON of the data.
+It needs `pip install confluent-kafka` and nothing of Quarterturn. Alerts, and what is told of runs of them (episodes)
+and of cameras that drift, are CloudEvents in Kafka's binary mode: their attributes are headers, `ce_type` says which it
+is, and the value is the JSON of the data.
 """
 
 from __future__ import annotations
@@ -44,7 +44,11 @@ def handle(message: Message) -> None:
     """What is to be done about an event. After a fault it may come again, with the same `ce_id`."""
     attributes = {name: value.decode() for name, value in message.headers()}
     data = json.loads(message.value())
-    words = {"quarterturn.alert.v1": alert, "quarterturn.episode.v1": episode}.get(attributes["ce_type"], other)
+    words = {
+        "quarterturn.alert.v1": alert,
+        "quarterturn.episode.v1": episode,
+        "quarterturn.drift.v1": drift,
+    }.get(attributes["ce_type"], other)
     print(f"{data['camera']}{words(data)} ({attributes['ce_id']})", flush=True)
 
 
@@ -57,6 +61,11 @@ def episode(data: dict[str, Any]) -> str:
     """Of a run of alerts, of which only the first is published: it has begun, goes on, or is over."""
     state = {"raised": "has begun", "grown": "goes on", "cleared": "is over"}[data["state"]]
     return f": a run {state}, {data['count']} x {data['kind']} since {data['since']['time']}"
+
+
+def drift(data: dict[str, Any]) -> str:
+    """Of pictures that are no longer as they were: since when, and what it looks like."""
+    return f": {data['reason']} (drift {data['state']}, since {data['since']['time']})"
 
 
 def other(data: dict[str, Any]) -> str:

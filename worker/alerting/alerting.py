@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from quarterturn.worker.alerting.drift import DriftWatch
 from quarterturn.worker.alerting.hygiene import Hygiene, Silences
 from quarterturn.worker.messages.events import Outcome, Verdict
 from quarterturn.worker.settings.worker import CameraSettings
@@ -20,6 +21,7 @@ class Alerting:
 
     def __init__(self, cameras: Mapping[str, CameraSettings] | None = None, silences: Silences = tuple) -> None:
         self._cameras = cameras or {}
+        self._drift = DriftWatch()
         self._hygiene = Hygiene(silences)
 
     def apply(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -28,4 +30,5 @@ class Alerting:
 
     def _apply(self, verdict: Verdict) -> Verdict:
         camera = self._cameras.get(verdict.data.camera, _NO_CAMERA)
-        return self._hygiene.apply(verdict, camera.alerts, drifting=False)
+        verdict, explained = self._drift.apply(verdict, camera.drift)
+        return self._hygiene.apply(verdict, camera.alerts, drifting=explained)

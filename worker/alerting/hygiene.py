@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from quarterturn.worker.alerting.runs import Run, Trouble
 from quarterturn.worker.contract.silence import Silence
 from quarterturn.worker.contract.times import parse_time
-from quarterturn.worker.messages.alarms import Episode, Since
+from quarterturn.worker.messages.alarms import Episode, Since, of_frame, time_of
 from quarterturn.worker.messages.events import AlarmState, AlertKind, Held, ResultData, Verdict
 from quarterturn.worker.messages.history import History
 from quarterturn.worker.settings.worker import AlertSettings
@@ -31,13 +31,13 @@ class _Camera:
 
     def after(self, data: ResultData, settings: AlertSettings) -> _Camera:
         """An unusable picture says nothing about the part: it neither goes on with a run of bad ones nor ends it."""
-        alert = Since(result_id=data.result_id, time=_time(data)) if data.alert else None
+        alert = Since(result_id=data.result_id, time=time_of(data)) if data.alert else None
         if _is_of_the_picture(data):
             return _Camera(self.part, self.picture.after(alert, settings))
         return _Camera(self.part.after(alert, settings), self.picture.after(None, settings))
 
     def alerted(self, kind: AlertKind, data: ResultData) -> _Camera:
-        later = self.concerned(data).alerted(kind, parse_time(_time(data)).timestamp())
+        later = self.concerned(data).alerted(kind, parse_time(time_of(data)).timestamp())
         return replace(self, picture=later) if _is_of_the_picture(data) else replace(self, part=later)
 
 
@@ -54,7 +54,7 @@ class Hygiene:
         self._simulated: History[_Camera] = History()
 
     def apply(self, verdict: Verdict, settings: AlertSettings, drifting: bool) -> Verdict:
-        """`verdict` with what is decided of its alert; `drifting`: an alarm says that the camera's pictures changed."""
+        """`verdict` with what is decided of its alert; `drifting`: an alarm of a drift explains it."""
         data, held = verdict.data, None
         history = self._simulated if data.is_simulated else self._real
         before = history.before(data.camera, verdict.position) or _Camera()
@@ -68,11 +68,12 @@ class Hygiene:
 
     def _held(self, now: _Camera, data: ResultData, settings: AlertSettings, drifting: bool) -> Held | None:
         """Why the alert of `data` is held; `now` counts its frame already."""
-        time, product = parse_time(_time(data)), data.product_id or data.predicted_product
+        time, product = parse_time(time_of(data)), data.product_id or data.predicted_product
         if any(silence.covers(data.camera, product, time) for silence in self._silences()):
             return "silenced"
-        spoilt = (settings.hold_while_unusable and now.picture.run) or (settings.hold_while_drifting and drifting)
-        if spoilt and not _is_of_the_picture(data):
+        if settings.hold_while_drifting and drifting:
+            return "inhibited"
+        if settings.hold_while_unusable and now.picture.run and not _is_of_the_picture(data):
             return "inhibited"
         return now.concerned(data).holds(time.timestamp(), settings)
 
@@ -92,15 +93,7 @@ def _episodes(before: _Camera, after: _Camera, data: ResultData, held: Held | No
 
 def _episode(state: AlarmState, run: Run, data: ResultData) -> Episode:
     return Episode(
-        result_id=data.result_id,
-        is_simulated=data.is_simulated,
-        meas_id=data.meas_id,
-        part_id=data.part_id,
-        job_id=data.job_id,
-        creation_time=data.creation_time,
-        product_id=data.product_id,
-        camera=data.camera,
-        frame=data.frame,
+        **of_frame(data),
         state=state,
         kind=run.told,
         since=run.since,
@@ -115,8 +108,3 @@ def _is_of_the_picture(data: ResultData) -> bool:
 def _is_round(count: int) -> bool:
     """Whether it is 10, 100, 1000 and so on."""
     return count > 1 and str(count).strip("0") == "1"
-
-
-def _time(data: ResultData) -> str:
-    """A frame's time: when it was taken, if it says so, else when it was inspected."""
-    return data.frame.captured_at or data.creation_time

@@ -219,6 +219,8 @@ def _print_bank(bank: Bank, overkill: float, fixed: Mapping[str, float]) -> None
     _say(f"learned from pictures of {manifest.pictures}; usable are those of")
     for product, limits in zip(bank.products, bank.guard, strict=True):
         _say(f"{product}: {in_words(limits)}")
+    for product, registration in zip(bank.products, bank.registrations, strict=True):
+        _say(f"{product}: {registration.sentence}")
     for product, promise in promises(bank, overkill, fixed).items():
         _say(f"{product}: {promise.sentence}")
     for step in manifest.history:

@@ -18,15 +18,24 @@ from pydantic import Field, ValidationInfo, field_validator
 from safetensors import SafetensorError
 
 from quarterturn.worker.contract.arrays import Array
-from quarterturn.worker.contract.bank_tensors import CALIBRATION, check_tensors, dtype_of, normal_in, tensors_of
+from quarterturn.worker.contract.bank_tensors import (
+    CALIBRATION,
+    REGISTRATION,
+    check_tensors,
+    dtype_of,
+    normal_in,
+    tensors_of,
+)
 from quarterturn.worker.contract.detectors import Normal
 from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
 from quarterturn.worker.contract.gallery import Gallery, gallery_in, gallery_tensors
 from quarterturn.worker.contract.history import History
 from quarterturn.worker.contract.manifest import EmbeddingSpec, require_same_spec, sha256
 from quarterturn.worker.contract.picture import BitDepth, Region
+from quarterturn.worker.contract.registration import Registration
 from quarterturn.worker.contract.settings import Settings, parse_settings
 from quarterturn.worker.contract.traits import PictureTraits
+from quarterturn.worker.contract.usual import Usual, quantities
 
 _ROUNDING = 1e-6  # of the sum of the votes
 
@@ -96,16 +105,19 @@ class BankManifest(Settings):
 
 @dataclass(frozen=True)
 class Calibration:
-    """What held-out good pictures of one product score.
+    """What held-out good pictures of one product score and measure.
 
     `scores` (n,): the score against the own product. `distances` (n,): that of the frame's embedding. `turn_ratios`
     (n,): that distance as the part lies divided by the smallest in another orientation (empty where there are none to
-    compare); above 1 the picture looks turned.
+    compare); above 1 the picture looks turned. `measured` (n, M): see `guard.measure`. `motions` (n, 4): how they lie,
+    see `registration.MOTIONS`.
     """
 
     scores: Array
     distances: Array
     turn_ratios: Array
+    measured: Array
+    motions: Array
 
 
 @dataclass(frozen=True)
@@ -114,6 +126,7 @@ class Bank:
 
     `normals[c]`: the good parts of product c. `scales` (C, K, 2): see `scoring.evidence`. `calibration[c]`: the scores
     of held-out good pictures. `guard` (C, M, 2): what a picture of each product may measure, see `guard.unusable`.
+    `registrations[c]`: where the good parts lie in their pictures.
     `gallery[c]`: small copies of the good pictures that its coresets' members come from, so that they can be shown.
 
     Example, with a `bank`:
@@ -128,13 +141,15 @@ class Bank:
     scales: Array
     calibration: tuple[Calibration, ...]
     guard: Array
+    registrations: tuple[Registration, ...]
     gallery: tuple[Gallery, ...]
 
     @property
     def blob(self) -> bytes:
         """The bank as one safetensors file; made anew each time, because it is as large as the bank itself."""
         tensors: dict[str, npt.NDArray[Any]] = {"scales": self.scales, "guard": self.guard}
-        for index, product in enumerate(zip(self.normals, self.calibration, self.gallery, strict=True)):
+        parts = zip(self.normals, self.calibration, self.registrations, self.gallery, strict=True)
+        for index, product in enumerate(parts):
             tensors |= {f"{index}.{name}": tensor for name, tensor in _tensors_of(*product).items()}
         contiguous = {name: np.ascontiguousarray(tensor, dtype_of(name)) for name, tensor in tensors.items()}
         # One metadata key: safetensors does not promise an order for several, and the hash must be reproducible.
@@ -150,6 +165,19 @@ class Bank:
         """The products, in the order of the arrays' first axis."""
         return self.manifest.products
 
+    @cached_property
+    def usual(self) -> tuple[Usual, ...]:
+        """By product, how its calibration pictures score and measure."""
+        return tuple(
+            Usual.of(
+                self.version,
+                product,
+                [quantities(*one) for one in zip(own.scores.tolist(), own.measured, own.motions, strict=True)],
+                registration.told,
+            )
+            for product, own, registration in zip(self.products, self.calibration, self.registrations, strict=True)
+        )
+
     def of_products(self, products: Sequence[int]) -> Bank:
         """The same bank with these products alone, in this order; also of one that is not calibrated yet."""
         return replace(
@@ -159,6 +187,7 @@ class Bank:
             scales=self.scales[list(products)],
             calibration=tuple(self.calibration[c] for c in products) if self.calibration else (),
             guard=self.guard[list(products)],
+            registrations=tuple(self.registrations[c] for c in products),
             gallery=tuple(self.gallery[c] for c in products) if self.gallery else (),
         )
 
@@ -196,6 +225,7 @@ def read_bank(blob: bytes, where: str, version: str | None = None) -> Bank:
         tensors["scales"],
         tuple(Calibration(*(part[f"calibration.{name}"] for name in CALIBRATION)) for part in parts),
         tensors["guard"],
+        tuple(Registration(*(part[f"registration.{name}"] for name in REGISTRATION)) for part in parts),
         tuple(gallery_in(part) for part in parts),
     )
 
@@ -215,9 +245,12 @@ def require_same_engine(bank: Bank, spec: EmbeddingSpec, engine: str, target: st
         )
 
 
-def _tensors_of(normal: Normal, calibration: Calibration, gallery: Gallery) -> dict[str, npt.NDArray[Any]]:
+def _tensors_of(
+    normal: Normal, calibration: Calibration, registration: Registration, gallery: Gallery
+) -> dict[str, npt.NDArray[Any]]:
     scores = {f"calibration.{name}": getattr(calibration, name) for name in CALIBRATION}
-    return {**tensors_of(normal), **scores, **gallery_tensors(gallery)}
+    lies = {f"registration.{name}": getattr(registration, name) for name in REGISTRATION}
+    return {**tensors_of(normal), **scores, **lies, **gallery_tensors(gallery)}
 
 
 def _metadata(blob: bytes) -> dict[str, str]:

@@ -28,10 +28,22 @@ from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.gallery import DTYPES, ORIGIN, SHAPES, gallery_fault
 from quarterturn.worker.contract.guard import MEASURES
 from quarterturn.worker.contract.manifest import EmbeddingSpec
+from quarterturn.worker.contract.registration import MOTIONS, SIDE
 from quarterturn.worker.contract.views import orientations
 
-CALIBRATION = ("scores", "distances", "turn_ratios")
-"""Of each product: arrays of one number for each calibration picture."""
+CALIBRATION: dict[str, tuple[int | None, ...]] = {
+    "scores": (None,),
+    "distances": (None,),
+    "turn_ratios": (None,),
+    "measured": (None, len(MEASURES)),
+    "motions": (None, len(MOTIONS)),
+}
+"""Of each product: the arrays of its calibration pictures, with their shapes."""
+
+_SCORES = "calibration.scores"
+
+REGISTRATION = {"picture": (SIDE, SIDE), "told": (len(MOTIONS),)}
+"""Of each product: where its good parts lie."""
 
 
 def tensors_of(normal: Normal) -> dict[str, Array | Indices]:
@@ -88,7 +100,9 @@ def _expected_shapes(spec: EmbeddingSpec, detectors: Sequence[str], count: int) 
         "scales": (count, len(detectors), 2),
         "guard": (count, len(MEASURES), 2),
     }
-    shapes: dict[str, tuple[int | None, ...]] = {f"calibration.{name}": (None,) for name in CALIBRATION} | SHAPES
+    shapes: dict[str, tuple[int | None, ...]] = {f"calibration.{name}": shape for name, shape in CALIBRATION.items()}
+    shapes |= {f"registration.{name}": shape for name, shape in REGISTRATION.items()}
+    shapes |= SHAPES
     for detector in needed(detectors):
         places, dimensions = shape_of(detector, spec)
         if detector.startswith(NEAREST):
@@ -132,6 +146,12 @@ def check_tensors(
             raise DataError(f"{where}: tensor {name} holds values that are no numbers; fit the bank again")
         if name == "scales" and not (tensor[..., 1] > 0).all():
             raise DataError(f"{where}: tensor scales holds a spread that is not above 0; fit the bank again")
+        if name.endswith((".measured", ".motions")) and len(tensor) != len(
+            tensors[f"{name.partition('.')[0]}.{_SCORES}"]
+        ):
+            raise DataError(
+                f"{where}: tensor {name} is not of as many pictures as there are scores; fit the bank again"
+            )
         if name == "guard" and not (tensor[..., 0] <= tensor[..., 1]).all():
             raise DataError(f"{where}: tensor guard holds limits that no picture keeps; fit the bank again")
     for c in range(products):

@@ -23,13 +23,14 @@ from quarterturn.worker.contract.errors import ConfigError
 from quarterturn.worker.contract.framing import Layout
 from quarterturn.worker.contract.gallery import Gallery
 from quarterturn.worker.contract.picture import BitDepth, Region
+from quarterturn.worker.contract.registration import Registration
 from quarterturn.worker.contract.times import now
 from quarterturn.worker.contract.traits import PictureTraits
 from quarterturn.worker.engine.base import Engine
 from quarterturn.worker.fitting.embedder import Embedder, OnProgress
 from quarterturn.worker.fitting.gallery import name_of, with_gallery
 from quarterturn.worker.fitting.normal import NormalFit, weigh
-from quarterturn.worker.fitting.sights import guard_of, tell_unusable
+from quarterturn.worker.fitting.sights import Sight, guard_of, tell_unusable
 from quarterturn.worker.fitting.split import Paths, Split, require_enough
 from quarterturn.worker.inspection.scorer import Scorer
 from quarterturn.worker.inspection.scoring import fit_scale, turn_ratio
@@ -97,9 +98,15 @@ def fit_bank(
     normals, gallery = zip(
         *(_shown(embedder, normal, learned[product]) for product, normal in built.items()), strict=True
     )
-    uncalibrated = Bank(manifest, normals, weighed.scales, (), guard, gallery)
+    registrations = tuple(_registered(embedder, split, product) for product in fits)
+    uncalibrated = Bank(manifest, normals, weighed.scales, (), guard, registrations, gallery)
     calibration = tuple(
-        calibrate(uncalibrated, c, embedder.embed(embedder.read(split.calibration[product])))
+        calibrate(
+            uncalibrated,
+            c,
+            embedder.embed(embedder.read(paths := split.calibration[product])),
+            (embedder.sights[path] for path in paths),
+        )
         for c, product in enumerate(fits)
     )
     for product, limits in zip(fits, guard, strict=True):
@@ -114,6 +121,13 @@ def _shown(embedder: Embedder, normal: Normal, paths: Sequence[Path]) -> tuple[N
         return itertools.chain.from_iterable(embedder.read([paths[number] for number in numbers]))
 
     return with_gallery(normal, [name_of(path) for path in paths], read)
+
+
+def _registered(embedder: Embedder, split: Split, product: str) -> Registration:
+    """Where the good parts of a product lie in their pictures."""
+    return Registration.fit(
+        *([embedder.sights[path].small for path in one[product]] for one in (split.normal, split.weighing))
+    )
 
 
 def _learn(
@@ -179,11 +193,23 @@ def _weigh(
     return _Weighed(votes, found, scales)
 
 
-def calibrate(bank: Bank, product: int, batches: Iterator[tuple[Embeddings, list[Layout]]]) -> Calibration:
-    """The calibration of `product` (its index) from the embeddings of good pictures that are new to the bank."""
+def calibrate(
+    bank: Bank, product: int, batches: Iterator[tuple[Embeddings, list[Layout]]], sights: Iterable[Sight]
+) -> Calibration:
+    """The calibration of `product` (its index) from the embeddings of good pictures that are new to the bank.
+
+    `sights` are those of the same pictures; they are asked for when all batches are through.
+    """
     scorer = Scorer(bank.of_products([product]))
     scored = [one for embeddings, layouts in batches for one in scorer.score(embeddings, layouts)]
     whole = [one.appearance for one in scored]
     ratios = [turn_ratio(lies) for one in scored if (lies := one.orientations[0]) is not None]
-    numbers = ([one.scores[0] for one in scored], [one.distance[0] for one in whole], ratios)
+    seen, registration = [*sights], bank.registrations[product]
+    numbers = (
+        [one.scores[0] for one in scored],
+        [one.distance[0] for one in whole],
+        ratios,
+        [one.measured for one in seen],
+        [registration.motion(one.small) for one in seen],
+    )
     return Calibration(*(np.array(one, np.float32) for one in numbers))

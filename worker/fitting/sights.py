@@ -13,6 +13,7 @@ from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.framing import Framing, cut
 from quarterturn.worker.contract.guard import limits_of, measure, unusable
 from quarterturn.worker.contract.picture import Decoded
+from quarterturn.worker.contract.registration import Small, small_picture
 from quarterturn.worker.contract.traits import Traits
 
 log = logging.getLogger(__name__)
@@ -22,16 +23,17 @@ _NAMED = 5  # pictures; a folder of bad ones would fill the screen
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What one picture is, and the (M,) that it measures."""
+    """What one picture is, the (M,) that it measures, and a small copy of it that shows how it lies."""
 
     traits: Traits
     measured: Array
+    small: Small
 
     @classmethod
     def of(cls, seen: Decoded, framing: Framing) -> Sight:
         """That of a decoded picture, as a worker would see it."""
-        frames, _ = cut(seen.picture, framing)
-        return cls(Traits.of(seen, frames), measure(frames))
+        frames, layout = cut(seen.picture, framing)
+        return cls(Traits.of(seen, frames), measure(frames), small_picture(frames, layout))
 
 
 def guard_of(sights: Iterable[Sight]) -> Array:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from quarterturn.worker.contract.arrays import Array, Frames
 from quarterturn.worker.contract.bank import Bank, require_same_engine
 from quarterturn.worker.contract.errors import ConfigError, FrameError
 from quarterturn.worker.contract.times import now
+from quarterturn.worker.contract.usual import Measures, quantities
 from quarterturn.worker.engine.base import Engine
 from quarterturn.worker.inspection import heatmap
 from quarterturn.worker.inspection.judge import Judge, Judgement
@@ -148,8 +149,8 @@ class Inspector:
             score_ms=round(_ms_since(started_s), 3),
             total_ms=round(_ms_since(batch.started_s), 3),
         )
-        for (n, look), (judgement, heat) in zip(looks.items(), decided, strict=True):
-            outcomes[n] = self._verdict(batch.frames[n], look, judgement, heat, bank=scorer.bank, times=times)
+        for (n, look), one in zip(looks.items(), decided, strict=True):
+            outcomes[n] = self._verdict(batch.frames[n], look, one, bank=scorer.bank, times=times)
         return [outcomes[n] for n in range(len(batch.frames))]
 
     def close(self) -> None:
@@ -167,21 +168,20 @@ class Inspector:
         except FrameError as error:
             return self._dead_letter(frame, info or frame.legible(), error)
 
-    def _decide(
-        self, scorer: Scorer, judge: Judge, scored: Scored, look: Look, position: Position
-    ) -> tuple[Judgement, Array]:
+    def _decide(self, scorer: Scorer, judge: Judge, scored: Scored, look: Look, position: Position) -> _Decided:
         """What is decided of a frame, and its heat map against the threshold of the product that it was judged as."""
-        judgement = judge.judge(scored, look.measured)
-        frozen_after = self._cameras.get(look.info.camera, _NO_CAMERA).frozen_after
-        if look.digest is not None and frozen_after is not None:
+        camera = self._cameras.get(look.info.camera, _NO_CAMERA)
+        judgement = judge.judge(scored, look.measured if camera.guard else None)
+        measures = _measures(scorer.bank, judgement, look)
+        if look.digest is not None and camera.frozen_after is not None:
             times = self._repeats.times(look.info.camera, position, look.digest)
-            if times >= frozen_after:
+            if times >= camera.frozen_after:
                 judgement = judgement.unusable(f"the camera has sent the same picture {times} times in a row")
-        return judgement, scorer.heat_map(scored, judgement.product, judgement.threshold)
+                measures = None  # they say nothing new
+        return _Decided(judgement, scorer.heat_map(scored, judgement.product, judgement.threshold), measures)
 
-    def _verdict(
-        self, frame: Frame, look: Look, judgement: Judgement, heat: Array, *, bank: Bank, times: ProcessingTimes
-    ) -> Verdict:
+    def _verdict(self, frame: Frame, look: Look, decided: _Decided, *, bank: Bank, times: ProcessingTimes) -> Verdict:
+        judgement, heat, measures = decided
         data = ResultData(
             **self._identity(frame, look.info),
             **_said(look.info),
@@ -199,7 +199,7 @@ class Inspector:
         )
         notices: dict[Notice, str] = {"depth_in_doubt": look.doubt} if look.doubt else {}
         notices.update(bank.manifest.pictures.differences(look.traits).items())
-        return Verdict(frame.position, frame.key, data, heat, notices)
+        return Verdict(frame.position, frame.key, data, heat, notices, measures)
 
     def _late(self, frame: Frame, info: FrameInfo, age_ms: float, max_age_ms: float) -> Late:
         data = LateData(**self._identity(frame, info), **_said(info), age_ms=round(age_ms, 3), max_age_ms=max_age_ms)
@@ -236,6 +236,14 @@ class Inspector:
         }
 
 
+class _Decided(NamedTuple):
+    """What is decided of a frame, its heat map (h, w), and its measures, where somebody asks for them."""
+
+    judgement: Judgement
+    heat: Array
+    measures: Measures | None
+
+
 class _Identity(TypedDict):
     """What every outcome says of its frame, whether its headers can be read or not."""
 
@@ -262,6 +270,15 @@ def _said(info: FrameInfo) -> _Said:
         "part_id": info.part_id,
         "is_simulated": info.simulated,
     }
+
+
+def _measures(bank: Bank, judgement: Judgement, look: Look) -> Measures | None:
+    """How the picture measures beside the good ones of the product that it shows."""
+    if look.small is None or look.measured is None:
+        return None
+    product = bank.products.index(judgement.nearest)
+    motion = bank.registrations[product].motion(look.small)
+    return Measures(quantities(judgement.score, look.measured, motion), bank.usual[product], look.traits.size)
 
 
 def _joined(tiles: Sequence[Frames], side: int) -> Frames:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from quarterturn.worker.contract.arrays import Array, Frames
 from quarterturn.worker.contract.framing import Framing, Layout, cut
 from quarterturn.worker.contract.guard import measure
+from quarterturn.worker.contract.registration import Small, small_picture
 from quarterturn.worker.contract.traits import Traits
 from quarterturn.worker.inspection.repeats import digest_of
 from quarterturn.worker.messages.frames import Frame, FrameInfo
@@ -20,7 +21,8 @@ class Look:
     """A decoded frame: its (T, S, S, 3) tiles and their layout; `products` are those that it may show (None: any).
 
     `doubt` says where its samples and their depth do not go together, else it is empty. `measured` (M,) is for the
-    picture guard, `digest` tells a frozen camera; None where nobody asks.
+    picture guard and for drift, `small` shows how the part lies, `digest` tells a frozen camera; None where
+    nobody asks.
     """
 
     info: FrameInfo
@@ -30,6 +32,7 @@ class Look:
     traits: Traits
     doubt: str
     measured: Array | None
+    small: Small | None
     digest: int | None
 
 
@@ -48,6 +51,7 @@ def look_at(frame: Frame, info: FrameInfo, camera: CameraSettings, framing: Fram
         products=(info.product,) if info.product else camera.products,
         traits=Traits.of(seen, tiles),
         doubt=seen.doubt,
-        measured=measure(tiles) if camera.guard else None,
+        measured=measure(tiles) if camera.guard or camera.drift else None,
+        small=small_picture(tiles, layout) if camera.drift else None,
         digest=None if camera.frozen_after is None or info.simulated else digest_of(tiles),
     )

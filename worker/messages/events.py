@@ -18,12 +18,13 @@ from pydantic import Field
 
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.times import parse_time
+from quarterturn.worker.contract.usual import Measures
 from quarterturn.worker.messages.data import Data
 from quarterturn.worker.messages.frames import Position
 from quarterturn.worker.messages.notices import Notice
 
 AlertKind = Literal["unusable_picture", "wrong_product", "wrong_orientation", "defect"]
-AlarmKind = Literal["episode"]
+AlarmKind = Literal["episode", "drift"]
 AlarmState = Literal["raised", "grown", "cleared"]
 EventKind = Literal["verdict", "alert", "late", "dead_letter", "feedback", AlarmKind]
 Held = Literal["silenced", "inhibited", "too_few", "in_a_run", "cool_down"]
@@ -138,7 +139,8 @@ class Verdict:
     """The result for one frame; it is also an alert where `data.alert` says so.
 
     `heat` (h, w) float32 is the map behind `data.heat_map` before it was rounded. `notices` say in words
-    what is odd about the picture: where it differs from those that the bank learned from. Neither is published.
+    what is odd about the picture: where it differs from those that the bank learned from. `measures` are the picture's,
+    beside what is usual of its product, where somebody asks whether its camera drifts. None of these is published.
     `held` says why the alert is not published, where it is not; the verdict always is. `events` are published with it.
     """
 
@@ -147,6 +149,7 @@ class Verdict:
     data: ResultData
     heat: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros((1, 1), np.float32), compare=False)
     notices: Mapping[Notice, str] = field(default_factory=dict)
+    measures: Measures | None = field(default=None, compare=False)
     held: Held | None = None
     events: tuple[AlarmData, ...] = ()
 

@@ -19,10 +19,12 @@ class History(Generic[State]):
     """The states of cameras, each partition by itself, after each of their last frames; of one thread.
 
     A partition's frames come in the order of their offsets; where one comes again, all from it on do. A state must not
-    change: it is given back as it is. Behind frames that others were given nothing is known, see `Position.stretch`.
+    change: it is given back as it is. Behind frames that others were given nothing is known, see `Position.stretch`. At
+    most `cameras` are remembered.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cameras: int = _CAMERAS) -> None:
+        self._cameras = cameras
         self._states: OrderedDict[_Place, deque[tuple[int, State]]] = OrderedDict()
 
     def before(self, camera: str, position: Position) -> State | None:
@@ -35,7 +37,7 @@ class History(Generic[State]):
         place = _place(camera, position)
         states = self._states.setdefault(place, deque(maxlen=_FRAMES))
         self._states.move_to_end(place)
-        if len(self._states) > _CAMERAS:
+        if len(self._states) > self._cameras:
             self._states.popitem(last=False)
         while states and states[-1][0] >= position.offset:
             states.pop()

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from quarterturn.worker.contract.silence import Silence
-from quarterturn.worker.messages.alarms import Episode
+from quarterturn.worker.messages.alarms import Drift, Episode
 from quarterturn.worker.messages.data import Data
 from quarterturn.worker.messages.events import DeadLetterData, LateData, ResultData
 from quarterturn.worker.messages.feedback import Feedback
@@ -17,6 +17,7 @@ _WRITTEN_HERE: dict[str, type[Data]] = {
     "late": LateData,
     "dead-letter": DeadLetterData,
     "episode": Episode,
+    "drift": Drift,
 }
 _WRITTEN_BY_ANYBODY: dict[str, type[BaseModel]] = {  # who may leave out what has a default
     "feedback": Feedback,

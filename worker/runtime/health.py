@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from quarterturn.worker.inspection.inspector import Inspector
+from quarterturn.worker.messages.alarms import Drift
 from quarterturn.worker.messages.events import DeadLetter, Outcome, Verdict, ahead_s
 from quarterturn.worker.messages.notices import Notice
 from quarterturn.worker.runtime.metrics import Metrics
@@ -102,6 +103,9 @@ class Health:
             if isinstance(outcome, Verdict):
                 for kind, text in outcome.notices.items():
                     self.notice(kind, outcome.data.camera, f"{outcome.position}: {text}")
+                for alarm in outcome.events:
+                    if isinstance(alarm, Drift):
+                        log.warning("%s cam=%s: drift %s: %s", outcome.position, camera, alarm.state, alarm.reason)
             if self._listed and camera and camera not in self._listed:
                 self.notice("unlisted_camera", camera, f"{outcome.position}: the settings' 'cameras' do not list it")
             if (ahead := ahead_s(outcome)) > _AHEAD_S:

@@ -29,6 +29,8 @@ from prometheus_client.registry import Collector
 
 from quarterturn.worker.contract.errors import Reason
 from quarterturn.worker.contract.times import parse_time
+from quarterturn.worker.contract.usual import Measure
+from quarterturn.worker.messages.alarms import Drift
 from quarterturn.worker.messages.events import (
     AlarmKind,
     AlarmState,
@@ -84,6 +86,12 @@ class Metrics:
         )
         self._alarms = Counter(
             "quarterturn_alarms", "Events about a camera", ["camera", "event", "state"], registry=self.registry
+        )
+        self._drifting = Gauge(
+            "quarterturn_drifting",
+            "1 while an alarm says that this measure drifts",
+            ["camera", "measure"],
+            registry=self.registry,
         )
         self._last_frame = Gauge(
             "quarterturn_last_frame_timestamp_seconds",
@@ -171,6 +179,8 @@ class Metrics:
                 camera.held[outcome.held].inc()
             for alarm in outcome.events:
                 camera.alarms[alarm.event, alarm.state].inc()
+                if isinstance(alarm, Drift):
+                    camera.drifting[alarm.measure].set(alarm.state == "raised")
             self._count_latency(outcome.data, now_s)
         elif isinstance(outcome, Late):
             camera.outcomes["late"].inc()
@@ -210,6 +220,7 @@ class _Camera:
             for event in get_args(AlarmKind)
             for state in get_args(AlarmState)
         }
+        self.drifting = {measure: of._drifting.labels(name, measure) for measure in get_args(Measure)}
         self.last_frame = of._last_frame.labels(name)
         self.ratios = of._ratios.labels(name)
 

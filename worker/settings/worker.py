@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from quarterturn.worker.contract.calibration import OVERKILL
 from quarterturn.worker.contract.picture import Depth, Region
 from quarterturn.worker.contract.settings import Settings
 from quarterturn.worker.contract.silence import Silence
+from quarterturn.worker.contract.usual import Measure
 from quarterturn.worker.settings.console import ConsoleSettings
 from quarterturn.worker.settings.security import SaslSettings, Secret, TlsSettings
 
@@ -162,7 +163,8 @@ class AlertSettings(Settings):
         default=True, description="no alert about a part while one about the pictures goes on; see `of_last`"
     )
     hold_while_drifting: bool = Field(
-        default=False, description="no alert about a part while an alarm says that the pictures have drifted"
+        default=True,
+        description="no alert that there would not be without a drift of which an alarm tells; see `drift`",
     )
 
     @model_validator(mode="after")
@@ -170,6 +172,27 @@ class AlertSettings(Settings):
         if self.at_least > self.of_last:
             raise ValueError(f"'at_least' is {self.at_least}, but there are only {self.of_last} frames in 'of_last'")
         return self
+
+
+class DriftSettings(Settings):
+    """When a camera's pictures count as drifting away from those that its bank was calibrated with."""
+
+    alpha: float = Field(
+        default=0.001,
+        gt=0,
+        lt=1,
+        description="the chance that the camera ever raises a false alarm while a bank serves; shared by the measures",
+    )
+    measures: tuple[Measure, ...] = Field(
+        default=get_args(Measure), min_length=1, description="each has its own alarm, so that it names the cause"
+    )
+
+    @field_validator("measures")
+    @classmethod
+    def _once_each(cls, measures: tuple[Measure, ...]) -> tuple[Measure, ...]:
+        if len(set(measures)) < len(measures):
+            raise ValueError("a measure is named twice")
+        return measures
 
 
 class CameraSettings(Settings):
@@ -196,6 +219,9 @@ class CameraSettings(Settings):
         "None: never",
     )
     alerts: AlertSettings = AlertSettings()
+    drift: DriftSettings | None = Field(
+        default=DriftSettings(), description="alarms where pictures are no longer as they were; None: never"
+    )
 
 
 class BatchSettings(Settings):

@@ -127,8 +127,8 @@ def test_no_alert_about_a_part_while_pictures_come_and_go_unusable() -> None:
     assert published(decided(alerting(of_last=3, hold_while_unusable=False), line(signs))) == signs
 
 
-def test_no_alert_about_a_part_while_pictures_drift_where_that_is_asked_for() -> None:
-    for hold, expected in ((True, "---u"), (False, "dtpu")):
+def test_no_alert_that_a_drift_explains_unless_that_is_asked_for() -> None:
+    for hold, expected in ((True, "----"), (False, "dtpu")):
         hygiene, settings = Hygiene(tuple), AlertSettings(hold_while_drifting=hold)
         verdicts = [hygiene.apply(one, settings, drifting=True) for one in line("dtpu")]
         assert published(verdicts) == expected

@@ -30,6 +30,7 @@ from quarterturn.worker.contract.framing import WHOLE, Framing
 from quarterturn.worker.contract.gallery import Gallery, GoodPicture
 from quarterturn.worker.contract.guard import MEASURES
 from quarterturn.worker.contract.manifest import Depth, EmbeddingSpec, sha256
+from quarterturn.worker.contract.registration import Registration
 from quarterturn.worker.fitting.gallery import with_gallery
 from quarterturn.worker.fitting.normal import NormalFit
 from tests.parts import LEARNED_FROM
@@ -93,12 +94,22 @@ def make_bank(
         created_at="2026-01-01T00:00:00.000Z",
     )
     calibration = tuple(
-        Calibration(numbers(rng, 7 + c), numbers(rng, 7 + c), numbers(rng, 7 * (c % 2))) for c in range(products)
+        Calibration(
+            numbers(rng, 7 + c),
+            numbers(rng, 7 + c),
+            numbers(rng, 7 * (c % 2)),
+            numbers(rng, 7 + c, len(MEASURES)),
+            numbers(rng, 7 + c, 4),
+        )
+        for c in range(products)
+    )
+    registrations = tuple(
+        Registration(numbers(rng, 64, 64), np.array([1, 1, 0, c], np.float32)) for c in range(products)
     )
     scales = numbers(rng, products, len(detectors), 2) + np.float32(0.1)
     guard = np.sort(numbers(rng, products, len(MEASURES), 2), axis=-1)
     gallery = tuple(gallery_of(rng, c, pictures) for c in range(products))
-    return Bank(manifest, normals, scales, calibration, guard, gallery)
+    return Bank(manifest, normals, scales, calibration, guard, registrations, gallery)
 
 
 def gallery_of(rng: np.random.Generator, product: int, count: int) -> Gallery:
@@ -183,7 +194,7 @@ def test_a_bank_holds_what_its_detectors_need_and_what_tells_the_product(
     bank = make_bank(detectors=detectors)
     assert sorted(read_bank(bank.blob, "bank").normals[0]) == sorted(held)
     kinds = {name.split(".", 1)[1].rpartition(".")[0] for name in safetensors.numpy.load(bank.blob) if "." in name}
-    assert kinds == {*held, "calibration", "gallery"}
+    assert kinds == {*held, "calibration", "registration", "gallery"}
 
 
 @pytest.mark.parametrize("name", ["a.b", "position"])
@@ -246,7 +257,9 @@ def test_a_damaged_file_without_a_version_is_another_bank_or_one_sentence() -> N
     bank = make_bank(products=1, members=1, detectors=("nearest.deep",), spec=spec_of(1, 1, 1, 1), pictures=1)
     blob = bytearray(bank.blob)
     refusals: list[str] = []
-    for place in range(len(blob)):
+    picture = blob.index(bank.registrations[0].picture.tobytes())
+    numbers = range(picture + 64, picture + 64**2 * 4)  # one is like another
+    for place in sorted({*range(len(blob))} - {*numbers}):
         for bit in range(8):
             blob[place] ^= 1 << bit
             try:
@@ -254,7 +267,7 @@ def test_a_damaged_file_without_a_version_is_another_bank_or_one_sentence() -> N
             except DataError as error:
                 refusals.append(str(error))
             blob[place] ^= 1 << bit
-    assert len(refusals) > len(blob)
+    assert len(refusals) > len(blob) - len(numbers)
     assert all(text.startswith("bank.safetensors: ") and "fit" in text for text in refusals)
 
 

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from quarterturn.worker.contract.bank import Bank, Calibration
+from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.evaluation.choice import OFFERED, choices
 from quarterturn.worker.evaluation.figures import Inspected
+from tests.parts import unmeasured
 
 
 def calibrated(bank: Bank, *counts: int) -> Bank:
     """Scores 1 to n for each product."""
     ones = (np.arange(1, count + 1, dtype=np.float32) for count in counts)
-    return replace(bank, calibration=tuple(Calibration(scores, scores, scores) for scores in ones))
+    return replace(bank, calibration=tuple(unmeasured(scores, scores, scores) for scores in ones))
 
 
 def inspected(product: str, defect: str, *scores: float) -> list[Inspected]:

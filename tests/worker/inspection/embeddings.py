@@ -16,7 +16,7 @@ from quarterturn.worker.contract.embeddings import Embeddings
 from quarterturn.worker.contract.framing import WHOLE, Framing, Layout
 from quarterturn.worker.contract.manifest import Depth, EmbeddingSpec
 from quarterturn.worker.fitting.normal import NormalFit
-from tests.parts import LEARNED_FROM, any_picture
+from tests.parts import LEARNED_FROM, any_picture, nowhere
 
 Doubles = npt.NDArray[np.float64]
 TILED = Layout(16, 30, ((0, 0), (0, 9), (0, 14)))  # three tiles, two or three of them on some places
@@ -66,7 +66,7 @@ def bank_from(
         created_at="",
     )
     scales = np.random.default_rng(9).uniform(0.2, 1.5, (len(normals), len(detectors), 2)).astype(np.float32)
-    return Bank(manifest, tuple(normals), scales, (), any_picture(len(normals)), ())
+    return Bank(manifest, tuple(normals), scales, (), any_picture(len(normals)), nowhere(len(normals)), ())
 
 
 def score_of(distances: Iterable[float], scale: npt.NDArray[Any], votes: Sequence[float]) -> float:

@@ -18,7 +18,7 @@ import quarterturn.worker.inspection.judge
 import quarterturn.worker.inspection.scorer
 import quarterturn.worker.inspection.scoring
 from quarterturn.worker.contract.arrays import Array
-from quarterturn.worker.contract.bank import Bank, ScoringSettings
+from quarterturn.worker.contract.bank import Bank, Calibration, ScoringSettings
 from quarterturn.worker.contract.detectors import Normal, distances
 from quarterturn.worker.contract.embeddings import Embeddings
 from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
@@ -124,7 +124,7 @@ def test_the_p_value_of_an_alert_is_small(inspector: Inspector) -> None:
 def test_a_part_is_judged_by_the_product_declared_whatever_it_looks_like(engine: NumpyEngine) -> None:
     """Score, threshold, p-value and heat are all of one product, the nearest one is only named."""
     bank = bank_of(engine, ("ring", "bracket"))
-    fewer = replace(bank.calibration[1], scores=bank.calibration[1].scores[:60])
+    fewer = Calibration(*(values[:60] for values in vars(bank.calibration[1]).values()))
     bank = replace(bank, calibration=(bank.calibration[0], fewer))
     inspector = Inspector(engine, "line-1", overkill=0.02)
     inspector.use(bank)

@@ -17,7 +17,7 @@ from quarterturn.worker.contract.framing import WHOLE, Framing
 from quarterturn.worker.contract.manifest import EmbeddingSpec
 from quarterturn.worker.inspection.judge import Judge, Judgement
 from quarterturn.worker.inspection.scorer import Scorer
-from tests.parts import LEARNED_FROM, any_picture
+from tests.parts import LEARNED_FROM, any_picture, nowhere, unmeasured
 
 PRODUCTS = ("ring", "bracket", "washer")
 SPEC = EmbeddingSpec(framing=Framing(side=32), views=4, frame=2)
@@ -39,14 +39,14 @@ def bank_at(means: Array, calibration: Sequence[Calibration]) -> Bank:
     )
     scales = np.tile(np.array([MEDIAN, SPREAD], np.float32), (len(PRODUCTS), 1, 1))
     normals = tuple({"frame": Gaussian(mean[:, None], identity)} for mean in means)
-    return Bank(manifest, normals, scales, tuple(calibration), any_picture(len(PRODUCTS)), ())
+    return Bank(manifest, normals, scales, tuple(calibration), any_picture(len(PRODUCTS)), nowhere(len(PRODUCTS)), ())
 
 
 def calibration_of(rng: np.random.Generator, *, oriented: float) -> Calibration:
     """Twenty pictures, of which the share `oriented` fits best as it lies."""
     ratios = np.where(np.arange(20) < oriented * 20, rng.uniform(0.3, 0.9, 20), 1.2)
     scores, distances = rng.uniform(0.5, 1, 20) * rng.uniform(1, 4), rng.uniform(0.5, 1, 20) * rng.uniform(1, 6)
-    return Calibration(*(np.asarray(one, np.float32) for one in (scores, distances, ratios)))
+    return unmeasured(scores, distances, ratios)
 
 
 def harmonic(distances: Sequence[float]) -> float:
@@ -153,7 +153,7 @@ def test_a_bracket_declared_as_other_products(
     limits: tuple[float, ...], admissible: list[str] | None, alert: str | None
 ) -> None:
     ones = np.ones(20, np.float32)
-    calibration = [Calibration(ones, limit * ones, 0.5 * ones) for limit in limits]
+    calibration = [unmeasured(ones, limit * ones, 0.5 * ones) for limit in limits]
     frame = ring_and_others(8.0)[1] + np.array([1, 0], np.float32)
     (found,) = judged(bank_at(ring_and_others(8.0), calibration), frame[None], [admissible])
     assert found.alert == alert
@@ -166,6 +166,6 @@ def test_each_frame_is_judged_by_its_own_admissible_products() -> None:
     ones = np.ones(20, np.float32)
     means = ring_and_others(8.0)
     frames = np.stack([means[1], means[1], means[2]]) + np.float32(0.6)
-    found = judged(bank_at(means, [Calibration(ones, ones, ones)] * 3), frames, [["ring"], ["bracket"], None])
+    found = judged(bank_at(means, [unmeasured(ones, ones, ones)] * 3), frames, [["ring"], ["bracket"], None])
     assert [one.alert for one in found] == ["wrong_product", None, None]
     assert [one.nearest for one in found] == ["bracket", "bracket", "washer"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -34,6 +35,10 @@ OUTCOMES = {
     "held alert": replace(examples.verdict(examples.frame(13), "defect"), held="cool_down"),
     "alert with an episode": examples.with_episode(examples.verdict(examples.frame(14), "defect"), "raised"),
     "good with an episode": examples.with_episode(examples.verdict(examples.frame(15)), "cleared"),
+    "good with a drift": examples.with_drift(examples.verdict(examples.frame(16)), "raised"),
+    "held alert with a drift": examples.with_drift(
+        replace(examples.verdict(examples.frame(17), "defect"), held="inhibited"), "cleared"
+    ),
     "late": examples.late(examples.frame(11)),
     "dead letter": examples.dead_letter(examples.frame(9)),
 }
@@ -74,6 +79,8 @@ def test_the_schema_refuses_what_is_not_published(outcome: Outcome) -> None:
         ("held alert", ["verdict"]),
         ("alert with an episode", ["verdict", "alert", "episode"]),
         ("good with an episode", ["verdict", "episode"]),
+        ("good with a drift", ["verdict", "drift"]),
+        ("held alert with a drift", ["verdict", "drift"]),
         ("late", ["late"]),
         ("dead letter", ["dead_letter"]),
     ],
@@ -82,7 +89,7 @@ def test_an_outcome_is_one_event_and_an_alert_that_is_not_held_one_more(outcome:
     events = events_of(OUTCOMES[outcome])
 
     assert [event.kind for event in events] == kinds
-    assert len({event.value for event in events if event.kind != "episode"}) == 1
+    assert len({event.value for event in events if event.kind not in ("episode", "drift")}) == 1
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES.values(), ids=OUTCOMES.keys())
@@ -91,8 +98,8 @@ def test_the_sdk_reads_every_event(outcome: Outcome) -> None:
         read = from_binary(KafkaMessage(dict(event.headers), event.key, event.value), JSONFormat())
         assert read.get_specversion() == "1.0"
         assert read.get_type() == f"quarterturn.{event.kind}.v1"
-        about = ":defect" if event.kind == "episode" else ""
-        assert read.get_id() == f"{event.kind}:{result_id(outcome.position)}{about}"
+        about = {"episode": r":defect", "drift": r":brightness:(raised|cleared)"}.get(event.kind, "")
+        assert re.fullmatch(f"{event.kind}:{re.escape(result_id(outcome.position))}{about}", read.get_id())
         assert read.get_source() == "/quarterturn/line-3/top-01"
         assert read.get_datacontenttype() == "application/json"
         assert read.get_data() == json.loads(event.value)

@@ -49,6 +49,15 @@ def test_a_frame_that_does_not_say_its_camera_is_no_unlisted_one() -> None:
     assert sample(health, "quarterturn_frames_total", camera="unknown", outcome="dead_letter") == 1
 
 
+def test_a_drift_is_said_each_time_with_its_place(caplog: pytest.LogCaptureFixture) -> None:
+    health = Health(["top-01"])
+    for _ in range(2):
+        health.count([examples.with_drift(examples.verdict(examples.frame(7)), "raised")], 0.1, 0.01)
+    assert [record.message for record in caplog.records] == [
+        "frames[0]@7 cam=top-01: drift raised: pictures are darker: brightness 112, usually 120"
+    ] * 2
+
+
 def test_made_up_names_fill_neither_memory_nor_log(caplog: pytest.LogCaptureFixture) -> None:
     health = Health(["top-01"])
     for n in range(1200):

@@ -116,6 +116,17 @@ def test_alarms_are_counted_by_what_they_say() -> None:
     assert alarms == {("top-01", "episode", "raised"): 1, ("top-01", "episode", "grown"): 2}
 
 
+def test_what_drifts_is_shown_while_it_does() -> None:
+    health, camera = Health(["top-01"]), "top-01"
+    assert {value for _, value in samples(health, "quarterturn_drifting").items()} == {0}
+    count(health, examples.with_drift(verdict(), "raised"))
+    assert sample(health, "quarterturn_drifting", camera=camera, measure="brightness") == 1
+    assert sample(health, "quarterturn_drifting", camera=camera, measure="sharpness") == 0
+    assert sample(health, "quarterturn_alarms_total", camera=camera, event="drift", state="raised") == 1
+    count(health, examples.with_drift(verdict(), "cleared"))
+    assert sample(health, "quarterturn_drifting", camera=camera, measure="brightness") == 0
+
+
 def test_a_reason_that_is_not_ours_is_counted_too() -> None:
     health = Health()
     count(health, examples.dead_letter(examples.frame(), "of_an_own_inspector"))
