@@ -231,7 +231,9 @@ def test_the_version_is_the_hash_of_the_blob_and_reproducible() -> None:
     assert make_bank().version == make_bank().version == sha256(make_bank().blob)
     assert make_bank(seed=1).version != make_bank().version
     bank = make_bank()
-    turned = Coreset(*map(np.asfortranarray, vars(bank.normals[0]["nearest.deep"]).values()))
+    nearest = bank.normals[0]["nearest.deep"]
+    assert isinstance(nearest, Coreset)
+    turned = Coreset(np.asfortranarray(nearest.members), np.asfortranarray(nearest.origins))
     assert not turned.members.flags.c_contiguous
     again = replace(bank, normals=({**bank.normals[0], "nearest.deep": turned}, *bank.normals[1:]))
     assert again.version == bank.version  # whatever the arrays' layout in memory
