@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
     console = Console(highlight=False)
     out: Path = arguments.out
     ours = [f"bank.overkill={_OVERKILL}", f"bank.learned={out / 'learned'}"]
-    settings = settings_for(arguments.config, out / "parts", out, [*ours, *arguments.overrides])
+    settings = settings_for(arguments.config, _data(out), out, [*ours, *arguments.overrides])
     console.rule("1. A line: parts, encoder, engine, bank, two workers")
     bank = _make(settings, out)
     worker = worker_settings(arguments, settings, bank)
@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _make(settings: DemoSettings, out: Path) -> Bank:
     """A trained line of one product."""
-    folder = out / "parts" / "train" / "good"
+    folder = _data(out) / "train" / "good"
     shutil.rmtree(out / "learned", ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(_LEARNED_FROM):
@@ -104,6 +104,10 @@ def _make(settings: DemoSettings, out: Path) -> Bank:
     train(settings.train, overkill=settings.bank.overkill)
     build(settings.build)
     return fit_line(settings)
+
+
+def _data(out: Path) -> Path:
+    return out / "parts" / _PRODUCT.name
 
 
 def _jpeg(key: tuple[int, ...], kind: str = "good", gloss: float = 1.0) -> bytes:

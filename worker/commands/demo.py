@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """`quarterturn demo`: render or take parts, train, build, fit, stream, report; or tell the story of operators.md."""
+    """`quarterturn demo`: render or take parts, train, build, fit, stream, report; or tell a story."""
     with needs_extra("train"):
         from quarterturn.demo import line, story
     (story if arguments.story else line).run(arguments)
