@@ -28,7 +28,7 @@ from quarterturn.worker.evaluation.result import Evaluation
 from quarterturn.worker.fitting.split import require_enough
 from quarterturn.worker.pictures.sets import TestPicture, test_pictures
 from quarterturn.worker.runtime.assemble import open_engine, open_store
-from quarterturn.worker.settings.worker import WorkerSettings
+from quarterturn.worker.settings.worker import Topics, WorkerSettings
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
     build(settings.build)
     console.rule("4. Fit a bank through the engine, and push it")
     bank = fit_line(settings)
-    worker = _worker_settings(arguments, settings, bank)
+    worker = worker_settings(arguments, settings, bank)
     with closing(open_store(worker.bank)) as store:
         store.publish(worker.line, bank)
 
@@ -70,11 +70,11 @@ def run(arguments: argparse.Namespace) -> None:
         console.print(f"{what}: {out / name}", soft_wrap=True)
 
 
-def _worker_settings(arguments: argparse.Namespace, settings: DemoSettings, bank: Bank) -> WorkerSettings:
+def worker_settings(arguments: argparse.Namespace, settings: DemoSettings, bank: Bank) -> WorkerSettings:
     """The worker's settings; they are also written to `worker.yaml`, for the worker and for the user to go on with."""
     out: Path = arguments.out
     name = f"demo-{uuid.uuid4().hex[:8]}"  # nobody else's topics, group or bank
-    topics = {kind: f"{name}-{kind}" for kind in ("frames", "verdicts", "alerts", "dead_letters")}
+    topics = {kind: f"{name}-{kind}" for kind in Topics.model_fields}
     kafka = {"bootstrap_servers": arguments.kafka, "group": name, "topics": topics}
     folder = {"path": str(out / "frames"), "out": str(out / "results.jsonl")}
     redis = {"url": arguments.redis, "snapshot": str(out / "banks")}

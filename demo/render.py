@@ -21,6 +21,7 @@ from quarterturn.worker.contract.errors import DataError
 
 _GOOD, _TURNED = "good", "turned"
 _SUPERSAMPLING = 2
+_POLISHED = 0.45  # half pictures around the middle
 _RING_SLOPE, _RING_WIDTH = 0.42, 0.16  # slopes that mirror the ring into the camera
 
 
@@ -79,7 +80,7 @@ def take(product: Product, key: tuple[int, ...], side: int, kind: str = _GOOD, *
     """One picture, (side, side, 3) RGB, of a part that is good or bad in the way `kind` says.
 
     Pictures of the same `key` show the same part in the same light, so any defect has its good twin. `gloss` is how
-    many times as much light as usual the part mirrors: another supplier's finish, which is no defect.
+    many times as much light as usual the middle of the part mirrors: another supplier polishes it, which is no defect.
 
     Raises:
         ValueError: `kind` is neither "good" nor one of `kinds_of(product)`.
@@ -91,7 +92,8 @@ def take(product: Product, key: tuple[int, ...], side: int, kind: str = _GOOD, *
     part = product.make(_SUPERSAMPLING * side, part_rng, missing)
     if kind in DEFECTS:
         DEFECTS[kind](part, fault_rng)
-    part.gloss *= 1 + (gloss - 1) * part.face
+    x, y = grid(part.size)
+    part.gloss[np.hypot(x, y) < _POLISHED] *= gloss
     turns = int(fault_rng.integers(1, 4)) if kind == _TURNED else 0
     return _photograph(_lay_down(part, turns, camera_rng), camera_rng)
 

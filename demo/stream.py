@@ -65,7 +65,7 @@ def camera_of(product: str) -> str:
 def through_folder(settings: FolderSettings, config: Path) -> Iterator[Result]:
     """The results of a worker that reads the frames from their folder, as they are written."""
     settings.out.unlink(missing_ok=True)
-    with _worker(config) as is_alive:
+    with working(config, config.with_suffix(".log")) as is_alive:
         lines = _follow(settings.out, is_alive)
         events = (json.loads(line) for line in lines)
         yield from (event["data"] for event in events if event["kind"] != "alert")
@@ -75,7 +75,7 @@ def through_kafka(settings: KafkaSettings, config: Path, frames: Path, count: in
     """Publish the frames, and give the results of a worker between Kafka topics as they are committed."""
     cameras = sorted(camera for camera in frames.iterdir() if camera.is_dir())
     create_topics(settings, partitions=len(cameras))
-    with closing(ResultReader(settings)) as reader, _worker(config) as is_alive:
+    with closing(ResultReader(settings)) as reader, working(config, config.with_suffix(".log")) as is_alive:
         _publish(settings, frames, cameras)
         seen = 0
         while seen < count:
@@ -96,9 +96,9 @@ def _publish(settings: KafkaSettings, frames: Path, cameras: Iterable[Path]) -> 
 
 
 @contextmanager
-def _worker(config: Path) -> Iterator[Callable[[], bool]]:
+def working(config: Path, log: Path) -> Iterator[Callable[[], bool]]:
     """`quarterturn run` in a process of its own, told to stop at the end; gives a function that says if it lives."""
-    log, command = config.with_suffix(".log"), [sys.executable, "-m", "quarterturn", "run", "--config", str(config)]
+    command = [sys.executable, "-m", "quarterturn", "run", "--config", str(config)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}  # the demo's own
     with log.open("wb") as output:
         process = subprocess.Popen(command, stderr=output, env=environment)

@@ -97,3 +97,9 @@ def test_frames_are_laid_out_by_camera_with_some_wrong_products(parts: Path, tmp
     assert len(wrong) == sum(picture.defect == GOOD for picture in pictures)
     assert all(part.product not in part.path.parts for part in wrong)
     assert lay_out(pictures, tmp_path / "frames", seed=0) == truth
+
+
+@pytest.mark.parametrize("more", [[], ["--kafka", "localhost:1", "--data", "pictures"]])
+def test_the_story_needs_kafka_and_renders_its_parts(capsys: pytest.CaptureFixture[str], more: list[str]) -> None:
+    assert main(["demo", "--story", *more]) == 1
+    assert "demo --story renders its parts and needs Kafka: give --kafka HOST:PORT" in capsys.readouterr().err

@@ -97,3 +97,14 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(ValueError, match=r"a flange is good or scratch, .*, missing_hole, turned, not 'scrach'"):
         take(PRODUCTS[0], (0,), SIDE, kind="scrach")
+
+
+@pytest.mark.parametrize("product", PRODUCTS, ids=lambda product: product.name)
+def test_a_gloss_changes_the_middle_of_a_part_alone(product: Product) -> None:
+    plain, polished = (take(product, (5, 1), SIDE, gloss=gloss).astype(np.float32) for gloss in (1.0, 2.4))
+    assert (plain == take(product, (5, 1), SIDE)).all()
+    difference = cv2.GaussianBlur(polished - plain, (0, 0), 1).max(axis=2)
+    y, x = np.mgrid[:SIDE, :SIDE] * (2 / SIDE) - 1
+    middle = np.hypot(x, y) < 0.4
+    assert difference[middle].mean() > 10
+    assert np.abs(difference[np.hypot(x, y) > 0.6]).max() < 8

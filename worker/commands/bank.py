@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -110,27 +109,26 @@ def push(arguments: argparse.Namespace) -> None:
 def list_versions(arguments: argparse.Namespace) -> None:
     """`quarterturn bank list`: a table of the line's banks."""
     settings = read_config(arguments, WorkerSettings)
-    size = Column("size", justify="right")
-    table = Table("version", "pushed at", size, "", "learned from", "by people", box=SIMPLE_HEAD, pad_edge=False)
+    size, words = (Column(name, justify="right") for name in ("size", "words"))
+    table = Table(
+        "version", "pushed at", size, "", "taught from", words, box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False
+    )
     with closing(open_store(settings.bank)) as store:
         versions = store.versions(settings.line)
         for version in versions:
             active = "active" if version.active else ""
-            parent, said = _learned(store, version)
-            table.add_row(version.version[:_SHORT], version.pushed_at, decimal(version.size), active, parent, said)
+            taught = _taught(store, version)
+            table.add_row(version.version[:_SHORT], version.pushed_at, decimal(version.size), active, *taught)
     _say(table if versions else f"line {settings.line} has no bank; push one with 'quarterturn bank push'")
 
 
-def _learned(store: BankStore, version: BankVersion) -> tuple[str, str]:
-    """The version that it was learned from, and how many pictures people gave it; empty where it was fitted."""
+def _taught(store: BankStore, version: BankVersion) -> tuple[str, str]:
+    """The version that it was learned from, and on how many words of people it rests; empty where it was fitted."""
     try:
         history = store.load(version.line, version.version).manifest.history
     except (DataError, MismatchError):  # whoever wants to use it, is told
-        return "", "damaged"
-    if not history:
-        return "", ""
-    roles = Counter(word.role for word in words_in(history).values())
-    return history[-1].parent[:_SHORT], ", ".join(f"{count} {role}" for role, count in sorted(roles.items()))
+        return "damaged", ""
+    return (history[-1].parent[:_SHORT], str(len(words_in(history)))) if history else ("", "")
 
 
 def show(arguments: argparse.Namespace) -> None:

@@ -6,7 +6,6 @@ import argparse
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack, closing
 from pathlib import Path
 
 from rich.console import Console
@@ -14,21 +13,16 @@ from rich.filesize import decimal
 
 from quarterturn.worker.commands.feedback import kafka_of
 from quarterturn.worker.contract.errors import DataError, QuarterturnError
-from quarterturn.worker.contract.manifest import EngineManifest, read_manifest
 from quarterturn.worker.contract.settings import load_settings
-from quarterturn.worker.fitting.split import split_by
 from quarterturn.worker.learning.cache import RememberingEngine
 from quarterturn.worker.learning.learn import Learned, Learner
-from quarterturn.worker.learning.recent import LAST, Recent
 from quarterturn.worker.messages.feedback import Feedback
-from quarterturn.worker.runtime.assemble import open_engine, open_store
 from quarterturn.worker.settings.bank import FitSettings
 from quarterturn.worker.settings.options import add_config, read_config
 from quarterturn.worker.settings.worker import WorkerSettings
 
 log = logging.getLogger(__name__)
 
-_CACHE = ".embeddings"
 _WAIT_S = 1.0
 
 
@@ -57,31 +51,16 @@ def add_fit(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """`quarterturn bank learn`: once, or whenever there is something to learn."""
-    from quarterturn.worker.transport.kafka.archive import FrameArchive
-    from quarterturn.worker.transport.kafka.feedback import FeedbackTopic
-    from quarterturn.worker.transport.kafka.results import ResultReader
+    from quarterturn.worker.learning.open import open_learner  # takes a while, and only this command needs it
 
     worker, fit = read_config(arguments, WorkerSettings), load_settings(arguments.fit, FitSettings)
-    kafka = kafka_of(worker, arguments.config)
-    trained = read_manifest(worker.engine.path, EngineManifest, "quarterturn build")
-    with ExitStack() as stack:
-        topic = stack.enter_context(closing(FeedbackTopic(kafka)))
-        engine = RememberingEngine(open_engine(worker.engine), fit.learned / _CACHE)
-        learner = Learner(
-            worker,
-            fit,
-            split_by(fit, trained),
-            stack.enter_context(closing(engine)),
-            store=stack.enter_context(closing(open_store(worker.bank))),
-            archive=stack.enter_context(closing(FrameArchive(kafka))),
-            recent=Recent(stack.enter_context(closing(ResultReader(kafka, 2 * LAST)))),
-        )
-        once = _Once(learner, engine, worker.line, publish=not arguments.dry_run)
-        once.learn(topic.read(), again=arguments.again)
+    with open_learner(worker, kafka_of(worker, arguments.config), fit) as opened:
+        once = _Once(opened.learner, opened.engine, worker.line, publish=not arguments.dry_run)
+        once.learn(opened.topic.read(), again=arguments.again)
         while arguments.follow:
-            if topic.poll(_WAIT_S):
+            if opened.topic.poll(_WAIT_S):
                 try:
-                    once.learn(topic.read())
+                    once.learn(opened.topic.read())
                 except QuarterturnError as error:  # the next word may mend it
                     log.error("%s", error)
 

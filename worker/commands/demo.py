@@ -15,11 +15,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("out/demo"), metavar="DIR", help="default: %(default)s")
     parser.add_argument("--kafka", metavar="HOST:PORT", help="stream through this broker instead of a folder")
     parser.add_argument("--redis", metavar="URL", help="keep the bank in this Redis instead of a folder")
+    parser.add_argument(
+        "--story", action="store_true", help="instead: a new gloss comes, an operator says so, the line learns"
+    )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """`quarterturn demo`: render or take parts, train, build, fit, stream, report."""
+    """`quarterturn demo`: render or take parts, train, build, fit, stream, report; or tell a story."""
     with needs_extra("train"):
-        from quarterturn.demo import line
-    line.run(arguments)
+        from quarterturn.demo import line, story
+    (story if arguments.story else line).run(arguments)

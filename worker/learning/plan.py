@@ -69,11 +69,17 @@ def plan(given: Given, bank: Bank, overkill: float, *, again: bool) -> ProductPl
         for one in good
         if (word := before.get(one.result_id)) and word.verdict == "good" and word.role != "left_out"
     }
+    needed = pictures_needed(overkill)
     share = new_share(given.stream, given.promise) if given.promise else 0.0
-    _take_sides(roles, _by_content([one for one in good if one.result_id not in roles]), halves=share > 0)
+    # Right after a push nobody knows yet how it does; a fixed threshold promises nothing.
+    does_well = given.promise is None or (share == 0 and given.stream.results >= needed)
+    _take_sides(roles, _by_content([one for one in good if one.result_id not in roles]), halves=not does_well)
     steps = bank.manifest.history
     planned.calibration = steps[-1].calibration.get(given.product, given.first) if steps else given.first
-    _compose(planned, roles, given, share, pictures_needed(overkill))
+    if does_well:
+        roles.update({name: "learned" for name, role in roles.items() if role == "waiting"})
+    elif share > 0:
+        _compose(planned, roles, given, share, needed)
     planned.roles |= roles
     return planned
 
@@ -119,9 +125,6 @@ def _take_sides(roles: dict[str, Role], new: Sequence[str], *, halves: bool) -> 
 def _compose(planned: ProductPlan, roles: dict[str, Role], given: Given, share: float, needed: int) -> None:
     """Who calibrates; see `composition`."""
     waiting = [name for name, role in roles.items() if role == "waiting"]
-    if share == 0:
-        roles.update(dict.fromkeys(waiting, "learned"))
-        return
     calibrating = [name for name, role in roles.items() if role == "calibrating"]
     there = planned.calibration + len(calibrating)
     rejected = f"{given.stream.rejected:.0%} of the last {given.stream.results} good parts were rejected"

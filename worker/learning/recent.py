@@ -41,18 +41,16 @@ class Recent:
 def stream_of(results: Iterable[Result], words: Mapping[str, Feedback], version: str, product: str) -> Stream:
     """What the bank `version` said of the frames of `product`, behind the first that a person called good.
 
-    It is the parts of now that count, not those before something changed. Pictures that could not be judged are left
-    out: no score rejected them.
+    It is the parts of now that count, not those before something changed. What counts is the score alone: the promise
+    is one on scores.
     """
     ours = [
         one
         for one in results
-        if one["internalConfigurationId"] == version
-        and (one["productId"] or one["predictedProduct"]) == product
-        and one["alert"] != "unusable_picture"
+        if one["internalConfigurationId"] == version and (one["productId"] or one["predictedProduct"]) == product
     ]
     verdicts = [word.verdict if (word := words.get(one["resultId"])) else None for one in ours]
     first = verdicts.index("good") + 1 if "good" in verdicts else 0
     counted = list(zip(ours[first:], verdicts[first:], strict=True))
-    beyond = [verdict for one, verdict in counted if one["alert"] is not None]
+    beyond = [verdict for one, verdict in counted if one["score"] > one["threshold"]]
     return Stream(len(counted), len(beyond), beyond.count("good"), beyond.count("bad"))

@@ -255,7 +255,7 @@ def test_a_frame_beside_all_products(views: int) -> None:
 def test_a_coreset_holds_its_members_once() -> None:
     """For a search and for the bank's file alike; what it was made from may go."""
     members = np.random.default_rng(0).normal(size=(2, 9, 3)).astype(np.float32)
-    coreset = Coreset(members)
+    coreset = Coreset(members, np.zeros((2, 9, 4), np.intp))
     np.testing.assert_array_equal(coreset.members, members)
     assert np.shares_memory(coreset.members, coreset.lifted)
     assert not np.shares_memory(coreset.members, members)

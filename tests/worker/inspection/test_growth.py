@@ -16,7 +16,7 @@ import pytest
 
 import quarterturn.worker.inspection.scorer
 from quarterturn.worker.contract.arrays import Array
-from quarterturn.worker.contract.bank import Bank, Calibration
+from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.detectors import (
     Coreset,
     Gaussian,
@@ -39,7 +39,7 @@ from quarterturn.worker.messages.frames import Frame
 from quarterturn.worker.runtime.health import Health
 from quarterturn.worker.runtime.service import Service
 from quarterturn.worker.settings.worker import BatchSettings, CameraSettings
-from tests.parts import NumpyPlacesEngine, bank_of, frame, good_part, png
+from tests.parts import NumpyPlacesEngine, bank_of, frame, good_part, png, unmeasured
 from tests.worker.inspection.embeddings import bank_from
 
 SPEC = EmbeddingSpec(
@@ -75,7 +75,7 @@ def standing_apart(products: int) -> tuple[Bank, Embeddings]:
     bank = bank_from(normals, supported(SPEC), SPEC)
     (reading,) = read(part, [WHOLE], normals[:1], bank.manifest.scoring, supported(SPEC))
     scales = np.tile(np.stack([reading.raw[0], reading.raw[0] / 10], axis=-1), (products, 1, 1))
-    some = Calibration(np.linspace(0.1, 1, 20, dtype=np.float32), np.ones(20, np.float32), np.ones(20, np.float32))
+    some = unmeasured(np.linspace(0.1, 1, 20), np.ones(20), np.ones(20))
     return replace(bank, scales=scales.astype(np.float32), calibration=(some,) * products), part
 
 

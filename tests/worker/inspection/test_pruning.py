@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import quarterturn.worker.inspection.scorer
 from quarterturn.worker.contract.arrays import Array
-from quarterturn.worker.contract.bank import Bank, Calibration
+from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.calibration import conformal_p_value
 from quarterturn.worker.contract.detectors import Normal, distances, supported
 from quarterturn.worker.contract.embeddings import Embeddings
@@ -20,6 +20,7 @@ from quarterturn.worker.contract.framing import WHOLE, Layout
 from quarterturn.worker.inspection.judge import Judge
 from quarterturn.worker.inspection.scorer import Scored, Scorer
 from quarterturn.worker.inspection.scoring import combine, fit_scale, read
+from tests.parts import unmeasured
 from tests.worker.inspection.embeddings import BOXED, SPEC, TILED, bank_from, normal_of
 
 KINDS = [
@@ -62,7 +63,7 @@ def many(
         held_out = scattered(rng, centre, int(rng.integers(10, 40)))
         again = read(held_out, [WHOLE] * len(held_out["frame"]), normals[c : c + 1], bank.manifest.scoring, detectors)
         scores = combine(np.concatenate([one.raw for one in again]), scales[-1], [*bank.manifest.votes.values()])
-        calibration.append(Calibration(scores, rng.uniform(1, 4, 20).astype(np.float32), np.full(20, 0.8, np.float32)))
+        calibration.append(unmeasured(scores, rng.uniform(1, 4, 20), np.full(20, 0.8)))
     return replace(bank, scales=np.stack(scales), calibration=tuple(calibration)), centres
 
 
@@ -197,9 +198,8 @@ def test_products_that_are_named_twice_are_compared_all_the_same() -> None:
 )
 def test_which_products_are_undecided(so_far: list[float], complete: list[bool], undecided: list[bool]) -> None:
     """Thresholds 1, 2 and 10; calibration scores up to 4, 8 and 50."""
-    nothing = np.empty(0, np.float32)
     scores = [np.linspace(0.1, 4, 20), np.linspace(0.1, 8, 20), np.arange(1, 51)]
-    calibration = tuple(Calibration(np.asarray(one, np.float32), nothing, nothing) for one in scores)
+    calibration = tuple(unmeasured(one, [], []) for one in scores)
     bank = bank_from(
         [normal_of(scattered(np.random.default_rng(0), {n: np.zeros(s) for n, s in SPEC.outputs.items()}, 5))] * 3
     )

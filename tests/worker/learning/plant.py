@@ -90,7 +90,7 @@ class Plant:
         self.first = fit_bank(self.engine, self.split, self.fit.scoring, OVERKILL)
         self.store.publish(LINE, self.first)
         self.count = 0  # of the frames that came
-        self._rng = np.random.default_rng(5)
+        self.rng = np.random.default_rng(5)
 
     @property
     def bank(self) -> Bank:
@@ -102,11 +102,12 @@ class Plant:
     def learner(self, folder: str = "learned") -> Learner:
         """One that begins anew, but for what lies in `folder`."""
         fit = self.fit.model_copy(update={"learned": self.root / folder})
+        self.remembering = RememberingEngine(self.engine, fit.learned / ".embeddings")
         return Learner(
             self.settings,
             fit,
             self.split,
-            RememberingEngine(self.engine, fit.learned / ".embeddings"),
+            self.remembering,
             store=self.store,
             archive=self.kafka,
             recent=Recent(self.kafka),
@@ -122,7 +123,7 @@ class Plant:
 
     def come(self, make: Any, count: int, **headers: str) -> list[Verdict]:
         """So many parts come by; what the version in service says of them."""
-        frames = [parts.frame(parts.png(make(self._rng)), self.count + n, **headers) for n in range(count)]
+        frames = [parts.frame(parts.png(make(self.rng)), self.count + n, **headers) for n in range(count)]
         self.count += count
         self.kafka.frames |= {frame.position: frame for frame in frames}
         cameras = self.settings.cameras

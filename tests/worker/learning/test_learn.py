@@ -37,7 +37,7 @@ def plant(built: Plant) -> Plant:
     built.kafka.words.clear()
     built.store.publish(LINE, built.first)
     built.count = 0
-    built._rng = np.random.default_rng(5)
+    built.rng = np.random.default_rng(5)
     return built
 
 
@@ -138,11 +138,9 @@ def test_only_what_is_new_is_embedded(plant: Plant) -> None:
     rejected = gloss_comes(plant, 6)
     plant.learn()
     plant.say("good", rejected[6:8])
-    learner = plant.learner()
-    learner.learn(plant.kafka.words)
-    engine = learner._engine
-    assert engine.embedded == 2
-    assert engine.remembered > 80
+    plant.learner().learn(plant.kafka.words)
+    assert plant.remembering.embedded == 2
+    assert plant.remembering.remembered > 80
 
 
 def test_a_line_within_its_promise_learns_all_and_calibrates_as_before(plant: Plant) -> None:
