@@ -12,6 +12,7 @@ import numpy as np
 
 from quarterturn.worker.contract.arrays import Array, Frames
 from quarterturn.worker.contract.bank import Bank, require_same_engine
+from quarterturn.worker.contract.embeddings import Embeddings
 from quarterturn.worker.contract.errors import ConfigError, FrameError
 from quarterturn.worker.contract.times import now
 from quarterturn.worker.contract.usual import Measures, quantities
@@ -50,10 +51,28 @@ class Batch:
     decode_ms: float
 
 
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A batch that has been through the engine, and the bank that was in service then.
+
+    `looks` are those of the frames that are inspected, by their place in the batch, and `products` what each may show;
+    `outcomes` are those of the others.
+    """
+
+    batch: Batch
+    outcomes: dict[int, Outcome]
+    looks: dict[int, Look]
+    products: Sequence[tuple[int, ...]]
+    embeddings: Embeddings
+    embed_ms: float
+    scorer: Scorer
+    judge: Judge
+
+
 class Inspector:
     """Decodes, embeds and judges frames by the bank in service.
 
-    `prepare` and `score` are the two halves of `inspect`; a service runs them for different batches at once.
+    `prepare`, `embed` and `score` are the steps of `inspect`; a service runs them for different batches at once.
 
     Example, with an `engine`, a `bank` and a `Frame` with the header `camera`:
         >>> inspector = Inspector(engine, "line-1", overkill=0.05)
@@ -105,7 +124,7 @@ class Inspector:
 
     def inspect(self, frames: Sequence[Frame]) -> list[Outcome]:
         """One outcome for each frame, in order."""
-        return self.score(self.prepare(frames))
+        return self.score(self.embed(self.prepare(frames)))
 
     def prepare(self, frames: Sequence[Frame]) -> Batch:
         """Read headers, decode, crop and resize."""
@@ -113,8 +132,8 @@ class Inspector:
         looks = list(self._decoders.map(self._look, frames))
         return Batch(frames, looks, started_s, _ms_since(started_s))
 
-    def score(self, batch: Batch) -> list[Outcome]:
-        """Embed, score and judge a prepared batch.
+    def embed(self, batch: Batch) -> Embedded:
+        """Send a prepared batch through the engine.
 
         Raises:
             ConfigError: no bank is in service yet.
@@ -136,19 +155,24 @@ class Inspector:
                 outcomes[n] = self._dead_letter(batch.frames[n], look.info, error)
         started_s = time.perf_counter()
         embeddings = self._engine.embed(_joined([look.tiles for look in looks.values()], self._engine.spec.side))
-        embed_ms = _ms_since(started_s)
+        return Embedded(batch, outcomes, looks, products, embeddings, _ms_since(started_s), scorer, judge)
+
+    def score(self, embedded: Embedded) -> list[Outcome]:
+        """Score and judge what has been embedded: one outcome for each frame of the batch, in order."""
+        batch, looks, scorer = embedded.batch, embedded.looks, embedded.scorer
         started_s = time.perf_counter()
-        scored = scorer.score(embeddings, [look.layout for look in looks.values()], products)
+        scored = scorer.score(embedded.embeddings, [look.layout for look in looks.values()], embedded.products)
         decided = [
-            self._decide(scorer, judge, one, look, batch.frames[n].position)
+            self._decide(scorer, embedded.judge, one, look, batch.frames[n].position)
             for (n, look), one in zip(looks.items(), scored, strict=True)
         ]
         times = ProcessingTimes(
             decode_ms=round(batch.decode_ms, 3),
-            embed_ms=round(embed_ms, 3),
+            embed_ms=round(embedded.embed_ms, 3),
             score_ms=round(_ms_since(started_s), 3),
             total_ms=round(_ms_since(batch.started_s), 3),
         )
+        outcomes = dict(embedded.outcomes)
         for (n, look), one in zip(looks.items(), decided, strict=True):
             outcomes[n] = self._verdict(batch.frames[n], look, one, bank=scorer.bank, times=times)
         return [outcomes[n] for n in range(len(batch.frames))]
