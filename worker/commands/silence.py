@@ -33,18 +33,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Declare a silence on the line's topic, end one, or list those that are not over."""
-    from quarterturn.worker.transport.kafka.silences import (
-        SilenceTopic,
-    )  # takes a while, and only this command needs it
+    from quarterturn.worker.transport.kafka.silences import SilenceTopic  # slow, and only this command needs it
 
     settings = read_config(arguments, WorkerSettings)
     if settings.transport.kafka is None:
         raise ConfigError(f"{arguments.config}: transport.kafka is missing; write silences into 'silences' there")
-    now = datetime.now(timezone.utc)
-    scope = arguments.camera, arguments.product
-    silence = None if arguments.end or scope == (None, None) else _declared(arguments, now)
-    if arguments.end and scope == (None, None):
-        raise ConfigError("--end: say of which --camera or --product, as it was declared")
+    now, scope = datetime.now(timezone.utc), (arguments.camera, arguments.product)
+    listing = not (arguments.end or arguments.minutes or arguments.reason) and scope == (None, None)
+    if scope == (None, None) and not listing:
+        raise ConfigError("say of which --camera or --product; a line is not silenced as a whole")
+    silence = None if arguments.end or listing else _declared(arguments, now)
     with closing(SilenceTopic(settings.transport.kafka)) as topic:
         if silence is not None:
             topic.publish(silence)

@@ -19,6 +19,7 @@ from quarterturn.worker.settings.security import SaslSettings, Secret, TlsSettin
 from quarterturn.worker.settings.worker import KafkaSettings, RedisStoreSettings, Topics, WorkerSettings
 from quarterturn.worker.transport.kafka import connection
 from quarterturn.worker.transport.kafka.producer import FramePublisher
+from quarterturn.worker.transport.kafka.silences import SilenceWatcher
 from quarterturn.worker.transport.kafka.transport import KafkaTransport
 from tests import examples
 from tests.parts import NumpyEngine, bank_of
@@ -88,6 +89,17 @@ def test_a_worker_with_the_documented_rights_serves_its_line(kafka: SecureKafka,
     assert len(librdkafka.consume(kafka.admin, topics.verdicts)) == 2
     assert len(librdkafka.consume(kafka.admin, topics.alerts)) == 1
     assert len(librdkafka.consume(kafka.admin, topics.dead_letters)) == 1
+
+
+def test_a_worker_reads_silences_with_the_documented_rights_and_says_where_it_may_not(kafka: SecureKafka) -> None:
+    topics = topics_of("silenced")
+    kafka.create_line(topics, topics.frames)
+    forbidden = topics.model_copy(update={"silences": topics.feedback})
+    for asked, expected in ((topics, r"ok"), (forbidden, r".*Authorization.*")):
+        with closing(SilenceWatcher(as_worker(kafka, asked))) as watcher:
+            watcher.start()
+            assert re.fullmatch(expected, watcher.state), watcher.state
+            assert PASSWORD not in watcher.state
 
 
 def test_a_certificate_in_place_of_a_password(kafka: SecureKafka) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from kafka import KafkaAdminClient, KafkaConsumer
 from kafka.admin import ConfigResource
-from kafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError
+from kafka.errors import TopicAlreadyExistsError, TopicAuthorizationFailedError, UnknownTopicOrPartitionError
 
 from quarterturn.worker.contract.errors import ConfigError
 from quarterturn.worker.settings.worker import KafkaSettings
@@ -114,6 +114,8 @@ def _admin(settings: KafkaSettings) -> contextlib.closing[KafkaAdminClient]:
 
 def _missing(admin: KafkaAdminClient, topics: Iterable[str]) -> list[str]:
     described = admin.describe_topics(list(topics))
+    if hidden := [one["name"] for one in described if one["error_code"] == TopicAuthorizationFailedError.errno]:
+        raise TopicAuthorizationFailedError(f"no permission for the topic '{hidden[0]}'")
     return [topic["name"] for topic in described if topic["error_code"] == UnknownTopicOrPartitionError.errno]
 
 
