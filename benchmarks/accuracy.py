@@ -27,7 +27,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from benchmarks.foreign import FOREIGN, over_threshold
+from benchmarks.foreign import FOREIGN, Picture, over_threshold
 from quarterturn.demo.config import DemoSettings, settings_for
 from quarterturn.demo.fit import fit_line
 from quarterturn.engine_build.build import build
@@ -193,23 +193,32 @@ def match_brightness(source: Path, target: Path) -> None:
     """Copy a labelled folder with every picture's median brightness as that of its product's training pictures.
 
     By gain, as a lamp or an exposure changes a picture: an offset would leave its contrast as another confounder
-    (mvtec/screw: 0.95 by the standard deviation alone, against 0.59). Pictures keep their names and become PNG inside;
-    masks are copied as they are.
+    (mvtec/screw: 0.95 by the standard deviation alone, against 0.59).
     """
     train = good_pictures(source)
     levels = {
         product: float(np.median([brightness(read_picture(p)) for p in paths])) for product, paths in train.items()
     }
     everywhere = float(np.median(list(levels.values())))
-    pictures = [(path, product) for product, paths in train.items() for path in paths]
+
+    def matched(product: str, picture: Picture) -> Picture:
+        gain = levels.get(product, everywhere) / max(brightness(picture), 1.0)
+        return np.clip(np.rint(picture * gain), 0, 255).astype(np.uint8)
+
+    copy_changed(source, target, matched)
+
+
+def copy_changed(source: Path, target: Path, change: Callable[[str, Picture], Picture]) -> None:
+    """Copy a labelled folder, each picture as `change(product, picture)`.
+
+    Pictures keep their names and become PNG inside; masks are copied as they are.
+    """
+    pictures = [(path, product) for product, paths in good_pictures(source).items() for path in paths]
     pictures += [(one.path, one.product) for one in test_pictures(source)]
     for path, product in pictures:
-        picture = read_picture(path)
-        gain = levels.get(product, everywhere) / max(brightness(picture), 1.0)
-        level = np.clip(np.rint(picture * gain), 0, 255).astype(np.uint8)
         copy = target / path.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes(cv2.imencode(".png", level[..., ::-1])[1].tobytes())
+        copy.write_bytes(cv2.imencode(".png", change(product, read_picture(path))[..., ::-1])[1].tobytes())
     for masks in source.rglob("ground_truth"):
         for path in list_pictures(masks):
             copy = target / path.relative_to(source)

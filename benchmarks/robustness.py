@@ -14,7 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from benchmarks.accuracy import as_measured
+from benchmarks.accuracy import as_measured, copy_changed
 from benchmarks.foreign import Picture
 from benchmarks.ladders import AS_THEY_ARE, MOVED, STEPS, warped
 from benchmarks.streams import DAYS, WANDERS, drift_after, normal_days
@@ -35,6 +36,8 @@ from quarterturn.worker.contract.framing import Framing, cut
 from quarterturn.worker.contract.registration import MOTIONS, Registration, small_picture
 from quarterturn.worker.engine.base import Engine
 from quarterturn.worker.fitting.bank_file import read_bank_file
+from quarterturn.worker.fitting.fit import fit_bank
+from quarterturn.worker.fitting.split import split_pictures
 from quarterturn.worker.inspection.inspector import Inspector
 from quarterturn.worker.messages.events import Verdict
 from quarterturn.worker.messages.frames import Frame, Position
@@ -47,7 +50,11 @@ from quarterturn.worker.settings.worker import CameraSettings, EngineSettings
 
 Row = dict[str, Any]
 
+Before = Callable[[str, Picture], Picture]
+"""What becomes of a picture of a product before it is inspected."""
+
 _CAMERA = "robustness"
+_HOLDOUT = 0.35  # of the pictures laid back, for weighing and calibration
 _ROUNDS = 8  # to lay a picture back
 
 
@@ -61,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         closing(open_line(data, parsed.work / name, parsed)) as line,
     ):
         good, bad = (some_of(data, parsed.pictures, good=is_good) for is_good in (True, False))
-        rows = [*ladders(line, good, bad)]
+        rows = [*ladders(line, line.laid_back(data), good, bad)]
         pools = inspected(line, some_of(data, parsed.days, good=True)), inspected(line, bad)
     quiet = [normal_days(*pools, wander) for wander in WANDERS]
     parsed.out.mkdir(parents=True, exist_ok=True)
@@ -86,9 +93,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 class Line:
     """An engine and a bank, which inspect pictures as a worker would."""
 
-    def __init__(self, engine: Engine, bank: Bank) -> None:
+    def __init__(self, engine: Engine, bank: Bank, before: Before = lambda _, picture: picture) -> None:
         self.bank = bank
         self._engine = engine
+        self._before = before
         camera = CameraSettings(region=bank.manifest.region, frozen_after=None)
         self._inspector = Inspector(engine, _CAMERA, bank.manifest.overkill, {_CAMERA: camera})
         self._inspector.use(bank)
@@ -98,14 +106,29 @@ class Line:
         found = []
         for begin in range(0, len(pictures), 16):
             batch = enumerate(pictures[begin : begin + 16], begin)
-            frames = [Frame(Position(_CAMERA, 0, n), None, headers, _png(one)) for n, one in batch]
+            made = ((n, _png(self._before(product, one))) for n, one in batch)
+            frames = [Frame(Position(_CAMERA, 0, n), None, headers, data) for n, data in made]
             found += [one for one in self._inspector.inspect(frames) if isinstance(one, Verdict)]
         return found
 
-    def laid_back(self, product: str, picture: Picture) -> Picture:
-        """As the bank's pictures of this product lie."""
-        registration = self.bank.registrations[self.bank.products.index(product)]
-        return laid_back(registration, self._engine.spec.framing, picture)
+    def laid_back(self, data: Path) -> Line | None:
+        """One whose bank is fitted from the pictures of `data` laid onto the mean of this one; None if that is no use.
+
+        It lays the pictures back that it inspects.
+        """
+        if not any(one.told.any() for one in self.bank.registrations):
+            return None
+
+        def lay(product: str, picture: Picture) -> Picture:
+            registration = self.bank.registrations[self.bank.products.index(product)]
+            return laid_back(registration, self._engine.spec.framing, picture)
+
+        with tempfile.TemporaryDirectory() as scratch:
+            copy = Path(scratch, data.name)  # products are named after folders
+            copy_changed(data, copy, lay)
+            manifest = self.bank.manifest
+            bank = fit_bank(self._engine, split_pictures(copy, None, _HOLDOUT), manifest.scoring, manifest.overkill)
+        return Line(self._engine, bank, lay)
 
     def close(self) -> None:
         self._inspector.close()
@@ -129,9 +152,12 @@ def some_of(data: Path, count: int, *, good: bool) -> list[tuple[TestPicture, Pi
 
 
 def ladders(
-    line: Line, good: Sequence[tuple[TestPicture, Picture]], bad: Sequence[tuple[TestPicture, Picture]]
+    line: Line,
+    back: Line | None,
+    good: Sequence[tuple[TestPicture, Picture]],
+    bad: Sequence[tuple[TestPicture, Picture]],
 ) -> Iterator[Row]:
-    """A row for the pictures as they are, and one for each step."""
+    """A row for the pictures as they are, and one for each step; `back` lays pictures back first."""
     clean = inspected(line, good)
     for step in (AS_THEY_ARE, *STEPS):
         print(f"{step.ladder} {step.says}", file=sys.stderr, flush=True)
@@ -139,9 +165,8 @@ def ladders(
         changed = [[(one, step.make(rng, picture)) for one, picture in some] for some in (good, bad)]
         ours, theirs = (inspected(line, some) for some in changed)
         row = {"ladder": step.ladder, "step": step.says, **outcome(ours, theirs), "drift": drift_after(clean, ours)}
-        if step.ladder in MOVED:
-            back = [[(one, line.laid_back(one.product, picture)) for one, picture in some] for some in changed]
-            row["laid back"] = outcome(*(inspected(line, some) for some in back))
+        if back is not None and step.ladder in MOVED:
+            row["laid back"] = outcome(*(inspected(back, some) for some in changed))
         yield row
 
 

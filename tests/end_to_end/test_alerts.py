@@ -41,7 +41,7 @@ def config(
         "bank": {"file": {"path": str(tmp_path / "banks")}},
         "transport": {"kafka": {"bootstrap_servers": kafka_bootstrap, "group": topics["frames"], "topics": topics}},
         "overkill": 0.05,
-        "cameras": {"top-01": {"alerts": {"group_runs": True}}, "side-01": {}},
+        "cameras": {"top-01": {"alerts": {"group_runs": True}, "drift": None}, "side-01": {"drift": None}},
         "http": None,
     }
     path.write_text(yaml.safe_dump(settings))

@@ -18,7 +18,7 @@ from quarterturn.worker.settings.worker import DriftSettings
 _COUNTED = (None, "defect")  # another product, or a part that lies turned, says nothing about the camera
 _CAMERAS = 200  # of a worker that are watched: each takes half a megabyte, and anybody may make up names
 _OF_A_PICTURE: tuple[Measure, ...] = ("brightness", "sharpness")
-"""Measures by which a picture is unusable, each of one quantity."""
+"""Measures by which a picture is unusable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class _Camera:
         """The measures with an alarm."""
         return {measure: track for measure, track in self.tracks.items() if track.alarm is not None}
 
-    def after(self, seen: Measures, at: Place, settings: DriftSettings) -> _Camera:
+    def after(self, seen: Measures, at: Place, settings: DriftSettings, *, is_defect: bool) -> _Camera:
         """What is known after one more picture."""
         needed = log10(len(settings.measures) / settings.alpha)
         past, tracks = self.past.get(seen.usual.product, Past()), dict(self.tracks)
@@ -44,8 +44,9 @@ class _Camera:
             if not told:
                 continue
             before = self.tracks.get(measure) or Track.begin(measure, at)
-            tracks[measure] = before.after(seen, past, at, needed)
-            for q, usual in told if before.alarm is None else ():  # what drifts is nothing to compare with
+            counts = not is_defect or measure != "score"  # how defects score is told by their alerts
+            tracks[measure] = before.after(seen, past, at, needed, counts=counts)
+            for q, usual in told if counts and before.alarm is None else ():  # what drifts is nothing to compare with
                 bins[q] = usual.bin_of(seen.values[q])
         return _Camera(self.bank, {**self.past, seen.usual.product: past.and_one_more(bins)}, tracks)
 
@@ -68,32 +69,39 @@ class DriftWatch:
             return verdict, False
         known = self._history.before(data.camera, verdict.position) or _Camera(seen.usual.bank)
         before = known if known.bank == seen.usual.bank else _Camera(seen.usual.bank)
-        counted = data.alert in _COUNTED
-        after = before.after(seen, (data.result_id, time_of(data)), settings) if counted else before
+        after, at = before, (data.result_id, time_of(data))
+        if data.alert in _COUNTED:
+            after = before.after(seen, at, settings, is_defect=data.alert == "defect")
         self._history.put(data.camera, verdict.position, after)
         events = [*_replaced(known, before, data), *_changed(before.drifting, after.drifting, data, seen)]
-        return replace(verdict, events=(*verdict.events, *events)), _explains(after.drifting, data, seen)
+        return replace(verdict, events=(*verdict.events, *events)), _explains(after, data, seen)
 
 
-def _explains(drifting: Mapping[Measure, Track], data: ResultData, seen: Measures) -> bool:
+def _explains(camera: _Camera, data: ResultData, seen: Measures) -> bool:
     """Whether an alert has the same cause as an alarm: without the drift there would be none.
 
-    A defect: its score, less what scores have risen by, is within the threshold. An unusable picture: it is off in
-    brightness or sharpness as the last pictures were, by half as much at least.
+    An unusable picture: it is off in brightness or sharpness as the last pictures were, by half as much at least. A
+    defect: scores drift, or the picture is off in whatever does; and its score, less what scores have risen by of late,
+    is within the threshold.
     """
-    if data.alert == "defect" and (track := drifting.get("score")):
-        (quantity,) = quantities_of("score")
-        usual = seen.usual.ranges[quantity]
-        return usual is not None and data.score - track.off(quantity) * usual.spread <= data.threshold
+    drifting = camera.drifting
+    off = {measure for measure, track in drifting.items() if _is_off_like(track, seen)}
     if data.alert == "unusable_picture":
-        return any(_is_off_like(drifting[one], seen) for one in _OF_A_PICTURE if one in drifting)
-    return False
+        return not off.isdisjoint(_OF_A_PICTURE)
+    scores = camera.tracks.get("score")
+    if data.alert != "defect" or scores is None or not (off or "score" in drifting):
+        return False
+    (quantity,) = quantities_of("score")
+    usual = seen.usual.ranges[quantity]
+    return usual is not None and data.score - scores.off(quantity) * usual.spread <= data.threshold
 
 
 def _is_off_like(track: Track, seen: Measures) -> bool:
-    (quantity,) = quantities_of(track.measure)
-    usual, off = seen.usual.ranges[quantity], track.off(quantity)
-    return usual is not None and off != 0 and usual.deviation(seen.values[quantity]) / off >= 0.5
+    """Whether a picture is off as the last ones were, by half as much at least, in what raised the alarm."""
+    alarm = track.alarm
+    assert alarm is not None  # nobody asks of others
+    usual, off = seen.usual.ranges[alarm.quantity], track.off(alarm.quantity)
+    return usual is not None and off != 0 and usual.deviation(seen.values[alarm.quantity]) / off >= 0.5
 
 
 def _replaced(known: _Camera, now: _Camera, data: ResultData) -> Iterator[Drift]:

@@ -54,9 +54,14 @@ class Track:
         series = sum(_SIDES[q] for q in quantities)
         return cls(measure, 0, at, 0, 0.0, _zeros(series * len(BETS)), _zeros(len(quantities)))
 
-    def after(self, seen: Measures, past: Past, at: Place, needed: float) -> Track:
-        """What is known after one more picture, compared with `past`; an alarm needs evidence of so many log₁₀."""
+    def after(self, seen: Measures, past: Past, at: Place, needed: float, *, counts: bool) -> Track:
+        """What is known after one more picture, compared with `past`; an alarm needs evidence of so many log₁₀.
+
+        One that does not count is seen, and nothing is bet on it.
+        """
         present, recent = self._averaged(seen), self.recent + 1
+        if not counts:
+            return replace(self, present=present, recent=recent)
         if self.alarm is not None:
             return self._watched(self.alarm, present, recent, at)
         stakes, joins = self.stakes[:], in_hand(self.pictures) - in_hand(self.pictures + 1)

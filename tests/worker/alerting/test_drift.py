@@ -229,6 +229,13 @@ def test_defects_are_no_drift(share: float) -> None:
     assert not [*applied(DriftWatch(), verdicts)]
 
 
+def test_defects_on_end_are_no_drift_of_the_score() -> None:
+    rng = np.random.default_rng(15)
+    usual = usual_of(rng)
+    bad = shifted(good(rng, 300), "score", 9).tolist()
+    assert not [*applied(DriftWatch(), [verdict(one, usual, n, "defect") for n, one in enumerate(bad)])]
+
+
 def test_light_that_wanders_over_the_day_is_no_drift() -> None:
     """A fifth of a spread up and down, and bank and line a fifth apart."""
     rng = np.random.default_rng(12)
@@ -259,6 +266,7 @@ def test_alerts_that_a_drift_explains_are_held_and_no_others(hold: bool) -> None
         return explained(settings, usual, values, verdict(last.tolist(), usual, 999, alert))
 
     calm, glossy, dark = good(rng, 60), shifted(good(rng, 60), "score", 3), shifted(good(rng, 60), "brightness", -4)
+    moved = shifted(shifted(good(rng, 60), "x", 4), "score", 3)
     assert said(calm, "defect", score=4) is None
     assert said(glossy, "defect", score=4) == held
     assert said(glossy, "defect", score=12) is None, "it is a defect beyond what has risen"
@@ -267,4 +275,17 @@ def test_alerts_that_a_drift_explains_are_held_and_no_others(hold: bool) -> None
     assert said(dark, "unusable_picture", brightness=-9) == held
     assert said(dark, "unusable_picture", brightness=9) is None
     assert said(dark, "unusable_picture", sharpness=-9) is None
-    assert said(dark, "defect", score=4) is None
+    assert said(dark, "defect", score=4, brightness=-4) is None, "scores have not risen"
+    assert said(moved, "defect", score=4, x=4) == held
+
+
+def test_defects_of_a_camera_that_moved_are_explained_by_that_though_no_good_part_is_left() -> None:
+    """The score of defects is no drift, and how far it has risen is known all the same."""
+    rng = np.random.default_rng(14)
+    usual = usual_of(rng)
+    for quantity, expected in (("x", "inhibited"), ("score", None)):
+        values = shifted(shifted(good(rng, 60), "score", 9), quantity, 5).tolist()
+        verdicts = [verdict(one, usual, n, "defect") for n, one in enumerate(values)]
+        *_, last = Alerting().apply(verdicts)
+        assert isinstance(last, Verdict)
+        assert last.held == expected

@@ -94,12 +94,12 @@ def test_alerts_that_a_drift_explains_are_held_below_its_event() -> None:
     verdicts = seen([*(part(rng) for _ in range(40)), *(part(rng, right=5) for _ in range(80))])
     kinds = [[event.kind for event in events_of(one)] for one in verdicts]
     raised = {event.measure: event.frame.offset for event in alarms(verdicts)}
-    assert raised.keys() == {"registration", "score"}
-    after = verdicts[raised["score"] + 1 :]
+    assert raised.keys() == {"registration"}
+    after = verdicts[raised["registration"] + 1 :]
     alerts = [one for one in after if one.is_alert]
     assert len(alerts) > len(after) / 2
     held = [one for one in alerts if one.held == "inhibited"]
     assert {one.data.alert for one in alerts} == {"defect"}
     assert len(held) > 0.8 * len(alerts)
     assert all("verdict" in one for one in kinds)
-    assert kinds[raised["score"]].count("drift") == 1
+    assert kinds[raised["registration"]].count("drift") == 1

@@ -17,7 +17,7 @@ from quarterturn.worker.transport.memory import Fault, MemoryTransport
 from tests.parts import NumpyPlacesEngine, bank_of, frame, good_part, png, scratched_part
 
 RNG = np.random.default_rng(11)
-CAMERA = {"top-01": CameraSettings(alerts=AlertSettings(group_runs=True))}
+CAMERA = {"top-01": CameraSettings(alerts=AlertSettings(group_runs=True), drift=None)}
 DEFECTS = range(3, 18)
 
 
