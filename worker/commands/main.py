@@ -10,7 +10,20 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from quarterturn.worker.commands import bank, build, camera, demo, doctor, evaluate, init, probe, run, silence, train
+from quarterturn.worker.commands import (
+    bank,
+    build,
+    camera,
+    demo,
+    doctor,
+    evaluate,
+    init,
+    parts,
+    probe,
+    run,
+    silence,
+    train,
+)
 from quarterturn.worker.contract.errors import QuarterturnError
 from quarterturn.worker.runtime.memory import keep_freed_memory
 
@@ -22,6 +35,7 @@ _COMMANDS: dict[ModuleType, str] = {
     build: "compile a model into an engine",
     bank: "fit, push, list, show and roll back feature banks",
     run: "inspect frames and publish verdicts and alerts",
+    parts: "put the verdicts of several cameras together, part by part",
     doctor: "say whether this machine can run the line, and what to mend",
     camera: "publish a folder of pictures or a video as frames",
     silence: "hold the alerts of a camera or product for a while",

@@ -11,12 +11,14 @@ from quarterturn.worker.messages.alarms import Episode
 from quarterturn.worker.messages.data import Data
 from quarterturn.worker.messages.events import DeadLetterData, LateData, ResultData
 from quarterturn.worker.messages.feedback import Feedback
+from quarterturn.worker.messages.parts import PartData
 
 _WRITTEN_HERE: dict[str, type[Data]] = {
     "result": ResultData,
     "late": LateData,
     "dead-letter": DeadLetterData,
     "episode": Episode,
+    "part": PartData,
 }
 _WRITTEN_BY_ANYBODY: dict[str, type[BaseModel]] = {  # who may leave out what has a default
     "feedback": Feedback,

@@ -11,6 +11,7 @@ from quarterturn.worker.contract.calibration import OVERKILL
 from quarterturn.worker.contract.picture import Depth, Region
 from quarterturn.worker.contract.settings import Settings
 from quarterturn.worker.contract.silence import Silence
+from quarterturn.worker.settings.parts import PartsSettings
 from quarterturn.worker.settings.security import SaslSettings, Secret, TlsSettings
 
 Overkill = Annotated[
@@ -88,6 +89,9 @@ class Topics(Settings):
 
     silences: Name = Field(
         default="silences", description="silences that are declared while workers run; they do without it"
+    )
+    parts: Name = Field(
+        default="parts", description="a result for each part, by `quarterturn parts`; no worker needs it"
     )
 
     @property
@@ -229,6 +233,7 @@ class WorkerSettings(Settings):
     silences: tuple[Silence, ...] = Field(
         default=(), description="times without alerts, by camera or product; those that are over change nothing"
     )
+    parts: PartsSettings | None = Field(default=None, description="None: each frame is judged by itself alone")
     batch: BatchSettings = BatchSettings()
     http: HttpSettings | None = HttpSettings()
     drain_s: float = Field(default=20.0, gt=0, description="how long SIGTERM may take")

@@ -331,7 +331,7 @@ def test_every_frame_exactly_once_across_an_outage(broker: services.Broker, monk
 
 
 def test_gives_up_when_the_broker_stays_silent(broker: services.Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quarterturn.worker.transport.kafka.transport._PROBE_S", 0.5)
+    monkeypatch.setattr("quarterturn.worker.transport.kafka.exchange._PROBE_S", 0.5)
     topics = Topics(frames="gone-f", verdicts="gone-v", alerts="gone-a", dead_letters="gone-d")
     settings = settings_for(broker.bootstrap, topics, give_up_after_s=1)
     create_topics(settings, 1)
