@@ -57,23 +57,20 @@ class Marks:
         del self._left[offset]
 
     def settled(self) -> Settled:
-        """What is to be committed now."""
+        """What is to be committed now; of records that are still to be read again that which was known before."""
         position = self._position
-        done = bytearray(b"\xff" * ((self._end - position) // 8 + 1))
-        for offset in range(self._end, position + 8 * len(done)):
-            _clear(done, offset - position)
+        not_settled = bytearray((self._end - position) // 8 + 1)
         for offset, record in self._left.items():
             if not record.settled:
-                _clear(done, offset - position)
-        return Settled(position, base64.urlsafe_b64encode(bytes(done).rstrip(b"\0")).decode().rstrip("="))
+                not_settled[(offset - position) // 8] |= 1 << (offset - position) % 8
+        done = (1 << self._end - position) - 1 & ~int.from_bytes(not_settled, "little")
+        done |= int.from_bytes(self._done, "little") >> self._end - self._begin << self._end - position
+        text = base64.urlsafe_b64encode(done.to_bytes((done.bit_length() + 7) // 8, "little"))
+        return Settled(position, text.decode().rstrip("="))
 
     @property
     def _position(self) -> int:
         return next(iter(self._left), self._end)
-
-
-def _clear(bits: bytearray, index: int) -> None:
-    bits[index // 8] &= ~(1 << index % 8)
 
 
 def _decoded(text: str) -> bytes:

@@ -19,7 +19,7 @@ class PartsSettings(Settings):
         default_factory=dict, description="cameras that see the parts of this product, in place of `cameras`"
     )
     window_s: float = Field(
-        default=5.0, gt=0, description="for so long after its first frame a part is waited for; 20,000 frames at most"
+        default=5.0, gt=0, description="for so long after its first frame a part is waited for; 20,000 records at most"
     )
     port: int = Field(
         default=9601, ge=0, le=65535, description="of metrics and health of this command; all else is as in `http`"
