@@ -63,7 +63,9 @@ def parts(settings: WorkerSettings) -> Iterator[Check]:
     if settings.parts is None:
         return
     if settings.transport.kafka is None:
-        yield Check("parts", "failure", "frames come from a folder, so there are no verdicts to put together", _NO_PARTS)
+        yield Check(
+            "parts", "failure", "frames come from a folder, so there are no verdicts to put together", _NO_PARTS
+        )
         return
     try:
         yield _parts(settings, settings.parts, settings.transport.kafka)

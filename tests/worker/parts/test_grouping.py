@@ -99,7 +99,7 @@ def test_a_camera_that_gives_all_its_frames_one_id_makes_no_endless_result() -> 
 def test_parts_that_never_complete_take_bounded_memory_and_none_is_lost(step_s: float) -> None:
     """Whatever their ids are; what is remembered of a partition fits beside its position (4096 bytes)."""
     groups = Grouping(SETTINGS, {0: Settled(0)})
-    count, ids = 50_000, []
+    count, ids = 30_000, []
     for item in items([seen(f"{n}", TOP, n * step_s, f"frames:0:{n}") for n in range(count)]):
         ids += [part.part_id for part in groups.take(item, 0.0)[0]]
         assert groups.open <= grouping.SPAN

@@ -123,7 +123,7 @@ def test_a_partition_that_is_read_first_does_not_leave_the_parts_of_another_behi
     sides = [result(n, f"{n}", "side-01", 2 * n, partition=1) for n in range(20)]
     log = Log(polled(*tops, more=[1]), polled(*sides[:10], more=[1]), polled(*sides[10:]))
     service = serve(log, 0.0)
-    assert sum((parts for parts, _ in log.delivered), []) == [f"{n}" for n in range(20)]
+    assert [part for parts, _ in log.delivered for part in parts] == [f"{n}" for n in range(20)]
     assert sample(service, "parts_total", verdict="good", state="complete") == 20
 
 

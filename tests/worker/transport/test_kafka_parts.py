@@ -86,16 +86,16 @@ def results(settings: KafkaSettings) -> list[dict[str, Any]]:
 STEPS = ("records_sent", "offsets_sent", "confirmed", "committed")
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_each_part_has_one_result_wherever_it_is_killed(settings: KafkaSettings, tmp_path: Path) -> None:
     """In the first and in the second transaction, at each step of it."""
-    count, last = 1200, range(1200, 1210)
+    count, last = 2000, range(2000, 2010)
     write_verdicts(settings, range(count))
     write_verdicts(settings, last, CAMERAS[:1])
     config = config_of(settings, tmp_path)
     for step in STEPS:
         with stage(config, f"KILL:{step}:{1 + STEPS.index(step) % 2}") as process:
-            assert process.wait(60) == -signal.SIGKILL
+            assert process.wait(90) == -signal.SIGKILL
     with stage(config) as process:
         wait_until(lambda: len(results(settings)) >= count + len(last), "the last result", timeout_s=60)
         process.send_signal(signal.SIGTERM)
