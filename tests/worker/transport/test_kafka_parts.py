@@ -111,6 +111,13 @@ def test_each_part_has_one_result_wherever_it_is_killed(settings: KafkaSettings,
         assert one["verdict"] == ("bad" if number % 10 == 0 else good)
 
 
+def test_a_broker_without_transactions_gives_results_too(settings: KafkaSettings, tmp_path: Path) -> None:
+    write_verdicts(settings, range(1, 6))
+    with stage(config_of(settings.model_copy(update={"delivery": "at_least_once"}), tmp_path)):
+        wait_until(lambda: len(results(settings)) >= 5, "the last result")
+    assert {one["partId"]: one["verdict"] for one in results(settings)} == {f"SN-{n}": "good" for n in range(1, 6)}
+
+
 @pytest.mark.timeout(120)
 def test_one_reads_all_partitions_and_another_stands_by(settings: KafkaSettings) -> None:
     with closing(PartsTransport(settings)) as one, closing(PartsTransport(settings)) as other:

@@ -43,7 +43,7 @@ class Outbox:
     def send(self, records: Sequence[Record]) -> None:
         """Publish; returns when all is stored."""
         assert self._producer is not None
-        confirm([self._producer.send(one.topic, one.value, one.key, one.headers) for one in records])
+        confirm([self._producer.send(one.topic, one.value, one.key, list(one.headers)) for one in records])
 
     def transact(self, records: Sequence[Record], positions: Positions, member: Member) -> None:
         """Publish, and commit these positions in the name of `member`, in one transaction."""
