@@ -24,7 +24,7 @@ FILES: dict[str, tuple[type[Settings], str]] = {
     "bank.yaml": (FitSettings, "`quarterturn bank fit`"),
     "worker.yaml": (
         WorkerSettings,
-        "`quarterturn run`, `doctor`, `camera`, `silence`, `evaluate` and the other commands of `bank`",
+        "`quarterturn run`, `doctor`, `camera`, `silence`, `parts`, `evaluate` and the other commands of `bank`",
     ),
     "demo.yaml": (DemoSettings, "`quarterturn demo`"),
 }

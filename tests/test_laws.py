@@ -22,7 +22,7 @@ FLOORS: list[tuple[str, ...]] = [
     ("worker.contract",),
     ("worker.pictures", "worker.pages"),
     ("worker.settings", "worker.messages", "worker.engine", "trainer"),
-    ("worker.bankstore", "worker.transport", "worker.inspection", "worker.alerting", "engine_build"),
+    ("worker.bankstore", "worker.transport", "worker.inspection", "worker.alerting", "worker.parts", "engine_build"),
     ("worker.fitting", "worker.runtime"),
     ("worker.evaluation", "worker.explain", "worker.doctor", "worker.learning"),
     ("demo", "worker.console"),

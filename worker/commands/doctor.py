@@ -56,6 +56,7 @@ def examine(arguments: argparse.Namespace) -> list[Check]:
                 "GPU": partial(nvidia.checks, settings.engine.target),
                 "engine and bank": partial(line.engine_and_bank, settings),
                 "frames": partial(line.frames, settings.transport),
+                "parts": partial(line.parts, settings),
                 "pictures": partial(pictures.first_pictures, settings),
             }
         ),

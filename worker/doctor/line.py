@@ -17,8 +17,10 @@ from quarterturn.worker.inspection.agreement import disagreements
 from quarterturn.worker.inspection.inspector import Inspector
 from quarterturn.worker.pictures.sets import list_pictures
 from quarterturn.worker.runtime.assemble import open_engine, open_store
+from quarterturn.worker.settings.parts import PartsSettings
 from quarterturn.worker.settings.worker import KafkaSettings, RedisStoreSettings, TransportSettings, WorkerSettings
 
+_NO_PARTS = "write 'parts: null' into the settings"
 _SHORT = 12  # digits of a hash that are shown
 _PATIENCE_S = 3.0  # with a Redis that does not answer
 
@@ -56,6 +58,34 @@ def frames(settings: TransportSettings) -> Iterator[Check]:
         yield failure("frames", error)
 
 
+def parts(settings: WorkerSettings) -> Iterator[Check]:
+    """Whether results of parts can be made, where they are asked for."""
+    if settings.parts is None:
+        return
+    if settings.transport.kafka is None:
+        yield Check(
+            "parts", "failure", "frames come from a folder, so there are no verdicts to put together", _NO_PARTS
+        )
+        return
+    try:
+        yield _parts(settings, settings.parts, settings.transport.kafka)
+    except UnavailableError:
+        yield Check("parts", "skipped", "not looked at: Kafka has their topic")
+
+
+def _parts(settings: WorkerSettings, parts: PartsSettings, kafka: KafkaSettings) -> Check:
+    from quarterturn.worker.transport.kafka.topics import create_command, look_at_topics
+
+    topic = kafka.topics.parts
+    if look_at_topics(kafka, [topic]).missing:
+        return Check("parts", "failure", f"there is no {topic}", create_command(kafka, topic))
+    named = sorted({*parts.cameras, *(camera for cameras in parts.products.values() for camera in cameras)})
+    found = f"{', '.join(named)} see a part, its result goes to {topic}"
+    if settings.cameras and (unknown := [camera for camera in named if camera not in settings.cameras]):
+        return Check("parts", "warning", found, f"correct {', '.join(unknown)} there, or list it in 'cameras'")
+    return Check("parts", "ok", found)
+
+
 def _kafka(settings: KafkaSettings) -> Iterator[Check]:
     """Whether the broker answers, has the topics, and lets the largest frame through."""
     from quarterturn.worker.transport.kafka.topics import create_command, look_at_topics
@@ -63,7 +93,7 @@ def _kafka(settings: KafkaSettings) -> Iterator[Check]:
     address, names = settings.bootstrap_servers, settings.topics.of_a_worker
     yield _checksums()
     try:
-        topics = look_at_topics(settings)
+        topics = look_at_topics(settings, names)
     except UnavailableError as error:
         yield failure("Kafka", error)
         yield Check("topics", "skipped", "not looked at: Kafka has them")

@@ -26,7 +26,7 @@ from quarterturn.worker.messages.notices import Notice
 AlertKind = Literal["unusable_picture", "wrong_product", "wrong_orientation", "defect"]
 AlarmKind = Literal["episode", "drift"]
 AlarmState = Literal["raised", "grown", "cleared"]
-EventKind = Literal["verdict", "alert", "late", "dead_letter", "feedback", AlarmKind]
+EventKind = Literal["verdict", "alert", "late", "dead_letter", "feedback", "part", AlarmKind]
 Held = Literal["silenced", "inhibited", "too_few", "in_a_run", "cool_down"]
 """Why an alert is not published; docs/alerts.md says what each means."""
 
@@ -179,6 +179,8 @@ class Late:
 
 Outcome = Verdict | Late | DeadLetter
 
+_LARGEST_RATIO = 100.0
+
 RESULT_ID = r"^([^:]+)(?::([A-Za-z0-9_-]+))?:(0|[1-9][0-9]{0,18}):(0|[1-9][0-9]{0,18})$"
 """How `result_id` writes a position: topic, the topic's id where there is one, partition, offset."""
 
@@ -227,6 +229,13 @@ def position_of(result_id: str) -> Position:
             "take the 'resultId' of a verdict"
         )
     return Position(found[1], int(found[3]), int(found[4]), found[2])
+
+
+def score_over_threshold(score: float, threshold: float) -> float:
+    """Beyond 1 is an alert; at most 100, since a threshold may be 0."""
+    if score <= 0:
+        return 0.0
+    return min(score / threshold, _LARGEST_RATIO) if threshold > 0 else _LARGEST_RATIO
 
 
 def ahead_s(outcome: Outcome) -> float:

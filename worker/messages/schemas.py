@@ -11,6 +11,7 @@ from quarterturn.worker.messages.alarms import Drift, Episode
 from quarterturn.worker.messages.data import Data
 from quarterturn.worker.messages.events import DeadLetterData, LateData, ResultData
 from quarterturn.worker.messages.feedback import Feedback
+from quarterturn.worker.messages.parts import PartData
 
 _WRITTEN_HERE: dict[str, type[Data]] = {
     "result": ResultData,
@@ -18,6 +19,7 @@ _WRITTEN_HERE: dict[str, type[Data]] = {
     "dead-letter": DeadLetterData,
     "episode": Episode,
     "drift": Drift,
+    "part": PartData,
 }
 _WRITTEN_BY_ANYBODY: dict[str, type[BaseModel]] = {  # who may leave out what has a default
     "feedback": Feedback,

@@ -1,4 +1,4 @@
-"""The worker's metrics for Prometheus. docs/reliability.md lists them, and a test compares.
+"""A service's metrics for Prometheus, and the worker's. docs/reliability.md lists them, and a test compares.
 
 Every counter is there from the start, at 0: one that first shows up at 1 is no increase to Prometheus.
 """
@@ -41,6 +41,7 @@ from quarterturn.worker.messages.events import (
     Outcome,
     ResultData,
     Verdict,
+    score_over_threshold,
 )
 from quarterturn.worker.messages.notices import Notice
 from quarterturn.worker.transport.base import Standing
@@ -52,26 +53,52 @@ _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 5.0, 30.0)
 _STAGE_SECONDS = (0.001, 0.002, *_SECONDS)
 _BATCH = (1, 2, 4, 8, 16, 32, 64)
 _RATIOS = (0.25, 0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 4.0, 10.0)  # of score to threshold; beyond 1 is an alert
-_LARGEST_RATIO = 100.0  # a threshold of 0 would make the sum infinite for good
 _CAMERAS = 1000  # counted apart; whoever may publish frames may make up names, and each would stay in memory
 _UNNAMED, _OTHER = "unknown", "other"
 
 
-class Metrics:
-    """All that is counted and measured. Thread-safe.
+class CommonMetrics:
+    """What every service counts and measures. Thread-safe. `standing` and `ready` are asked at every scrape."""
 
-    `cameras` are those that the settings list. `standing` and `ready` are asked at every scrape.
-    """
-
-    def __init__(self, cameras: Iterable[str], standing: Callable[[], Standing], ready: Callable[[], bool]) -> None:
+    def __init__(self, standing: Callable[[], Standing], ready: Callable[[], bool]) -> None:
         self.registry = CollectorRegistry()
-        self.rewinds = Counter("quarterturn_rewinds", "Deliveries taken back and polled again", registry=self.registry)
-        self._bank_swaps = Counter("quarterturn_bank_swaps", "Banks taken into service", registry=self.registry)
-        self._bank = Info("quarterturn_bank", "The bank in service", registry=self.registry)
+        self.rewinds = self._counter("quarterturn_rewinds", "Deliveries taken back and polled again")
         self._build = Info("quarterturn_build", "What runs here", registry=self.registry)
         self._degraded = Gauge(
             "quarterturn_degraded", "1 while this part does not work as it should", ["part"], registry=self.registry
         )
+        self._ask("quarterturn_ready", "1 while /readyz says so", ready)
+        self.registry.register(_OfTransport(standing))
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self.registry)
+        self.runs("")
+
+    def runs(self, target: str) -> None:
+        """Say what runs here; `target` is the engine's, empty before it is open, or where there is none."""
+        self._build.info({"version": version("quarterturn"), "python": platform.python_version(), "engine": target})
+
+    def watch(self, part: str, is_degraded: Callable[[], bool]) -> None:
+        """Ask at every scrape whether `part` works as it should."""
+        self._degraded.labels(part).set_function(is_degraded)
+
+    def text(self) -> bytes:
+        """All of it in Prometheus' text format, of the type CONTENT_TYPE."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _ask(self, name: str, text: str, value: Callable[[], float]) -> None:
+        Gauge(name, text, registry=self.registry).set_function(value)
+
+
+class Metrics(CommonMetrics):
+    """All that a worker counts and measures, see CommonMetrics. `cameras` are those that the settings list."""
+
+    def __init__(self, cameras: Iterable[str], standing: Callable[[], Standing], ready: Callable[[], bool]) -> None:
+        super().__init__(standing, ready)
+        self._bank_swaps = Counter("quarterturn_bank_swaps", "Banks taken into service", registry=self.registry)
+        self._bank = Info("quarterturn_bank", "The bank in service", registry=self.registry)
         self._frames = Counter(
             "quarterturn_frames", "Frames done, by outcome", ["camera", "outcome"], registry=self.registry
         )
@@ -123,29 +150,16 @@ class Metrics:
             registry=self.registry,
         )
         self._batch = Histogram("quarterturn_batch_frames", "Frames in a batch", buckets=_BATCH, registry=self.registry)
-        Gauge("quarterturn_ready", "1 while /readyz says so", registry=self.registry).set_function(ready)
-        self.registry.register(_OfTransport(standing))
-        for collector in (ProcessCollector, PlatformCollector, GCCollector):
-            collector(registry=self.registry)
         # A look-up by labels costs a lock and a tuple: each is made once.
         self._stages = {stage: self._stage.labels(stage) for stage in ("decode", "embed", "score", "deliver")}
         self._reasons = {reason: self._dead_letters.labels(reason) for reason in get_args(Reason)}
         self._cameras = {camera: _Camera(self, camera) for camera in (*cameras, _UNNAMED, _OTHER)}
         self._room = len(self._cameras) + _CAMERAS
-        self.runs("")
-
-    def runs(self, target: str) -> None:
-        """Say what runs here; `target` is the engine's, empty before it is open."""
-        self._build.info({"version": version("quarterturn"), "python": platform.python_version(), "engine": target})
 
     def serves(self, bank: str, engine: str) -> None:
         """A bank of this version, made by the engine of this hash, was taken into service."""
         self._bank.info({"version": bank, "engine": engine})
         self._bank_swaps.inc()
-
-    def watch(self, part: str, is_degraded: Callable[[], bool]) -> None:
-        """Ask at every scrape whether `part` works as it should."""
-        self._degraded.labels(part).set_function(is_degraded)
 
     def notice(self, kind: Notice, camera: str) -> None:
         """Count something odd about a frame of `camera`."""
@@ -165,16 +179,12 @@ class Metrics:
             self._latency.observe(since_poll_s)
             self._count(outcome, now_s)
 
-    def text(self) -> bytes:
-        """All of it in Prometheus' text format, of the type CONTENT_TYPE."""
-        return generate_latest(self.registry)
-
     def _count(self, outcome: Outcome, now_s: float) -> None:
         camera = self._camera(outcome.data.camera)
         camera.last_frame.set(now_s)
         if isinstance(outcome, Verdict):
             camera.outcomes[outcome.data.alert or "good"].inc()
-            camera.ratios.observe(_ratio(outcome.data))
+            camera.ratios.observe(score_over_threshold(outcome.data.score, outcome.data.threshold))
             if outcome.held is not None:
                 camera.held[outcome.held].inc()
             for alarm in outcome.events:
@@ -240,9 +250,3 @@ class _OfTransport(Collector):
         for partition, frames in standing.lag.items():
             lag.add_metric([partition], frames)
         yield lag
-
-
-def _ratio(data: ResultData) -> float:
-    if data.score <= 0:
-        return 0.0
-    return min(data.score / data.threshold, _LARGEST_RATIO) if data.threshold > 0 else _LARGEST_RATIO

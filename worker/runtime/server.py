@@ -8,15 +8,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 
 from quarterturn.worker.contract.errors import ConfigError
-from quarterturn.worker.runtime.health import Health
-from quarterturn.worker.runtime.metrics import CONTENT_TYPE
+from quarterturn.worker.runtime.metrics import CONTENT_TYPE, CommonMetrics
+from quarterturn.worker.runtime.vitals import Vitals
 from quarterturn.worker.settings.worker import HttpSettings
 
 
 class HealthServer:
     """Serves `health` over HTTP in a background thread while in a `with` block."""
 
-    def __init__(self, health: Health, settings: HttpSettings) -> None:
+    def __init__(self, health: Vitals[CommonMetrics], settings: HttpSettings) -> None:
         try:
             self._server = ThreadingHTTPServer((settings.host, settings.port), _handler(health, settings))
         except OSError as error:
@@ -44,7 +44,7 @@ class HealthServer:
         self._thread.join()
 
 
-def _handler(health: Health, settings: HttpSettings) -> type[BaseHTTPRequestHandler]:
+def _handler(health: Vitals[CommonMetrics], settings: HttpSettings) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]

@@ -13,6 +13,7 @@ from quarterturn.worker.contract.settings import Settings
 from quarterturn.worker.contract.silence import Silence
 from quarterturn.worker.contract.usual import Measure
 from quarterturn.worker.settings.console import ConsoleSettings
+from quarterturn.worker.settings.parts import PartsSettings
 from quarterturn.worker.settings.security import SaslSettings, Secret, TlsSettings
 
 Overkill = Annotated[
@@ -90,6 +91,9 @@ class Topics(Settings):
 
     silences: Name = Field(
         default="silences", description="silences that are declared while workers run; they do without it"
+    )
+    parts: Name = Field(
+        default="parts", description="a result for each part, by `quarterturn parts`; no worker needs it"
     )
 
     @property
@@ -256,6 +260,7 @@ class WorkerSettings(Settings):
     silences: tuple[Silence, ...] = Field(
         default=(), description="times without alerts, by camera or product; those that are over change nothing"
     )
+    parts: PartsSettings | None = Field(default=None, description="None: each frame is judged by itself alone")
     batch: BatchSettings = BatchSettings()
     http: HttpSettings | None = HttpSettings()
     console: ConsoleSettings = ConsoleSettings()

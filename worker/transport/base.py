@@ -71,7 +71,7 @@ class Transport(Protocol):
         ...
 
 
-def standing_of(transport: Transport) -> Standing:
+def standing_of(transport: object) -> Standing:
     """How `transport` stands; one that does not say so is ready."""
     standing: Standing = getattr(transport, "standing", _ALONE)
     return standing

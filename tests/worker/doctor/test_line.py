@@ -369,3 +369,36 @@ def test_frames_from_a_folder(settings: MakeSettings, tmp_path: Path) -> None:
     (tmp_path / "pictures" / "one.png").write_bytes(png(good_part(np.random.default_rng(0))))
     _, frames = line.frames(transport)
     assert frames == Check("frames", "ok", f"1 pictures in {tmp_path}/pictures")
+
+
+CAMERAS = ("top-01", "side-01")
+
+
+def look_at_parts(settings: WorkerSettings) -> list[Check]:
+    return list(line.parts(settings))
+
+
+def test_a_line_without_parts_hears_nothing_of_them(settings: MakeSettings) -> None:
+    assert look_at_parts(settings()) == []
+
+
+def test_parts_need_a_line_with_verdicts(settings: MakeSettings) -> None:
+    (check,) = look_at_parts(settings(parts={"cameras": CAMERAS}))
+    assert (check.status, check.fix) == ("failure", "write 'parts: null' into the settings")
+
+
+def test_parts_need_their_topic(settings: MakeSettings, kafka_bootstrap: str, create_topics: CreateTopics) -> None:
+    topics = create_topics(1)
+    kafka = {"bootstrap_servers": kafka_bootstrap, "topics": topics.model_dump()}
+    made = settings(parts={"cameras": CAMERAS, "products": {"x": ["z-01"]}}, transport={"kafka": kafka})
+    found = f"side-01, top-01, z-01 see a part, its result goes to {topics.parts}"
+    assert look_at_parts(made) == [Check("parts", "ok", found)]
+    made = settings(parts={"cameras": CAMERAS}, transport={"kafka": kafka}, cameras={"top-01": {}})
+    (check,) = look_at_parts(made)
+    assert (check.status, check.fix) == ("warning", "correct side-01 there, or list it in 'cameras'")
+    made = settings(
+        parts={"cameras": CAMERAS}, transport={"kafka": kafka | {"topics": topics.model_dump() | {"parts": "no-parts"}}}
+    )
+    (check,) = look_at_parts(made)
+    assert (check.status, check.found) == ("failure", "there is no no-parts")
+    assert check.fix.startswith(f"kafka-topics.sh --bootstrap-server {kafka_bootstrap} --create --topic no-parts ")

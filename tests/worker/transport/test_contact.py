@@ -103,7 +103,7 @@ def test_who_hangs_and_is_given_up_says_so(settings: KafkaSettings, monkeypatch:
 def test_it_says_how_many_frames_wait(
     settings: KafkaSettings, broker: services.Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("quarterturn.worker.transport.kafka.transport._LAG_S", 0.0)
+    monkeypatch.setattr("quarterturn.worker.transport.kafka.exchange._LAG_S", 0.0)
     topic = settings.topics.frames
     for partition, count in ((0, 30), (1, 7)):
         librdkafka.produce(broker.bootstrap, topic, [b"good"] * count, partition)

@@ -214,7 +214,7 @@ def test_topics_are_created_once(kafka_bootstrap: str) -> None:
         create_topics(settings_for(kafka_bootstrap, topics), partitions)
 
     known = AdminClient({"bootstrap.servers": kafka_bootstrap, "log_level": 2}).list_topics(timeout=10)
-    assert [len(known.topics[name].partitions) for name in topics.model_dump().values()] == [3, 1, 1, 1, 1, 1]
+    assert [len(known.topics[name].partitions) for name in topics.model_dump().values()] == [3, *[1] * 6]
     assert librdkafka.config(kafka_bootstrap, topics.feedback, "cleanup.policy") == "compact"
     assert librdkafka.config(kafka_bootstrap, topics.frames, "compression.type") == "uncompressed"
     assert int(librdkafka.config(kafka_bootstrap, topics.frames, "max.message.bytes")) > 32 * 2**20
@@ -331,7 +331,7 @@ def test_every_frame_exactly_once_across_an_outage(broker: services.Broker, monk
 
 
 def test_gives_up_when_the_broker_stays_silent(broker: services.Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quarterturn.worker.transport.kafka.transport._PROBE_S", 0.5)
+    monkeypatch.setattr("quarterturn.worker.transport.kafka.exchange._PROBE_S", 0.5)
     topics = Topics(frames="gone-f", verdicts="gone-v", alerts="gone-a", dead_letters="gone-d")
     settings = settings_for(broker.bootstrap, topics, give_up_after_s=1)
     create_topics(settings, 1)

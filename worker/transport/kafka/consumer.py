@@ -1,11 +1,11 @@
-"""Reading the frames, as one member of a consumer group."""
+"""Reading a topic, as one member of a consumer group."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
@@ -16,10 +16,20 @@ from kafka.structs import MemberState
 
 from quarterturn.worker.messages.events import Outcome
 from quarterturn.worker.messages.frames import Frame
+from quarterturn.worker.messages.settled import Settled
 from quarterturn.worker.settings.worker import KafkaSettings
 from quarterturn.worker.transport.kafka import connection
 from quarterturn.worker.transport.kafka.connection import common, ms, reaching, text
-from quarterturn.worker.transport.kafka.positions import Note, Positions, Stretches, behind, present_note, start_of
+from quarterturn.worker.transport.kafka.positions import (
+    Note,
+    Positions,
+    Stretches,
+    behind,
+    present_note,
+    settled_of,
+    start_of,
+    to_commit,
+)
 from quarterturn.worker.transport.kafka.records import frame_of
 from quarterturn.worker.transport.kafka.topics import asked_topic_id, known_topic_id, need_topics
 
@@ -46,36 +56,49 @@ class Member:
 
 
 class GroupConsumer:
-    """One member of a consumer group, reading the frames. All methods raise BrokerError.
+    """One member of a consumer group, reading `topic`; `needed` are all topics that must be there.
+
+    All methods raise BrokerError.
 
     Raises:
         UnavailableError: the broker does not answer.
         ConfigError: a topic does not exist.
     """
 
-    def __init__(self, settings: KafkaSettings) -> None:
-        self._settings, self._topic = settings, settings.topics.frames
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        topic: str,
+        needed: Iterable[str],
+        assignor: type[RangePartitionAssignor] = RangePartitionAssignor,
+    ) -> None:
+        self._settings, self._topic, self._assignor = settings, topic, assignor
+        self.begun: dict[int, Settled] = {}  # by partition: as it was when reading began last
         self._note: Note | None = None
         self._placed: Member | None = None  # who was sent to the committed positions
         self._stretches = Stretches()
         with reaching(settings):
-            need_topics(settings, settings.topics.of_a_worker)
+            need_topics(settings, needed)
             self._consumer = self._open()
 
-    def poll(self, max_frames: int, timeout_s: float) -> tuple[Member, list[Frame]]:
-        """Waiting frames, and the member that we are now; may take longer while the group is rebalanced."""
-        records = self._poll(max_frames, timeout_s)
+    def poll(self, max_records: int, timeout_s: float) -> tuple[Member, Records]:
+        """Waiting records, and the member that we are now; may take longer while the group is rebalanced."""
+        records = self._poll(max_records, timeout_s)
         deadline_s = time.monotonic() + _REBALANCE_S
         # kafka-python forgets a rebalance that ends between two polls, and asks for another, without end: stay in poll.
         # One for new partitions it even forgets as it begins, and would wait for ever: ask for it again.
         while self._state == MemberState.REBALANCING and time.monotonic() < deadline_s:
             self._consumer._coordinator.request_rejoin()
-            records = self._poll(max_frames, _STAY_S)
+            records = self._poll(max_records, _STAY_S)
         if self._is_made_anew():
             log.warning("%s was deleted and made anew", self._topic)
             records = self._join_anew()
+        return self._member(), records
+
+    def frames(self, records: Records) -> list[Frame]:
+        """Those that the records hold."""
         topic_id = self._note.topic_id if self._note else None
-        return self._member(), [
+        return [
             frame_of(record, topic_id, self._stretches.number(partition))
             for partition, found in records.items()
             for record in found
@@ -97,11 +120,13 @@ class GroupConsumer:
         oldest = self._consumer.beginning_offsets(assigned, timeout_ms=ms(connection.ANSWER_S))
         newest = self._consumer.end_offsets(assigned, timeout_ms=ms(connection.ANSWER_S))
         first: dict[TopicPartition, OffsetAndMetadata] = {}
+        self.begun = {}
         for one in assigned:
             held, position = range(oldest[one], newest[one]), committed.get(one.partition)
             start = start_of(one.partition, held, position, note, self._settings.start)
             if start.why:
                 log.warning("%s[%d]@%d: %s", *one, position.offset if position else start.offset, start.why)
+            self.begun[one.partition] = settled_of(position, start)
             if start.new:
                 first[one] = OffsetAndMetadata(start.offset, str(note), -1)
             self._consumer.seek(one, start.offset)
@@ -115,6 +140,13 @@ class GroupConsumer:
         """The positions to be committed when `outcomes` are published."""
         assert self._note is not None  # their frames were given after `go_to_committed`
         return behind(outcomes, self._note)
+
+    def at(self, settled: Mapping[int, Settled]) -> Positions:
+        """The positions to be committed so that reading begins anew with what is `settled`, by partition."""
+        assert self._note is not None  # as above
+        return {
+            TopicPartition(self._topic, partition): to_commit(one, self._note) for partition, one in settled.items()
+        }
 
     def commit(self, positions: Positions) -> None:
         """Commit these positions."""
@@ -142,8 +174,8 @@ class GroupConsumer:
             max_poll_interval_ms=ms(away_s(settings)),
             heartbeat_interval_ms=ms(min(_HEARTBEAT_S, settings.session_timeout_s / 3)),
             metadata_max_age_ms=ms(_LOOK_S),
-            # No state is kept per partition, so the assignor that rebalances in one round is the best.
-            partition_assignment_strategy=[RangePartitionAssignor],
+            # No state is kept per partition, so an assignor that rebalances in one round is the best.
+            partition_assignment_strategy=[self._assignor],
             isolation_level="read_committed",
             enable_auto_commit=False,
             auto_offset_reset="none",  # `go_to_committed` says where to go, and what was lost
@@ -156,9 +188,9 @@ class GroupConsumer:
         consumer.partitions_for_topic(self._topic)
         return consumer
 
-    def _poll(self, max_frames: int, timeout_s: float) -> Records:
+    def _poll(self, max_records: int, timeout_s: float) -> Records:
         try:
-            records: Records = self._consumer.poll(ms(timeout_s), max_records=max_frames)
+            records: Records = self._consumer.poll(ms(timeout_s), max_records=max_records)
         except NoOffsetForPartitionError:
             return {}  # we have joined, and are not yet where `go_to_committed` sends us
         except (OffsetOutOfRangeError, LogTruncationError) as error:
@@ -198,12 +230,17 @@ class GroupConsumer:
 
     def lag(self) -> dict[str, int]:
         """How many frames wait behind those that were polled, by partition, as far as fetching has told so far."""
-        waiting: dict[str, int] = {}
+        waiting = self.waiting()
+        return {f"{self._topic}[{partition}]": count for partition, count in waiting.items() if count is not None}
+
+    def waiting(self) -> dict[int, int | None]:
+        """How many records wait behind those that were polled, by partition; None: nobody has told so far."""
+        waiting: dict[int, int | None] = {}
         with contextlib.suppress(KafkaError):
-            for partition in self._consumer.assignment():
-                newest, position = self._consumer.highwater(partition), self._consumer.position(partition, timeout_ms=0)
-                if newest is not None and position is not None:
-                    waiting[f"{partition.topic}[{partition.partition}]"] = max(0, newest - position)
+            for one in self._consumer.assignment():
+                newest, position = self._consumer.highwater(one), self._consumer.position(one, timeout_ms=0)
+                known = newest is not None and position is not None
+                waiting[one.partition] = max(0, newest - position) if known else None
         return waiting
 
     def _member(self) -> Member:

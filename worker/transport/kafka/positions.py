@@ -11,6 +11,7 @@ from typing import Literal
 from kafka import OffsetAndMetadata, TopicPartition
 
 from quarterturn.worker.messages.events import Outcome
+from quarterturn.worker.messages.settled import Settled
 
 Positions = Mapping[TopicPartition, OffsetAndMetadata]
 
@@ -18,6 +19,8 @@ Positions = Mapping[TopicPartition, OffsetAndMetadata]
 @dataclass(frozen=True, slots=True)
 class Note:
     """What stands beside a committed position: in which topic it is, and how many partitions the group began with.
+
+    What is settled behind the position may stand behind it, see `to_commit`.
 
     Kafka knows positions by the topic's name alone: one of a topic that was deleted would be taken for one of the topic
     that has its name now. And a partition that is not among the first was added later, so all of it is to be inspected.
@@ -29,8 +32,7 @@ class Note:
     @classmethod
     def of(cls, position: OffsetAndMetadata) -> Note:
         """The note beside `position`; one that others committed, or we before we wrote notes, knows nothing."""
-        text = (position.metadata or "").rstrip("\0")  # librdkafka ends it so where a tool copies positions
-        found = re.fullmatch(r"topic=(\S*) partitions=(\d+)", text, re.ASCII)
+        found = re.fullmatch(r"topic=(\S*) partitions=(\d+)(?: .*)?", _beside(position), re.ASCII)
         return cls(found[1] or None, int(found[2])) if found else cls(None, 0)
 
     def __str__(self) -> str:
@@ -83,6 +85,20 @@ def start_of(
     return Start(offset)
 
 
+def settled_of(committed: OffsetAndMetadata | None, start: Start) -> Settled:
+    """What was settled as `committed` was, of which `start` has become where to read."""
+    if committed is None or start.new:
+        return Settled(start.offset)
+    found = re.search(r" done=(\S*)$", _beside(committed), re.ASCII)
+    return Settled(committed.offset, found[1] if found else "")
+
+
+def to_commit(settled: Settled, note: Note) -> OffsetAndMetadata:
+    """It as a position to be committed, beside this note."""
+    beside = f"{note} done={settled.done}" if settled.done else str(note)
+    return OffsetAndMetadata(settled.position, beside, -1)
+
+
 def behind(outcomes: Sequence[Outcome], note: Note) -> Positions:
     """The positions behind the last frame of each partition."""
     last = {TopicPartition(o.position.topic, o.position.partition): o.position.offset for o in outcomes}
@@ -109,3 +125,7 @@ class Stretches:
     def go_on(self, positions: Positions) -> None:
         """The frames before these positions are done, by us."""
         self._ends |= {partition: position.offset for partition, position in positions.items()}
+
+
+def _beside(position: OffsetAndMetadata) -> str:
+    return (position.metadata or "").rstrip("\0")  # librdkafka ends it so where a tool copies positions

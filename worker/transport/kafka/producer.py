@@ -1,4 +1,4 @@
-"""Writing: outcomes, in transactions where a line wants them, and frames on a camera's side."""
+"""Writing: results, in transactions where a line wants them, and frames on a camera's side."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 from kafka.producer.future import FutureRecordMetadata
 
 from quarterturn.worker.contract.errors import UnavailableError
-from quarterturn.worker.messages.events import AlarmKind, Outcome, events_of
 from quarterturn.worker.settings.worker import KafkaSettings
 from quarterturn.worker.transport.kafka import connection
 from quarterturn.worker.transport.kafka.checksums import warn_if_slow
@@ -28,35 +27,28 @@ _WINDOW = 32  # frames of a camera on their way
 
 
 class Outbox:
-    """Publishes outcomes: with a `transactional_id`, in transactions, else as they are stored.
+    """Publishes records: with a `transactional_id`, in transactions, else as they are stored.
 
     Raises:
         BrokerError: from every method; afterwards only `close` may be called.
     """
 
     def __init__(self, settings: KafkaSettings, transactional_id: str | None) -> None:
-        topics = settings.topics
-        self._topics = {
-            "verdict": topics.verdicts,
-            "late": topics.verdicts,
-            "dead_letter": topics.dead_letters,
-            **dict.fromkeys(("alert", *get_args(AlarmKind)), topics.alerts),
-        }
         self._transactions = self._producer = None
         if transactional_id is not None:
             self._transactions = Transactions(settings, transactional_id)
         else:
             self._producer = KafkaProducer(**producing(settings))
 
-    def send(self, outcomes: Sequence[Outcome]) -> None:
+    def send(self, records: Sequence[Record]) -> None:
         """Publish; returns when all is stored."""
         assert self._producer is not None
-        confirm([self._producer.send(one.topic, one.value, one.key, one.headers) for one in self._records(outcomes)])
+        confirm([self._producer.send(one.topic, one.value, one.key, list(one.headers)) for one in records])
 
-    def transact(self, outcomes: Sequence[Outcome], positions: Positions, member: Member) -> None:
-        """Publish, and commit the positions behind their frames in the name of `member`, in one transaction."""
+    def transact(self, records: Sequence[Record], positions: Positions, member: Member) -> None:
+        """Publish, and commit these positions in the name of `member`, in one transaction."""
         assert self._transactions is not None
-        self._transactions.transact(self._records(outcomes), positions, member)
+        self._transactions.transact(records, positions, member)
 
     def close(self, wait_s: float) -> None:
         """Close, and wait `wait_s` for records that the broker does not take; the rest is done in the background."""
@@ -64,10 +56,6 @@ class Outbox:
             self._transactions.close()
         if self._producer is not None:
             close_producer(self._producer, wait_s)
-
-    def _records(self, outcomes: Sequence[Outcome]) -> list[Record]:
-        events = [event for outcome in outcomes for event in events_of(outcome)]
-        return [Record(self._topics[e.kind], e.key, e.value, list(e.headers)) for e in events]
 
 
 class FramePublisher:

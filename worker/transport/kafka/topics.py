@@ -59,7 +59,7 @@ def _configs(settings: KafkaSettings, topic: str) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class TopicFacts:
-    """Which of a worker's topics do not exist, and what the frames topic takes (None: we are not told).
+    """Which of the topics do not exist, and what the frames topic takes (None: we are not told).
 
     `compression` is how the broker stores its records: as a codec's name, uncompressed, or as the `producer` does.
     """
@@ -69,16 +69,16 @@ class TopicFacts:
     compression: str | None = None
 
 
-def look_at_topics(settings: KafkaSettings) -> TopicFacts:
-    """What the broker says of a worker's topics.
+def look_at_topics(settings: KafkaSettings, names: Iterable[str]) -> TopicFacts:
+    """What the broker says of the topics of these names.
 
     Raises:
         UnavailableError: the broker does not answer, or refuses.
     """
-    topics = settings.topics
+    frames = settings.topics.frames
     with reaching(settings), _admin(settings) as admin:
-        missing = _missing(admin, topics.of_a_worker)
-        return TopicFacts(missing) if topics.frames in missing else TopicFacts(missing, *_takes(admin, topics.frames))
+        missing = _missing(admin, names)
+        return TopicFacts(missing) if frames in missing else TopicFacts(missing, *_takes(admin, frames))
 
 
 def need_topics(settings: KafkaSettings, topics: Iterable[str]) -> None:

@@ -1,0 +1,1 @@
+"""One result for a part from the results of the frames that its cameras took of it. No I/O."""
