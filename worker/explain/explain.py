@@ -68,7 +68,9 @@ def explain(
     require_same_engine(bank, engine.spec, engine.hash, engine.target)
     camera = camera or CameraSettings()
     info = frame.info()
-    judged = _judge(engine, bank, look_at(frame, info, camera, engine.spec.framing), overkill, thresholds or {})
+    look = look_at(frame, info, camera, engine.spec.framing)
+    guarded = look if camera.guard else replace(look, measured=None)  # drift alone wants its measures
+    judged = _judge(engine, bank, guarded, overkill, thresholds or {})
     notes: tuple[str, ...] = ()
     if recorded is not None:
         if recorded.reason is not None and judged.judgement.reason is None:
