@@ -74,7 +74,8 @@ class DriftWatch:
             after = before.after(seen, at, settings, is_defect=data.alert == "defect")
         self._history.put(data.camera, verdict.position, after)
         events = [*_replaced(known, before, data), *_changed(before.drifting, after.drifting, data, seen)]
-        return replace(verdict, events=(*verdict.events, *events)), _explains(after, data, seen)
+        explained = data.alert is not None and _explains(after, data, seen)
+        return (replace(verdict, events=(*verdict.events, *events)) if events else verdict), explained
 
 
 def _explains(camera: _Camera, data: ResultData, seen: Measures) -> bool:

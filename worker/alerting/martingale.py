@@ -54,6 +54,6 @@ def play(stakes: array[float], series: int, joins: float, rank: float | None) ->
         stakes[n] = (stakes[n] + joins) * (1.0 if step is None else bet[step])
 
 
-def evidence(stakes: Sequence[float], pictures: int) -> float:
-    """log₁₀ of all that the gambler has, who divided first money of 1 evenly among these bets."""
-    return math.log10(in_hand(pictures) + sum(stakes) / len(stakes))
+def evidence(stakes: Sequence[float], kept: float) -> float:
+    """log₁₀ of all that the gambler has: what is in hand, and the stakes, among which he divides the rest evenly."""
+    return math.log10(kept + sum(stakes) / len(stakes))

@@ -64,10 +64,11 @@ class Track:
             return replace(self, present=present, recent=recent)
         if self.alarm is not None:
             return self._watched(self.alarm, present, recent, at)
-        stakes, joins = self.stakes[:], in_hand(self.pictures) - in_hand(self.pictures + 1)
+        stakes, pictures, kept = self.stakes[:], self.pictures + 1, in_hand(self.pictures + 1)
+        joins = in_hand(self.pictures) - kept
         self._play(stakes, joins, seen, past)
         won = self.won + log10(sum(stakes) / (sum(self.stakes) + joins * len(stakes)))
-        found, pictures = evidence(stakes, self.pictures + 1), self.pictures + 1
+        found = evidence(stakes, kept)
         alarm = Alarm(self._richest(stakes), self.began, found) if found >= needed else None
         if won <= 0:
             return Track(self.measure, pictures, at, 0, 0.0, stakes, present, alarm)

@@ -18,7 +18,7 @@ def played(ranks: list[float], series: int = 1) -> float:
         play(stakes, 0, joins, rank)
         for other in range(1, series):
             play(stakes, other, joins, None)
-    return evidence(stakes, len(ranks))
+    return evidence(stakes, in_hand(len(ranks)))
 
 
 @pytest.mark.parametrize("bet", BETS, ids=len)
