@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,6 +37,9 @@ SLOW = (
 
 def pytest_configure(config: pytest.Config) -> None:
     """Warnings are errors, but three habits of kafka-python are not ours to correct."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # In the background programs ignore Ctrl-C from birth, and so would all that the tests start.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # It reads its schemas in a way that Python 3.11 and 3.12 call deprecated,
     config.addinivalue_line("filterwarnings", "ignore:(read|open)_text is deprecated:DeprecationWarning")
     # and leaves the sockets of failed connections to the garbage collector.

@@ -92,13 +92,7 @@ class Program:
 
 @contextmanager
 def program(command: Sequence[str]) -> Iterator[Program]:
-    # As on a terminal, also where the tests run in the background, whose programs ignore Ctrl-C from birth.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    with process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
         try:
             yield Program(process)
         finally:

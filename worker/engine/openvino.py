@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,20 @@ _TYPES: dict[Precision, Any] = {
 }
 
 
+@cache
+def core() -> Any:
+    """OpenVINO, once for the whole process and never let go.
+
+    Its CPU plugin gives the thread that loads it another stack for signals, and takes that away as it goes. Of two that
+    go in the order in which they came, the second brings back the first one's stack, which is no more: the next signal,
+    such as SIGTERM to a worker, would end the process without a word.
+    """
+    return openvino.Core()
+
+
 def native_precision() -> Precision:
     """The type in which OpenVINO computes on this CPU when nobody says otherwise: the fastest."""
-    found = openvino.Core().get_property("CPU", hint.inference_precision)
+    found = core().get_property("CPU", hint.inference_precision)
     return next((name for name, kind in _TYPES.items() if kind == found), "float32")
 
 
@@ -116,7 +128,7 @@ class OpenVinoEngine:
 def _read(folder: EngineFolder) -> Any:
     path = folder.files[0]
     try:
-        return openvino.Core().read_model(path)
+        return core().read_model(path)
     except RuntimeError as error:
         raise _refused(path, error) from error
 
@@ -132,7 +144,7 @@ def _compile(model: Any, folder: EngineFolder, threads: int, streams: int) -> An
         hint.enable_cpu_pinning: False,
     }
     try:
-        compiled = openvino.Core().compile_model(model, "CPU", settings)
+        compiled = core().compile_model(model, "CPU", settings)
     except RuntimeError as error:
         raise _refused(folder.files[0], error) from error
     found = compiled.get_property(hint.inference_precision)

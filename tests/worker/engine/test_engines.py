@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -293,3 +294,27 @@ def as_precision(precision: str, engine: Path, folder: Path) -> Path:
     manifest["targets"]["openvino"]["precision"] = precision
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
+
+
+ENGINES_THAT_COME_AND_GO = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from quarterturn.worker.engine.base import open_folder
+from quarterturn.worker.engine.openvino import OpenVinoEngine, native_precision
+heard = []
+signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+native_precision()
+engines = [OpenVinoEngine(open_folder(Path(sys.argv[1]), "openvino")) for _ in range(3)]
+while engines:
+    engines.pop(0).close()
+os.kill(os.getpid(), signal.SIGTERM)
+print(len(heard))
+"""
+
+
+def test_a_signal_is_heard_after_engines_have_come_and_gone(folders: dict[str, Path]) -> None:
+    """OpenVINO's CPU plugin changes the stack that signals are handled on."""
+    command = [sys.executable, "-X", "faulthandler", "-c", ENGINES_THAT_COME_AND_GO, str(folders["float32"])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "1"), done.stderr
