@@ -9,6 +9,8 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, e
 
 from tests.worker.console.pretend import TOKENS
 
+expect.set_options(timeout=30_000)  # milliseconds; on a busy machine a page takes its time
+
 SHOTS = Path(__file__).parents[3] / "out" / "console"
 """Where screenshots are kept, to be looked at."""
 
