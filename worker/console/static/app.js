@@ -116,8 +116,8 @@ function showHelp() {
 }
 
 document.addEventListener("keydown", (event) => {
-  const typing = event.target.closest?.("input:not([type=checkbox]), select, dialog");
-  if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  const typing = event.target.closest?.("input:not([type=checkbox]), select");
+  if (typing || part("dialog").open || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "Enter" && event.target.closest?.("a, button, summary")) return;
   if (event.key === " " && event.target.closest?.("button, summary, input")) return;
   if (event.key === "?") showHelp();
