@@ -62,6 +62,7 @@ class Reader:
                 "group.id": group,
                 "auto.offset.reset": "earliest",
                 "enable.auto.commit": False,
+                "session.timeout.ms": 6_000,  # so soon another run may go on where one was cut off
                 "isolation.level": "read_committed",  # else results that were taken back are seen, too
                 "error_cb": self._trouble,
                 "log_level": 0,  # it would say twenty times a second that the broker is away
