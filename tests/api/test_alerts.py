@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import queue
 import shutil
-import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +19,13 @@ from quarterturn.worker.messages.alarms import Episode
 from quarterturn.worker.messages.events import events_of
 from quarterturn.worker.settings.worker import AlertSettings, KafkaSettings, Topics
 from quarterturn.worker.transport.kafka.transport import KafkaTransport
-from tests.api.plant import ENVIRONMENT, EXAMPLES, Plant
+from tests.api.plant import EXAMPLES, Plant
+from tests.api.programs import program
 from tests.conftest import CreateTopics
 from tests.parts import SIDE, png
 
 pytestmark = pytest.mark.timeout(600)  # the first test that needs Node.js waits for npm's downloads
 
-TIMEOUT_S = 90.0
 BLACK = png(np.zeros((SIDE, SIDE, 3), np.uint8))
 
 
@@ -61,42 +58,6 @@ def said(*command: str, cwd: Path) -> str:
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-class Program:
-    """A program that runs until it is told to stop, and the lines that it prints."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-        self._lines: queue.Queue[str] = queue.Queue()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def lines(self, count: int) -> list[str]:
-        """The next lines; fails if they do not come in time."""
-        return [self._lines.get(timeout=TIMEOUT_S) for _ in range(count)]
-
-    def stop(self) -> list[str]:
-        """Send Ctrl-C, expect a good end; returns the lines that nobody asked for."""
-        self._process.send_signal(signal.SIGINT)
-        assert self._process.wait(timeout=30) == 0
-        self._reader.join()
-        return [self._lines.get() for _ in range(self._lines.qsize() - 1)]
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._lines.put(line.rstrip("\n"))
-        self._lines.put("it ended")  # so that nobody waits for more
-
-
-@contextmanager
-def program(command: Sequence[str]) -> Iterator[Program]:
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
-        try:
-            yield Program(process)
-        finally:
-            process.kill()
 
 
 class Line:
