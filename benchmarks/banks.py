@@ -110,7 +110,7 @@ def of_many(bank: Bank, count: int) -> Bank:
 
 def _copy(model: Gaussian | Coreset) -> Gaussian | Coreset:
     if isinstance(model, Coreset):
-        return Coreset(model.members)
+        return Coreset(model.members, model.origins)
     return Gaussian(model.mean.copy(), model.whitening.copy())
 
 

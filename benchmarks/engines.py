@@ -105,6 +105,8 @@ def make_model(folder: Path, arguments: argparse.Namespace) -> None:
         products=("part",),
         views=arguments.views,
         holdout=0.0,
+        group=None,
+        pictures={},
         rotations={},
         training={},
     )
