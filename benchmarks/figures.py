@@ -69,7 +69,7 @@ def remember(figures: Iterable[Figure], history: Path = HISTORY) -> None:
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
     ).stdout.strip()
-    entry = {"at": now(), "commit": commit, "machine": machine()}
+    entry: dict[str, Any] = {"at": now(), "commit": commit, "machine": machine()}
     entry |= {"figures": {_key(one): round(one.median, 6) for one in figures}}
     history.parent.mkdir(parents=True, exist_ok=True)
     with history.open("a", encoding="utf-8") as lines:

@@ -160,7 +160,8 @@ def contenders(graph: FrameGraph) -> dict[str, Callable[[Tensor], Run]]:
 def channels_last(graph: FrameGraph, device: torch.device) -> nn.Module:
     """A copy of the graph on the device, its convolutions in the layout that tensor cores like."""
     # A copy of a traced network forgets that it was in evaluation mode.
-    return copy.deepcopy(graph).eval().to(device, memory_format=torch.channels_last)
+    moved: nn.Module = copy.deepcopy(graph).eval().to(device)
+    return moved.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def called(module: Callable[[Tensor], Any], frames: Tensor) -> Run:

@@ -51,7 +51,7 @@ def _noise(deviation: float) -> Make:
 def _jpeg(quality: int) -> Make:
     def make(_: np.random.Generator, good: Picture) -> Picture:
         coded = cv2.imencode(".jpg", good[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        return np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1]).astype(np.uint8)
+        return np.ascontiguousarray(np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)[..., ::-1])
 
     return make
 

@@ -52,7 +52,8 @@ Found = dict[str, float]
 class Model(Protocol):
     """Something that is fitted once, and then scores the test pictures of its set."""
 
-    out: Path
+    @property
+    def out(self) -> Path: ...
 
     def fit(self) -> Found: ...
 

@@ -32,11 +32,10 @@ class PlainWorker:
 
     def score(self, path: Path) -> float:
         """The score of one picture against the first product."""
-        pixels = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+        pixels = cv2.cvtColor(np.asarray(cv2.imread(str(path))), cv2.COLOR_BGR2RGB)
         side = self._spec.side
-        (scored,) = self._scorer.score(
-            self._embed(cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)), [WHOLE]
-        )
+        frame = np.asarray(cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+        (scored,) = self._scorer.score(self._embed(frame), [WHOLE])
         return float(scored.scores[0])
 
     def _embed(self, frame: npt.NDArray[np.uint8]) -> Embeddings:

@@ -106,7 +106,7 @@ def _striped(_: np.random.Generator, good: Picture) -> Picture:
 
 def _blocks(_: np.random.Generator, good: Picture) -> Picture:
     jpeg = cv2.imencode(".jpg", good, [cv2.IMWRITE_JPEG_QUALITY, 3])[1]
-    return cv2.imdecode(jpeg, cv2.IMREAD_COLOR).astype(np.uint8)
+    return np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), np.uint8)
 
 
 SPOILT: dict[str, Make] = {

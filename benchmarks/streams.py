@@ -58,7 +58,7 @@ def drawn(
     """Frames drawn from a pool of inspected pictures, whose measures vary a little from frame to frame."""
     quantities = len(KINDS)
     for offset in range(start, start + count):
-        one = pool[rng.integers(len(pool))]
+        one = pool[int(rng.integers(len(pool)))]
         seen = one.measures
         assert seen is not None  # a worker's camera is watched
         sway = wander * np.sin(2 * np.pi * (offset / _DAY + np.arange(quantities) / quantities))

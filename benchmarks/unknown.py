@@ -150,7 +150,7 @@ def trained(known: list[Known], name: str, seed: int):  # type: ignore[no-untype
             group["lr"] = learning_rate(step, chosen.steps, chosen.learning_rate, settings.warmup)
         loss = supervised(stage, step) if name == SUPERVISED else stage.losses(step)["loss"]
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
     stage.finish()
 
