@@ -16,8 +16,9 @@ from quarterturn.worker.messages.history import History
 from quarterturn.worker.settings.worker import DriftSettings
 
 _COUNTED = (None, "defect")  # another product, or a part that lies turned, says nothing about the camera
+_FEW = 8  # scores on end that say nothing: those of two or three parts are high by chance
 _CAMERAS = 200  # of a worker that are watched: each takes half a megabyte, and anybody may make up names
-_OF_A_PICTURE: tuple[Measure, ...] = ("brightness", "sharpness")
+_OF_A_PICTURE: tuple[Measure, ...] = ("brightness", "sharpness", "colour")
 """Measures by which a picture is unusable."""
 
 
@@ -74,23 +75,22 @@ class DriftWatch:
             after = before.after(seen, at, settings, is_defect=data.alert == "defect")
         self._history.put(data.camera, verdict.position, after)
         events = [*_replaced(known, before, data), *_changed(before.drifting, after.drifting, data, seen)]
-        explained = data.alert is not None and _explains(after, data, seen)
+        explained = data.alert is not None and _explains(after, before.tracks.get("score"), data, seen)
         return (replace(verdict, events=(*verdict.events, *events)) if events else verdict), explained
 
 
-def _explains(camera: _Camera, data: ResultData, seen: Measures) -> bool:
-    """Whether an alert has the same cause as an alarm: without the drift there would be none.
+def _explains(camera: _Camera, scores: Track | None, data: ResultData, seen: Measures) -> bool:
+    """Whether an alert has the same cause as an alarm: without the drift there would be none. `scores`: before it.
 
-    An unusable picture: it is off in brightness or sharpness as the last pictures were, by half as much at least. A
+    An unusable picture: it is off in one of `_OF_A_PICTURE` as the last pictures were, by half as much at least. A
     defect: scores drift, or the picture is off in whatever does; and its score, less what scores have risen by of late,
-    is within the threshold.
+    is within the threshold. Where scores have begun anew just now, they have not risen.
     """
     drifting = camera.drifting
     off = {measure for measure, track in drifting.items() if _is_off_like(track, seen)}
     if data.alert == "unusable_picture":
         return not off.isdisjoint(_OF_A_PICTURE)
-    scores = camera.tracks.get("score")
-    if data.alert != "defect" or scores is None or not (off or "score" in drifting):
+    if data.alert != "defect" or scores is None or scores.recent < _FEW or not (off or "score" in drifting):
         return False
     (quantity,) = quantities_of("score")
     usual = seen.usual.ranges[quantity]

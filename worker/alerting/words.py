@@ -12,6 +12,8 @@ _SAYS: dict[Quantity, tuple[str, str]] = {
     "score": ("parts look less like good ones", "parts look more like good ones"),
     "brightness": ("pictures are brighter", "pictures are darker"),
     "sharpness": ("pictures are sharper or noisier", "pictures are less sharp"),
+    "red": ("pictures are redder", "pictures are less red"),
+    "blue": ("pictures are bluer", "pictures are yellower"),
     "x": ("parts lie further right", "parts lie further left"),
     "y": ("parts lie further down", "parts lie further up"),
     "turn": ("parts lie turned clockwise", "parts lie turned anticlockwise"),
@@ -36,7 +38,7 @@ def reading(quantity: int, off: float, seen: Measures) -> Reading | None:
     readings: dict[Quantity, Reading] = {
         "score": Reading(usual.middle, usual.middle + by),
         "brightness": Reading(usual.middle, usual.middle + by),
-        "sharpness": Reading(100, 100 * math.exp(by)),
+        **dict.fromkeys(("sharpness", "red", "blue"), Reading(100, 100 * math.exp(by))),
         "x": Reading(0, by * width),
         "y": Reading(0, by * height),
         "turn": Reading(0, by),
@@ -58,6 +60,6 @@ def in_words(quantity: int, found: Reading | None) -> str:
         return f"{says}, by about {abs(present):.2g}°: {_MOVED}"
     if name == "size":
         return f"{says}, about {present:.3g}% of the usual size: {_MOVED} nearer or further away"
-    if name == "sharpness":
-        return f"{says}: {present:.3g}% of the usual sharpness"
+    if name in ("sharpness", "red", "blue"):
+        return f"{says}: {present:.3g}% of the usual {name}"
     return f"{says}: {name} {present:.3g}, usually {usual:.3g}"

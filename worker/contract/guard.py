@@ -1,8 +1,8 @@
 """The picture guard: whether a picture can be judged at all, measured beside the good pictures of its product.
 
 Scores say how far a part is from good ones by features that were chosen to ignore light and focus; a frame that is too
-dark, too bright or out of focus may look like a good part to them. So a few plain numbers of the picture's grey levels
-must lie where those of the good pictures do, or near it. M measures, in the order of `MEASURES`.
+dark, too bright or out of focus may look like a good part to them. So a few plain numbers of the picture's tones and
+colours must lie where those of the good pictures do, or near it. M measures, in the order of `MEASURES`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from quarterturn.worker.contract.arrays import Array, Frames
 _SHARE = 0.25  # of the range of good pictures, allowed beyond either end; this and the next: docs/decisions/0031
 _FEW = 10.0  # few pictures do not show the whole range: n of them have this share / n more allowed
 _LEVELS = 32.0  # grey levels that are always allowed beyond: good pictures that are all alike have no range
-_FACTOR = 1.5  # the same for contrast and sharpness, which vary by factors
+_FACTOR = 1.5  # the same for what varies by factors: contrast, sharpness, colours
 _ENDS = (0.01, 0.99)  # shares of the pixels that are darker than the darkest and the brightest tone
 
 
@@ -42,6 +42,8 @@ MEASURES = (
     _Measure("sharpness", "blurred or blank", "noisy or too sharp", offset=0.5),
     _Measure("darkest tone", "shadows too dark", "shadows too bright"),
     _Measure("brightest tone", "lights too dark", "lights too bright"),
+    _Measure("red", "too little red", "too red", offset=0.0),
+    _Measure("blue", "too little blue", "too blue", offset=0.0),
 )
 
 
@@ -49,7 +51,8 @@ def measure(frames: Frames) -> Array:
     """(M,) of the picture whose (T, S, S, 3) uint8 RGB tiles these are.
 
     Grey levels: their mean, their standard deviation, the mean size of their Laplacian, and the tones that 1% and 99%
-    of the pixels lie at or below.
+    of the pixels lie at or below. Colours: the mean of red and that of blue, in percent of the mean of green, one level
+    added to each, so that a black picture has no colour.
     """
     grey = [np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), np.uint8) for frame in frames]
     counts = np.sum([cv2.calcHist([one], [0], None, [256], [0, 256]).ravel() for one in grey], axis=0, dtype=np.float64)
@@ -58,7 +61,8 @@ def measure(frames: Frames) -> Array:
     deviation = np.sqrt(counts @ (levels - mean) ** 2 / total)
     detail = sum(cv2.norm(cv2.Laplacian(one, cv2.CV_16S), cv2.NORM_L1) for one in grey) / total
     ends = np.searchsorted(counts.cumsum() / total, _ENDS)
-    return np.array([mean, deviation, detail, *ends], np.float32)
+    red, green, blue = np.mean([cv2.mean(frame)[:3] for frame in frames], axis=0) + 1
+    return np.array([mean, deviation, detail, *ends, 100 * red / green, 100 * blue / green], np.float32)
 
 
 def limits_of(measured: npt.NDArray[np.floating]) -> Array:

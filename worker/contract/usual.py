@@ -15,8 +15,8 @@ import numpy as np
 
 from quarterturn.worker.contract.arrays import Array
 
-Measure = Literal["score", "brightness", "sharpness", "registration"]
-Quantity = Literal["score", "brightness", "sharpness", "x", "y", "turn", "size"]
+Measure = Literal["score", "brightness", "sharpness", "colour", "registration"]
+Quantity = Literal["score", "brightness", "sharpness", "red", "blue", "x", "y", "turn", "size"]
 
 BINS = 32
 """Of the numbers of a stream: so many are counted apart."""
@@ -39,21 +39,25 @@ KINDS = (
     Kind("score", "score", 0.0, falls=False),
     Kind("brightness", "brightness", 0.5),
     Kind("sharpness", "sharpness", 0.01),
+    Kind("red", "colour", 0.005),
+    Kind("blue", "colour", 0.005),
     Kind("x", "registration", 0.0015),
     Kind("y", "registration", 0.0015),
     Kind("turn", "registration", 0.2),
     Kind("size", "registration", 0.003),
 )
-"""The Q quantities, in the order of all arrays. In grey levels, as a logarithm, and as in `registration.MOTIONS`."""
+"""The Q quantities, in the order of all arrays. In grey levels, as logarithms, and as in `registration.MOTIONS`."""
 
 
 def quantities(score: float, measured: Array, motion: Array) -> tuple[float, ...]:
     """(Q,) of a picture, from its score, the (M,) that it measures for the picture guard, and its (4,) motion.
 
-    Sharpness is log(detail / contrast): both change alike with the light, so that a weak lamp is no blur.
+    Sharpness is log(detail / contrast): both change alike with the light, so that a weak lamp is no blur. Red and blue
+    are logarithms of their shares of green.
     """
-    brightness, contrast, detail = measured[:3].tolist()
-    return (score, brightness, math.log((detail + 0.5) / (contrast + 1)), *motion.tolist())
+    brightness, contrast, detail, _, _, red, blue = measured.tolist()
+    sharpness = math.log((detail + 0.5) / (contrast + 1))
+    return (score, brightness, sharpness, math.log(red / 100), math.log(blue / 100), *motion.tolist())
 
 
 @dataclass(frozen=True)

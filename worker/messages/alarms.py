@@ -42,8 +42,9 @@ class Drift(AlarmData):
 
     `raised` comes with the frame that completes the evidence, `cleared` with the one from which on the measure is back,
     or with the first of a new bank. `usual` and `present` are of the product that the frame shows: scores, grey levels
-    (brightness), percent of the usual (sharpness, size), pixels of the picture from where parts usually lie (x, to the
-    right; y, down) or degrees clockwise from how they do (turn). They are null where that product does not tell.
+    (brightness), percent of the usual (sharpness, red, blue, size), pixels of the picture from where parts usually lie
+    (x, to the right; y, down) or degrees clockwise from how they do (turn). They are null where that product does not
+    tell.
     """
 
     event: ClassVar[AlarmKind] = "drift"

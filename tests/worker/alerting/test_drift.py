@@ -20,8 +20,8 @@ from tests import examples
 
 Values = npt.NDArray[np.float64]
 
-MIDDLE = np.array([1.0, 120.0, 0.5, 0.0, 0.0, 0.0, 0.0])
-SPREAD = np.array([0.3, 8.0, 0.1, 0.02, 0.02, 2.0, 0.05])
+MIDDLE = np.array([1.0, 120.0, 0.5, 0.0, 0.1, 0.0, 0.0, 0.0, 0.0])
+SPREAD = np.array([0.3, 8.0, 0.1, 0.05, 0.06, 0.02, 0.02, 2.0, 0.05])
 QUANTITIES = [kind.name for kind in KINDS]
 OF = {kind.name: kind.measure for kind in KINDS}
 FALL = [kind.name for kind in KINDS if kind.falls]
@@ -92,7 +92,7 @@ def test_a_shift_is_found_and_named(quantity: str, spreads: float, within: int, 
     (first, *_) = applied(DriftWatch(), stream(values, usual))
     assert (first.state, first.measure, first.quantity) == ("raised", OF[quantity], quantity)
     assert begin < first.frame.offset < begin + within
-    assert first.evidence >= np.log10(4 / 0.001)
+    assert first.evidence >= np.log10(5 / 0.001)
     assert first.usual is not None
     assert first.present is not None
     assert np.sign(first.present - first.usual) == sign
@@ -277,6 +277,16 @@ def test_alerts_that_a_drift_explains_are_held_and_no_others(hold: bool) -> None
     assert said(dark, "unusable_picture", sharpness=-9) is None
     assert said(dark, "defect", score=4, brightness=-4) is None, "scores have not risen"
     assert said(moved, "defect", score=4, x=4) == held
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_defect_does_not_explain_itself(seed: int) -> None:
+    """Whatever the scores before it happened to be: they have not risen."""
+    rng = np.random.default_rng(seed)
+    usual, settings = usual_of(rng), CameraSettings()
+    dark, last = shifted(good(rng, 40 + seed), "brightness", -4), MIDDLE.copy()
+    last[:2] += [1.2, -32]
+    assert explained(settings, usual, dark, verdict(last.tolist(), usual, 999, "defect")) is None
 
 
 def test_defects_of_a_camera_that_moved_are_explained_by_that_though_no_good_part_is_left() -> None:

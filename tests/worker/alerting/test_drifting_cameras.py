@@ -22,8 +22,15 @@ Picture = npt.NDArray[np.uint8]
 SIDE = 96
 
 
-def part(rng: np.random.Generator, _: str = "ring", *, right: float = 0, blur: float = 0, light: float = 1) -> Picture:
-    """A plate with holes: its place, the lamp and the focus vary a little."""
+def part(
+    rng: np.random.Generator,
+    _: str = "ring",
+    *,
+    right: float = 0,
+    blur: float = 0,
+    light: float | tuple[float, float, float] = 1,
+) -> Picture:
+    """A plate with holes: its place, the lamp and the focus vary a little. `light`: of all colours, or of each."""
     x, y = SIDE / 2 + rng.normal(0, 0.6, 2) + [right, 0]
     picture = np.full((SIDE, SIDE, 3), 70, np.uint8)
     corner, opposite = np.rint(16 * np.array([[x - 30, y - 24], [x + 30, y + 24]])).astype(int).tolist()
@@ -32,7 +39,7 @@ def part(rng: np.random.Generator, _: str = "ring", *, right: float = 0, blur: f
         middle = np.rint(16 * np.array([x + dx, y + dy])).astype(int).tolist()
         cv2.circle(picture, middle, 16 * radius, (40, 40, 45), -1, cv2.LINE_AA, 4)
     soft = cv2.GaussianBlur(picture, (0, 0), max(0.3, rng.normal(1.2, 0.1) + blur)).astype(np.float32)
-    lit = soft * light * rng.normal(1, 0.03) + rng.normal(0, 3, picture.shape)
+    lit = soft * np.asarray(light, np.float32) * rng.normal(1, 0.03) + rng.normal(0, 3, picture.shape)
     return np.clip(lit, 0, 255).astype(np.uint8)
 
 
@@ -62,6 +69,8 @@ Make = Callable[[np.random.Generator, int], Picture]
 DRIFTS: dict[str, tuple[Make, str, str]] = {
     "the lamp ages": (lambda rng, n: part(rng, light=1 - 0.002 * n), "brightness", "pictures are darker: brightness "),
     "a lamp more": (lambda rng, _: part(rng, light=1.12), "brightness", "pictures are brighter: brightness "),
+    "a warmer lamp": (lambda rng, _: part(rng, light=(1.03, 1, 0.97)), "colour", "pictures are "),
+    "the lamp turns blue": (lambda rng, n: part(rng, light=(1, 1, 1 + 0.001 * n)), "colour", "pictures are bluer: "),
     "the focus goes": (lambda rng, _: part(rng, blur=0.5), "sharpness", "pictures are less sharp: "),
     "the camera is bumped": (
         lambda rng, _: part(rng, right=4),

@@ -358,7 +358,7 @@ def changed(change: Callable[[dict[str, Any], dict[str, Any]], None]) -> bytes:
         (lambda t, _: t["scales"].__setitem__((0, 0, 1), np.nan), r"scales holds values that are no numbers; fit the"),
         (lambda t, _: t["scales"].__setitem__((0, 1, 0), np.inf), r"scales holds values that are no numbers; fit the"),
         (lambda t, _: t.pop("guard"), r"lacks the tensors \['guard'\] and has \[\] instead; fit the bank again"),
-        (lambda t, _: t.update(guard=t["guard"][:, :3].copy()), r"guard is float32\[2, 3, 2\], not float32\[2, 5, 2\]"),
+        (lambda t, _: t.update(guard=t["guard"][:, :3].copy()), r"guard is float32\[2, 3, 2\], not float32\[2, 7, 2\]"),
         (lambda t, _: t["guard"].__setitem__((1, 2, 0), np.nan), r"guard holds values that are no numbers; fit the"),
         (lambda t, _: t["guard"].__setitem__((1, 2, 0), 2), r"guard holds limits that no picture keeps; fit the bank"),
         (lambda _, m: m.pop("pictures"), r"pictures is missing.*; the bank is from another version, fit it again$"),

@@ -14,7 +14,7 @@ from quarterturn.worker.contract.guard import MEASURES, in_words, limits_of, mea
 
 Picture = npt.NDArray[np.uint8]
 NAMES = [one.name for one in MEASURES]
-OFFSETS = {"contrast": 1.0, "sharpness": 0.5}  # the others are grey levels
+OFFSETS = {"contrast": 1.0, "sharpness": 0.5, "red": 0.0, "blue": 0.0}  # the others are grey levels
 
 
 def surface(rng: np.random.Generator, side: int = 96) -> Picture:
@@ -30,7 +30,7 @@ def measured(picture: Picture) -> npt.NDArray[np.float32]:
 
 
 def counted_by_hand(tiles: npt.NDArray[np.uint8]) -> list[float]:
-    """The five numbers of grey tiles (T, S, S), pixel by pixel."""
+    """The numbers of grey tiles (T, S, S), pixel by pixel."""
     every = sorted(tiles.ravel().tolist())
     mean = sum(every) / len(every)
     deviation = math.sqrt(sum((one - mean) ** 2 for one in every) / len(every))
@@ -42,7 +42,7 @@ def counted_by_hand(tiles: npt.NDArray[np.uint8]) -> list[float]:
                 cross = around[y, x + 1] + around[y + 2, x + 1] + around[y + 1, x] + around[y + 1, x + 2]
                 detail += abs(int(cross) - 4 * int(tile[y, x]))
     ends = [every[math.ceil(share * len(every)) - 1] for share in (0.01, 0.99)]
-    return [mean, deviation, detail / len(every), *ends]
+    return [mean, deviation, detail / len(every), *ends, 100, 100]
 
 
 @settings(max_examples=25)
@@ -55,13 +55,22 @@ def test_what_is_measured(seed: int, tiles: int, spread: int) -> None:
     assert found.tolist() == pytest.approx(counted_by_hand(grey), rel=1e-4, abs=1e-4)
 
 
+@given(colour=st.tuples(*[st.integers(0, 255)] * 3))
+def test_red_and_blue_are_measured_beside_green(colour: tuple[int, int, int]) -> None:
+    """Of two tiles, one of which is black: what counts is the whole picture."""
+    tiles = np.stack([np.full((8, 8, 3), colour, np.uint8), np.zeros((8, 8, 3), np.uint8)])
+    red, green, blue = (value / 2 + 1 for value in colour)
+    assert measure(tiles)[5:].tolist() == pytest.approx([100 * red / green, 100 * blue / green], rel=1e-5)
+
+
 def test_colour_is_measured_as_its_brightness() -> None:
     colours = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8)
     found = [measured(np.tile(colour, (16, 16, 1)))[0] for colour in colours[0]]
     assert found == pytest.approx([0.299 * 255, 0.587 * 255, 0.114 * 255], abs=0.6)
 
 
-numbers = st.lists(st.tuples(*(st.floats(0, 255, width=32) for _ in range(5))).map(list), min_size=1, max_size=12).map(
+levels, shares = st.floats(0, 255, width=32), st.floats(0.5, 20_000, width=32)
+numbers = st.lists(st.tuples(*[levels] * 5, *[shares] * 2).map(list), min_size=1, max_size=12).map(
     lambda rows: np.array(rows, np.float32)
 )
 
@@ -70,10 +79,10 @@ numbers = st.lists(st.tuples(*(st.floats(0, 255, width=32) for _ in range(5))).m
 @given(numbers)
 def test_limits_are_the_range_and_a_share_of_it_beyond(rows: npt.NDArray[np.float32]) -> None:
     limits = limits_of(rows)
-    assert (limits.shape, limits.dtype) == ((5, 2), np.float32)
+    assert (limits.shape, limits.dtype) == ((7, 2), np.float32)
     for name, values, (low, high) in zip(NAMES, rows.T.tolist(), limits.tolist(), strict=True):
         share = 0.25 + 10 / len(values)
-        if offset := OFFSETS.get(name):
+        if (offset := OFFSETS.get(name)) is not None:
             logs = [math.log(value + offset) for value in values]
             margin = max(share * (max(logs) - min(logs)), math.log(1.5))
             ends = [math.exp(min(logs) - margin) - offset, math.exp(max(logs) + margin) - offset]
@@ -105,6 +114,10 @@ for kind, why, spoilt in (
     ("grainy", "noisy or too sharp: sharpness ", np.clip(GOOD + RNG.normal(0, 30, GOOD.shape), 0, 255)),
     ("black level gone up", "shadows too bright: darkest tone ", np.maximum(GOOD, 105)),
     ("lights cut off", "lights too dark: brightest tone ", np.minimum(GOOD, 135)),
+    ("a red lamp", "too red: red ", GOOD * [1.3, 0.8, 0.8]),
+    ("no red light", "too little red: red ", GOOD * [0.6, 1, 1]),
+    ("a blue lamp", "too blue: blue ", GOOD * [0.95, 0.8, 1.3]),
+    ("no blue light", "too little blue: blue ", GOOD * [1, 1, 0.6]),
 ):
     SPOILT[kind] = (why, np.asarray(spoilt, np.uint8))
 
@@ -129,8 +142,9 @@ def test_pictures_that_are_all_identical_admit_as_good_a_light() -> None:
 
 
 def test_limits_in_words_are_not_below_zero() -> None:
-    assert in_words(limits_of(np.array([[10, 5, 3, 0, 200]], np.float32))) == (
-        "brightness 0 to 42, contrast 3 to 8, sharpness 1.83 to 4.75, darkest tone 0 to 32, brightest tone 168 to 232"
+    assert in_words(limits_of(np.array([[10, 5, 3, 0, 200, 100, 90]], np.float32))) == (
+        "brightness 0 to 42, contrast 3 to 8, sharpness 1.83 to 4.75, darkest tone 0 to 32, "
+        "brightest tone 168 to 232, red 66.7 to 150, blue 60 to 135"
     )
 
 
