@@ -214,7 +214,7 @@ class CameraSettings(Settings):
     )
     guard: bool = Field(
         default=True,
-        description="a picture too dark, bright, flat or blurred for the bank is an alert, whatever it scores",
+        description="a picture too dark, bright, flat, blurred or tinted for the bank is an alert, whatever it scores",
     )
     frozen_after: int | None = Field(
         default=5,
