@@ -166,11 +166,17 @@ def test_an_engine_of_sixteen_bits_is_close_enough(tmp_path: Path) -> None:
     assert 0.999 <= part.parity < 0.9999999, "close, and yet not computed in float32"
 
 
-@pytest.mark.parametrize(("views", "text"), [(1, "1 view"), (2, "2 views")])
+@pytest.mark.parametrize(("source", "views", "text"), [("model", 1, "1 view"), ("engine", 2, "2 views")])
 def test_the_build_says_what_the_engine_gives(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], views: int, text: str
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    source: str,
+    views: int,
+    text: str,
 ) -> None:
-    build(settings(model, tmp_path / "engine", views=views, targets=["openvino"], golden_frames=1))
+    folder = request.getfixturevalue(source)
+    build(settings(folder, tmp_path / "engine", views=views, targets=["openvino"], golden_frames=1))
     assert capsys.readouterr().err.splitlines()[-1] == (
         f"{tmp_path}/engine: {text} of 64x64 pixels; each gives frame 12, places.shallow 16x20, places.middle 16x20, "
         "places.deep 4x20, logits 64"
