@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -45,8 +46,13 @@ def module_of(path: Path) -> str:
 MODULES = {module_of(path): path for path in FILES}
 
 
-def imports(path: Path, *, lazy: bool) -> Iterator[str]:
+@cache  # many laws read the same files
+def imports(path: Path, *, lazy: bool) -> tuple[str, ...]:
     """The modules that a file imports; those inside functions only if `lazy`, those for types alone never."""
+    return tuple(_imports(path, lazy))
+
+
+def _imports(path: Path, lazy: bool) -> Iterator[str]:
     tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
     inner = {
         node
@@ -94,7 +100,7 @@ def test_the_rooms_do_not_know_tests_and_benchmarks(path: Path) -> None:
 def test_everything_of_ours_is_imported_as_quarterturn(folder: str) -> None:
     """From the checkout's root the bare names of the rooms could be imported, too."""
     for path in (ROOT / folder).rglob("*.py"):
-        bare = {name.split(".")[0] for name in imports(path, lazy=True)} & {*ROOMS, "configs"}
+        bare = {name.split(".")[0] for name in imports(path.relative_to(ROOT), lazy=True)} & {*ROOMS, "configs"}
         assert not bare, f"{path} imports {bare}"
 
 

@@ -134,7 +134,7 @@ class Cameras(threading.Thread):
 
     def run(self) -> None:
         files = list(pictures().items())
-        producer = librdkafka.producer(self._line.broker.bootstrap)
+        producer = librdkafka.producer(self._line.broker.bootstrap, **{"enable.idempotence": True})
         rng = np.random.default_rng(7)
         next_s = time.monotonic()
         for number in itertools.count():

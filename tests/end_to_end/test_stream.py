@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,6 @@ from tests.parts import good_part, png
 from tests.worker.transport import librdkafka
 
 CAMERAS = ("top-01", "top-02", "side-01")
-FRAMES_EACH = 240
 TIMEOUT_S = 90.0
 
 
@@ -93,23 +92,41 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     assert process.wait(timeout=30) == 0
 
 
-def publish(bootstrap: str, topic: str, done: threading.Event) -> None:
-    """Every camera's frames to its own partition, a corrupt one among every ten, at a steady pace."""
-    rng = np.random.default_rng(5)
-    producer = Producer({"bootstrap.servers": bootstrap, "log_level": 0})
-    for n in range(FRAMES_EACH):
-        for partition, camera in enumerate(CAMERAS):
-            data = png(good_part(rng, "ring"))
-            producer.produce(
-                topic,
-                value=data[: len(data) // 2] if n % 10 == 3 else data,
-                key=camera,
-                partition=partition,
-                headers={"camera": camera, "product": "ring", "part_id": f"{camera}-{n}"},
-            )
-        producer.flush()
-        time.sleep(0.05)
-    done.set()
+class Cameras(threading.Thread):
+    """Every camera's frames to its own partition, a corrupt one among every ten, at a steady pace until stopped."""
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        super().__init__(daemon=True)
+        self._servers, self._topic = bootstrap, topic
+        self._enough = threading.Event()
+        self._each = 0
+
+    def run(self) -> None:
+        rng = np.random.default_rng(5)
+        producer = Producer({"bootstrap.servers": self._servers, "log_level": 0})
+        while not self._enough.wait(0.05):
+            for partition, camera in enumerate(CAMERAS):
+                data = png(good_part(rng, "ring"))
+                producer.produce(
+                    self._topic,
+                    value=data[: len(data) // 2] if self._each % 10 == 3 else data,
+                    key=camera,
+                    partition=partition,
+                    headers={"camera": camera, "product": "ring", "part_id": f"{camera}-{self._each}"},
+                )
+            assert producer.flush(20) == 0
+            self._each += 1
+
+    def close(self) -> None:
+        """Send no more."""
+        self._enough.set()
+        if self.is_alive():
+            self.join()
+
+    def stop(self) -> int:
+        """How many frames there are of each camera."""
+        self.close()
+        return self._each
 
 
 def test_every_frame_has_exactly_one_outcome(
@@ -136,12 +153,9 @@ def test_every_frame_has_exactly_one_outcome(
     config.write_text(yaml.safe_dump(settings))
     quarterturn("bank", "push", str(line.banks[0]), "--config", str(config))
 
-    total = len(CAMERAS) * FRAMES_EACH
-    published = threading.Event()
-    camera_thread = threading.Thread(target=publish, args=(kafka_bootstrap, topics.frames, published), daemon=True)
-    with Results(kafka_bootstrap, topics) as results:
+    with closing(Cameras(kafka_bootstrap, topics.frames)) as cameras, Results(kafka_bootstrap, topics) as results:
         with worker(config, "first") as first:
-            camera_thread.start()
+            cameras.start()  # all that follows happens while frames come in
             wait_until(lambda: results.count > 30, "the first worker's results")
             quarterturn("bank", "push", str(line.banks[1]), "--config", str(config))
             with worker(config, "second") as second:
@@ -149,22 +163,27 @@ def test_every_frame_has_exactly_one_outcome(
                 wait_until(lambda: results.count > joined_at + 60, "results of both workers")
                 stop(second)
             stop(first)
-            assert not published.is_set(), "all this must happen while frames come in"
+        before = results.count
         with worker(config, "third") as third:
-            wait_until(lambda: results.count >= total, "all results")
+            wait_until(lambda: results.count > before, "the third worker's results")
+            each = cameras.stop()
+            wait_until(lambda: results.count >= len(CAMERAS) * each, "all results")
             stop(third)
 
     topic_id = librdkafka.topic_id(kafka_bootstrap, topics.frames)
-    check_outcomes(results.messages, topics, topic_id, line)
+    check_outcomes(results.messages, topics, topic_id, line, each)
 
 
-def check_outcomes(messages: dict[str, list[Message]], topics: Topics, topic_id: str, line: MadeLine) -> None:
+def check_outcomes(
+    messages: dict[str, list[Message]], topics: Topics, topic_id: str, line: MadeLine, each: int
+) -> None:
+    """`each` frames of every camera have one outcome each."""
     verdicts = [json.loads(message.value()) for message in messages[topics.verdicts]]
     dead_letters = [json.loads(message.value()) for message in messages[topics.dead_letters]]
     alerts = [json.loads(message.value()) for message in messages[topics.alerts]]
 
     places = Counter((data["frame"]["partition"], data["frame"]["offset"]) for data in verdicts + dead_letters)
-    expected = {(partition, offset) for partition in range(len(CAMERAS)) for offset in range(FRAMES_EACH)}
+    expected = {(partition, offset) for partition in range(len(CAMERAS)) for offset in range(each)}
     assert set(places) == expected
     assert set(places.values()) == {1}
 

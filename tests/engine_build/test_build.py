@@ -166,11 +166,17 @@ def test_an_engine_of_sixteen_bits_is_close_enough(tmp_path: Path) -> None:
     assert 0.999 <= part.parity < 0.9999999, "close, and yet not computed in float32"
 
 
-@pytest.mark.parametrize(("views", "text"), [(1, "1 view"), (2, "2 views")])
+@pytest.mark.parametrize(("source", "views", "text"), [("model", 1, "1 view"), ("engine", 2, "2 views")])
 def test_the_build_says_what_the_engine_gives(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], views: int, text: str
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    source: str,
+    views: int,
+    text: str,
 ) -> None:
-    build(settings(model, tmp_path / "engine", views=views, targets=["openvino"], golden_frames=1))
+    folder = request.getfixturevalue(source)
+    build(settings(folder, tmp_path / "engine", views=views, targets=["openvino"], golden_frames=1))
     assert capsys.readouterr().err.splitlines()[-1] == (
         f"{tmp_path}/engine: {text} of 64x64 pixels; each gives frame 12, places.shallow 16x20, places.middle 16x20, "
         "places.deep 4x20, logits 64"
@@ -253,7 +259,7 @@ class CoarseInBfloat16(AsFloat32):
     ],
 )
 def test_auto_takes_another_precision_where_it_is_exact_enough_and_clearly_faster(
-    model: Path,
+    engine: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -268,11 +274,11 @@ def test_auto_takes_another_precision_where_it_is_exact_enough_and_clearly_faste
     monkeypatch.setattr(quarterturn.engine_build.openvino, "available_threads", lambda: 1)
     monkeypatch.setattr(quarterturn.engine_build.openvino, "fastest", lambda: fastest)
     monkeypatch.setattr(quarterturn.engine_build.openvino, "open_engine", CoarseInBfloat16 if coarse else AsFloat32)
-    built = build(settings(model, tmp_path / "engine", targets=["openvino"], precision={}, golden_frames=4))
+    built = build(settings(engine, tmp_path / "engine", targets=["openvino"], precision={}))
     assert manifest_of(built).targets["openvino"].precision == chosen
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("openvino")]
     assert len(said) == len(seconds)
-    assert said[0] == f"openvino float32: cosine 1.0000000 found, 0.9999 needed; {4 / seconds['float32']:.0f} frames/s"
+    assert said[0] == f"openvino float32: cosine 1.0000000 found, 0.9999 needed; {8 / seconds['float32']:.0f} frames/s"
     assert all(
         re.fullmatch(r"openvino bfloat16: cosine [01]\.\d+ found, 0\.999 needed; \d frames/s", one) for one in said[1:]
     )
@@ -280,7 +286,7 @@ def test_auto_takes_another_precision_where_it_is_exact_enough_and_clearly_faste
 
 @pytest.mark.parametrize(("alone", "abreast", "chosen"), [(1.0, 2.0, 1), (2.0, 1.0, 3)])
 def test_as_many_frames_go_side_by_side_as_are_the_fastest(
-    model: Path,
+    engine: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -291,9 +297,9 @@ def test_as_many_frames_go_side_by_side_as_are_the_fastest(
     order = iter((alone, abreast))
     monkeypatch.setattr(quarterturn.engine_build.build, "seconds_of", lambda work: (work(), next(order))[1])
     monkeypatch.setattr(quarterturn.engine_build.openvino, "available_threads", lambda: 3)
-    built = build(settings(model, tmp_path / "engine", targets=["openvino"], golden_frames=4))
+    built = build(settings(engine, tmp_path / "engine", targets=["openvino"]))
     assert manifest_of(built).targets["openvino"].streams == chosen
-    assert ("4 frames/s, 3 side by side" in capsys.readouterr().err) == (chosen > 1)
+    assert ("8 frames/s, 3 side by side" in capsys.readouterr().err) == (chosen > 1)
 
 
 def test_the_shortest_run_counts() -> None:
@@ -302,10 +308,10 @@ def test_the_shortest_run_counts() -> None:
 
 
 def test_a_precision_that_was_asked_for_is_not_replaced(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quarterturn.engine_build.openvino, "open_engine", CoarseInBfloat16)
-    wanted = settings(model, tmp_path / "engine", targets=["openvino"], precision={"openvino": "bfloat16"})
+    wanted = settings(engine, tmp_path / "engine", targets=["openvino"], precision={"openvino": "bfloat16"})
     with pytest.raises(
         MismatchError, match=r"bfloat16: cosine 0\.\d+ found, 0\.999 needed\), so no engine was written"
     ):
@@ -313,31 +319,31 @@ def test_a_precision_that_was_asked_for_is_not_replaced(
 
 
 def test_a_failed_build_keeps_the_engine_that_is_there(
-    model: Path, engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = shutil.copytree(engine, tmp_path / "engine")
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     monkeypatch.setattr(quarterturn.engine_build.openvino, "open_engine", Deviating)
     with pytest.raises(MismatchError):
-        build(settings(model, out), progress=False)
+        build(settings(engine, out), progress=False)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_a_build_replaces_an_engine_and_nothing_else(model: Path, engine: Path, tmp_path: Path) -> None:
+def test_a_build_replaces_an_engine_and_nothing_else(engine: Path, tmp_path: Path) -> None:
     out = shutil.copytree(engine, tmp_path / "engine")
     (out / "notes.txt").touch()
     with pytest.raises(DataError, match=r"engine: holds something besides an engine, which would be lost; set 'out'"):
-        build(settings(model, out, targets=["openvino"], golden_frames=2), progress=False)
+        build(settings(engine, out, targets=["openvino"]), progress=False)
     (out / "notes.txt").unlink()
-    build(settings(model, out, targets=["openvino"], golden_frames=2), progress=False)
+    build(settings(engine, out, targets=["openvino"]), progress=False)
     assert {path.name for path in out.iterdir()} == {"manifest.json", "model.float32.onnx", "golden.safetensors"}
 
     other = tmp_path / "thesis"
     other.mkdir()
     (other / "chapter.txt").touch()
     with pytest.raises(DataError, match=r"thesis: holds something besides an engine, which would be lost; set 'out'"):
-        build(settings(model, other), progress=False)
+        build(settings(engine, other), progress=False)
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(model: Path, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from quarterturn.worker.runtime.metrics import CONTENT_TYPE, CommonMetrics
 from quarterturn.worker.runtime.vitals import Vitals
 from quarterturn.worker.settings.worker import HttpSettings
 
+_POLL_S = 0.05  # how soon it hears that it is to end; Python's own half a second would hold up every stop
+
 
 class HealthServer:
     """Serves `health` over HTTP in a background thread while in a `with` block."""
@@ -25,7 +27,7 @@ class HealthServer:
                 "set another http.port, or 'http: null' for none"
             ) from error
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL_S,), name="health", daemon=True)
 
     @property
     def port(self) -> int:

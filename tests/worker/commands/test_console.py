@@ -17,6 +17,7 @@ import yaml
 
 from quarterturn.worker.commands.main import main
 from quarterturn.worker.settings.worker import Topics
+from quarterturn.worker.transport.kafka import connection
 
 ROOT = Path(__file__).parents[3]
 KAFKA = {"kafka": {"bootstrap_servers": "127.0.0.1:9"}}
@@ -94,6 +95,7 @@ def test_what_does_not_fit_is_one_sentence(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
     console: dict[str, Any], transport: dict[str, Any], sentence: str,
 ) -> None:  # fmt: skip
+    monkeypatch.setattr(connection, "ANSWER_S", 0.5)  # nobody is at KAFKA
     monkeypatch.setenv("SHORT", "short")
     monkeypatch.setenv("LONG", "a-token-that-is-long-enough")
     error = refusal(capsys, config(tmp_path, console, transport))

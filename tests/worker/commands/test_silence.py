@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from quarterturn.worker.commands.main import main
+from quarterturn.worker.transport.kafka import connection
 
 KAFKA = "kafka: {bootstrap_servers: 'localhost:1'}"
 FOLDER = "folder: {path: pictures, out: out.jsonl}"
@@ -30,8 +31,10 @@ REASON = ("--reason", "the lamp is changed")
     ids=str,
 )
 def test_what_is_no_silence_is_refused_in_a_sentence(
-    transport: str, arguments: tuple[str, ...], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    transport: str, arguments: tuple[str, ...], sentence: str,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(connection, "ANSWER_S", 0.5)
     config = tmp_path / "worker.yaml"
     config.write_text(f"line: l\nengine: {{path: e}}\nbank: {{file: {{path: b}}}}\ntransport: {{{transport}}}\n")
     assert main(["silence", "--config", str(config), *arguments]) == 1

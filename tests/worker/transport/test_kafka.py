@@ -277,11 +277,10 @@ def test_an_unreachable_broker_is_one_sentence(monkeypatch: pytest.MonkeyPatch, 
         KafkaTransport(settings_for(address, Topics()))
 
 
-def test_a_killed_worker_leaves_no_trace_of_its_transaction(broker: services.Broker) -> None:
-    topics = Topics(frames="killed-f", verdicts="killed-v", alerts="killed-a", dead_letters="killed-d")
-    settings = settings_for(broker.bootstrap, topics, session_timeout_s=3)
-    create_topics(settings, 1)
-    librdkafka.produce(broker.bootstrap, topics.frames, [b"defect", b"defect", b"good", b"good"])
+def test_a_killed_worker_leaves_no_trace_of_its_transaction(kafka_bootstrap: str, create_topics: CreateTopics) -> None:
+    topics = create_topics(1)
+    settings = settings_for(kafka_bootstrap, topics, session_timeout_s=3)
+    librdkafka.produce(kafka_bootstrap, topics.frames, [b"defect", b"defect", b"good", b"good"])
     script = f"""
         import os, signal, time
         from tests import examples
@@ -301,13 +300,13 @@ def test_a_killed_worker_leaves_no_trace_of_its_transaction(broker: services.Bro
     command = [sys.executable, "-c", textwrap.dedent(script)]
     killed = subprocess.run(command, check=False, timeout=60, capture_output=True, text=True)
     assert killed.returncode == -9, killed.stderr
-    assert len(librdkafka.consume(broker.bootstrap, topics.verdicts)) == 2
+    assert len(librdkafka.consume(kafka_bootstrap, topics.verdicts)) == 2
 
     with closing(KafkaTransport(settings)) as transport:
         frames = poll(transport)
         assert [frame.position.offset for frame in frames] == [2, 3]
         transport.deliver(outcomes(frames))
-    assert_exactly_once(broker.bootstrap, topics, 4)
+    assert_exactly_once(kafka_bootstrap, topics, 4)
 
 
 def test_every_frame_exactly_once_across_an_outage(broker: services.Broker, monkeypatch: pytest.MonkeyPatch) -> None:

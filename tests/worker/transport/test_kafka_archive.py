@@ -11,6 +11,7 @@ from quarterturn.worker.contract.errors import DataError, UnavailableError
 from quarterturn.worker.messages.events import position_of
 from quarterturn.worker.messages.frames import Frame, Position
 from quarterturn.worker.settings.worker import Topics
+from quarterturn.worker.transport.kafka import connection
 from quarterturn.worker.transport.kafka.archive import FrameArchive
 from quarterturn.worker.transport.kafka.results import ResultReader
 from quarterturn.worker.transport.kafka.topics import create_topics as create_line
@@ -82,7 +83,9 @@ def test_why_a_frame_is_gone(kafka_bootstrap: str, create_topics: CreateTopics) 
         assert said_of(new) == b"new"
 
 
-def test_a_broker_that_falls_silent_does_not_make_frames_gone(broker: services.Broker) -> None:
+def test_a_broker_that_falls_silent_does_not_make_frames_gone(
+    broker: services.Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     topics = Topics(**{field: f"silent-{field.replace('_', '-')}" for field in Topics.model_fields})
     settings = settings_for(broker.bootstrap, topics)
     create_line(settings, 1)
@@ -90,8 +93,10 @@ def test_a_broker_that_falls_silent_does_not_make_frames_gone(broker: services.B
     with closing(FrameArchive(settings)) as archive:
         broker.freeze()
         try:
-            with pytest.raises(UnavailableError, match=f"Kafka at {broker.bootstrap}: .*check the broker"):
-                archive.fetch([Position(topics.frames, 0, 0)], timeout_s=1)
+            with monkeypatch.context() as patience:
+                patience.setattr(connection, "ANSWER_S", 1.0)
+                with pytest.raises(UnavailableError, match=f"Kafka at {broker.bootstrap}: .*check the broker"):
+                    archive.fetch([Position(topics.frames, 0, 0)], timeout_s=1)
         finally:
             broker.thaw()
         assert said_of(archive.fetch([Position(topics.frames, 0, 0)])[Position(topics.frames, 0, 0)]) == b"1"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -120,12 +121,15 @@ def test_a_broker_without_transactions_gives_results_too(settings: KafkaSettings
 
 @pytest.mark.timeout(120)
 def test_one_reads_all_partitions_and_another_stands_by(settings: KafkaSettings) -> None:
-    with closing(PartsTransport(settings)) as one, closing(PartsTransport(settings)) as other:
+    with (
+        closing(PartsTransport(settings)) as one,
+        closing(PartsTransport(settings)) as other,
+        ThreadPoolExecutor(2) as together,  # one by one, each would stay in its poll for the other to join
+    ):
         pair = (one, other)
 
         def shares() -> list[int | None]:
-            for each in pair:
-                each.poll(10, 0.1)
+            list(together.map(lambda each: each.poll(10, 0.1), pair))
             return sorted(each.standing.assigned if each.standing.assigned is not None else -1 for each in pair)
 
         wait_until(lambda: shares() == [0, 2], "one reader of two partitions")

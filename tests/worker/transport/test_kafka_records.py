@@ -35,8 +35,8 @@ FRAMES = [bytes([n]) * 1000 + os.urandom(100) + b"." * n for n in range(7)]
 
 
 def produce_batch(bootstrap: str, topic: str, frames: list[bytes], codec: str = "none") -> None:
-    """Append `frames` as one batch."""
-    producer = librdkafka.producer(bootstrap, **{"compression.type": codec, "linger.ms": 200})
+    """Append `frames` as one batch, which waits for the flush."""
+    producer = librdkafka.producer(bootstrap, **{"compression.type": codec, "linger.ms": 10_000})
     for frame in frames:
         producer.produce(topic, frame, b"cam", headers=[("camera", b"top-01")])
     assert producer.flush(20) == 0

@@ -48,10 +48,17 @@ def join(worker: Worker) -> None:
     wait_until(lambda: worker.joined, "joining the group")
 
 
-@pytest.mark.parametrize("start", ["latest", "earliest"])
+@pytest.mark.parametrize(("start", "look_s"), [("latest", None), ("earliest", 1.0)])  # one as in service
 def test_partitions_added_while_workers_run_are_found_and_lose_no_frame(
-    kafka_bootstrap: str, create_topics: CreateTopics, start: str
+    kafka_bootstrap: str,
+    create_topics: CreateTopics,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    start: str,
+    look_s: float | None,
 ) -> None:
+    if look_s is not None:
+        monkeypatch.setattr("quarterturn.worker.transport.kafka.consumer._LOOK_S", look_s)
     topics = create_topics(1)
     produce(kafka_bootstrap, topics.frames, "old", 3)
     worker = Worker(settings_for(kafka_bootstrap, topics, start=start))
@@ -151,8 +158,11 @@ def test_a_topic_made_anew_while_a_worker_runs(
             assert (f"part-{name}-{number}", f"{topics.frames}:{topic}:0:{number}") in found
 
 
-def test_a_topic_made_anew_while_a_worker_is_busy(kafka_bootstrap: str, create_topics: CreateTopics) -> None:
+def test_a_topic_made_anew_while_a_worker_is_busy(
+    kafka_bootstrap: str, create_topics: CreateTopics, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It did not see that the topic was away, and may read on at its position until it looks the topic up."""
+    monkeypatch.setattr("quarterturn.worker.transport.kafka.consumer._LOOK_S", 4.0)
     topics = create_topics(1)
     produce(kafka_bootstrap, topics.frames, "old", 10)
     with closing(KafkaTransport(settings_for(kafka_bootstrap, topics))) as transport:
