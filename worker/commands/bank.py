@@ -76,7 +76,7 @@ def fit(arguments: argparse.Namespace) -> None:
     trained = read_manifest(settings.engine.path, EngineManifest, "quarterturn build")
     if not trained.pictures:
         say("the engine does not say which pictures training saw, so whether they are these was not checked")
-    split = split_by(settings, trained)
+    split = split_by(settings, trained.holdout, trained.group, trained.pictures)
     with closing(open_engine(settings.engine)) as engine, Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("good pictures", total=split.total(settings.scoring))
         bank = fit_bank(
