@@ -11,25 +11,15 @@ from quarterturn.worker.commands import explain as command
 from quarterturn.worker.commands.main import main
 from quarterturn.worker.contract.bank import Bank
 from tests.parts import NumpyEngine, png, scratched_part
+from tests.worker.commands.settings import worker_yaml
 
 
 @pytest.fixture
 def config(tmp_path: Path, engine: NumpyEngine, bank: Bank, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(command, "open_engine", lambda _: engine)
     FileBankStore(tmp_path / "banks").publish("line-1", bank)
-    path = tmp_path / "worker.yaml"
-    path.write_text(
-        f"""
-line: line-1
-engine: {{path: {tmp_path}/engine}}
-bank: {{file: {{path: {tmp_path}/banks}}}}
-transport: {{folder: {{path: pictures, out: out.jsonl}}}}
-overkill: 0.02
-cameras: {{top: {{products: [ring]}}}}
-"""
-    )
     (tmp_path / "part.png").write_bytes(png(scratched_part(np.random.default_rng(0))))
-    return path
+    return worker_yaml(tmp_path, "overkill: 0.02\ncameras: {top: {products: [ring]}}")
 
 
 def test_a_picture_is_explained_in_the_terminal_as_json_and_as_a_page(

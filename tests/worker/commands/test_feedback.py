@@ -11,16 +11,9 @@ import pytest
 from quarterturn.worker.commands import feedback as command
 from quarterturn.worker.commands.main import main
 from quarterturn.worker.messages.feedback import Feedback
+from tests.worker.commands.settings import FOLDER, KAFKA, worker_yaml
 
-KAFKA = "kafka: {bootstrap_servers: 'localhost:1'}"
-FOLDER = "folder: {path: pictures, out: out.jsonl}"
 RESULT = "frames:7xzPKZ1HQPuVrZqCNFyXTQ:0:1841"
-
-
-def config(folder: Path, transport: str) -> Path:
-    path = folder / "worker.yaml"
-    path.write_text(f"line: l\nengine: {{path: e}}\nbank: {{file: {{path: b}}}}\ntransport: {{{transport}}}\n")
-    return path
 
 
 @pytest.mark.parametrize(
@@ -46,7 +39,7 @@ def config(folder: Path, transport: str) -> Path:
 def test_what_is_no_word_is_refused_in_a_sentence(
     transport: str, arguments: tuple[str, ...], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["feedback", "--config", str(config(tmp_path, transport)), *arguments]) == 1
+    assert main(["feedback", "--config", str(worker_yaml(tmp_path, transport=transport)), *arguments]) == 1
     said = capsys.readouterr()
     (line,) = said.err.splitlines()
     assert line.startswith("quarterturn: ")
@@ -70,5 +63,5 @@ def test_a_listed_result_can_be_copied_from_a_narrow_terminal(
 
     monkeypatch.setattr(command, "words", words)
     monkeypatch.setenv("COLUMNS", "80")
-    assert main(["feedback", "list", "--config", str(config(tmp_path, KAFKA))]) == 0
+    assert main(["feedback", "list", "--config", str(worker_yaml(tmp_path, transport=KAFKA))]) == 0
     assert RESULT in capsys.readouterr().out

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from quarterturn.worker.commands.main import main
+from tests.worker.commands.settings import FOLDER, KAFKA, worker_yaml
 
-KAFKA = "kafka: {bootstrap_servers: 'localhost:1'}"
-FOLDER = "folder: {path: pictures, out: out.jsonl}"
 REASON = ("--reason", "the lamp is changed")
 
 
@@ -36,8 +35,7 @@ REASON = ("--reason", "the lamp is changed")
 def test_what_is_no_silence_is_refused_in_a_sentence(
     transport: str, arguments: tuple[str, ...], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = tmp_path / "worker.yaml"
-    config.write_text(f"line: l\nengine: {{path: e}}\nbank: {{file: {{path: b}}}}\ntransport: {{{transport}}}\n")
+    config = worker_yaml(tmp_path, transport=transport)
     assert main(["silence", "--config", str(config), *arguments]) == 1
     said = capsys.readouterr()
     assert said.err.startswith("quarterturn: ")
