@@ -49,6 +49,7 @@ def test_a_picture_is_explained_in_the_terminal_as_json_and_as_a_page(
             "--camera and --product are of a picture FILE; the verdict of frames:0:7 ",
         ),
         (["part.png", "--html", "/proc/none/why.html"], "/proc/none/why.html: cannot be written "),
+        (["part.png", "--product", "nut"], "{part}: cannot be judged: product nut is not in the bank (bracket, ring)"),
         (["part.png", "--camera", "side"], "--camera side: is not listed under cameras (top)"),
     ],
     ids=str,
@@ -56,7 +57,8 @@ def test_a_picture_is_explained_in_the_terminal_as_json_and_as_a_page(
 def test_faults_are_one_sentence(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
-    what = str(tmp_path / "part.png") if arguments[0] == "part.png" else arguments[0]
+    part = str(tmp_path / "part.png")
+    what = part if arguments[0] == "part.png" else arguments[0]
     assert main(["explain", what, *arguments[1:], "--config", str(config)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"quarterturn: {said}")
+    assert line.startswith(f"quarterturn: {said.format(part=part)}")
