@@ -163,5 +163,4 @@ def _disagreements(
 
 
 def _table(*columns: str | Column) -> Table:
-    """Of words; the results' ids stand in full at any width, to be copied."""
-    return Table(Column("result", no_wrap=True), "is", "by", *columns, box=SIMPLE_HEAD, pad_edge=False)
+    return Table("result", "is", "by", *columns, box=SIMPLE_HEAD, pad_edge=False)
