@@ -59,13 +59,14 @@ def _jpeg(quality: int) -> Make:
 def place(right: float = 0, down: float = 0, turn: float = 0, size: float = 0) -> Make:
     """Moved by shares of the width and height, turned clockwise by degrees, larger by a share; edges go on."""
 
-    def make(_: np.random.Generator, good: Picture) -> Picture:
-        height, width = good.shape[:2]
-        matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), -turn, 1 + size)
-        matrix += np.array([[0, 0, right * width], [0, 0, down * height]])
-        return warped(good, matrix)
+    return lambda _, good: warped(good, motion(good, right, down, turn, size))
 
-    return make
+
+def motion(picture: Picture, right: float, down: float, turn: float, size: float) -> np.ndarray:
+    """(2, 3): the affine map that moves a picture so, see `place`."""
+    height, width = picture.shape[:2]
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), -turn, 1 + size)
+    return matrix + np.array([[0, 0, right * width], [0, 0, down * height]])
 
 
 def warped(picture: Picture, matrix: np.ndarray, flags: int = 0) -> Picture:

@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks.accuracy import as_measured, copy_changed
 from benchmarks.foreign import Picture
-from benchmarks.ladders import AS_THEY_ARE, MOVED, STEPS, warped
+from benchmarks.ladders import AS_THEY_ARE, MOVED, STEPS, motion, warped
 from benchmarks.streams import DAYS, WANDERS, drift_after, normal_days
 from quarterturn.demo.config import settings_for
 from quarterturn.demo.fit import fit_line
@@ -202,11 +202,8 @@ def laid_back(registration: Registration, framing: Framing, picture: Picture) ->
 
 def _back(picture: Picture, by: np.ndarray) -> Picture:
     """The inverse of `ladders.place`."""
-    height, width = picture.shape[:2]
     right, down, turn, size = by
-    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), -turn, 1 + size)
-    matrix += np.array([[0, 0, right * width], [0, 0, down * height]])
-    return warped(picture, matrix, cv2.WARP_INVERSE_MAP)
+    return warped(picture, motion(picture, right, down, turn, size), cv2.WARP_INVERSE_MAP)
 
 
 def table(found: Row) -> str:

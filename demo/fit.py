@@ -8,21 +8,14 @@ from quarterturn.demo.config import DemoSettings
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.fitting.bank_file import write_bank_file
 from quarterturn.worker.fitting.fit import fit_bank
-from quarterturn.worker.fitting.split import Split, split_pictures
+from quarterturn.worker.fitting.split import Split, split_by
 from quarterturn.worker.runtime.assemble import open_engine
 
 
 def split_for(settings: DemoSettings) -> Split:
     """Which pictures become the bank, weigh its detectors and calibrate it."""
-    fit, trained = settings.bank, settings.train.data
-    return split_pictures(
-        fit.data,
-        fit.calibration,
-        trained.holdout,
-        group=trained.group,
-        region=fit.region,
-        bit_depth=fit.bit_depth,
-    )
+    trained = settings.train.data
+    return split_by(settings.bank, trained.holdout, trained.group)
 
 
 def fit_line(settings: DemoSettings) -> Bank:

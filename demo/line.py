@@ -28,7 +28,10 @@ from quarterturn.worker.evaluation.result import Evaluation
 from quarterturn.worker.fitting.split import require_enough
 from quarterturn.worker.pictures.sets import TestPicture, test_pictures
 from quarterturn.worker.runtime.assemble import open_engine, open_store
-from quarterturn.worker.settings.worker import Topics, WorkerSettings
+from quarterturn.worker.settings.worker import BankSettings, KafkaSettings, Topics, WorkerSettings
+from quarterturn.worker.transport.kafka.topics import look_at_topics
+
+_NAME = "demo"  # of the line; what is its own begins with it
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -37,6 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     out: Path = arguments.out
     data: Path = arguments.data or out / "parts"
     settings = settings_for(arguments.config, data, out, arguments.overrides)
+    require_services(arguments)
     if arguments.data is None:
         console.rule(f"1. Render parts into {data}")
         render_line(data, seed=settings.train.seed)
@@ -70,10 +74,25 @@ def run(arguments: argparse.Namespace) -> None:
         console.print(f"{what}: {out / name}", soft_wrap=True)
 
 
+def require_services(arguments: argparse.Namespace) -> None:
+    """Ask the broker and the Redis that are named whether they answer, before minutes of training.
+
+    Raises:
+        UnavailableError: one of them does not.
+    """
+    if arguments.kafka:
+        kafka = parse_settings({"bootstrap_servers": arguments.kafka, "group": _NAME}, KafkaSettings, "--kafka")
+        look_at_topics(kafka, [f"{_NAME}-frames"])
+    if arguments.redis:
+        bank = parse_settings({"redis": {"url": arguments.redis}}, BankSettings, "--redis")
+        with closing(open_store(bank)) as store:
+            store.current(_NAME)
+
+
 def worker_settings(arguments: argparse.Namespace, settings: DemoSettings, bank: Bank) -> WorkerSettings:
     """The worker's settings; they are also written to `worker.yaml`, for the worker and for the user to go on with."""
     out: Path = arguments.out
-    name = f"demo-{uuid.uuid4().hex[:8]}"  # nobody else's topics, group or bank
+    name = f"{_NAME}-{uuid.uuid4().hex[:8]}"  # nobody else's topics, group or bank
     topics = {kind: f"{name}-{kind}" for kind in Topics.model_fields}
     kafka = {"bootstrap_servers": arguments.kafka, "group": name, "topics": topics}
     folder = {"path": str(out / "frames"), "out": str(out / "results.jsonl")}

@@ -13,16 +13,8 @@ from benchmarks.foreign import FOREIGN
 from quarterturn.demo.config import DemoSettings, settings_for
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.pictures.sets import test_pictures as labelled_pictures
+from tests.benchmarks.small import SMALL
 from tests.parts import png
-
-SMALL = (
-    "train.data.side=64",
-    "train.architecture.backbone=test_resnet",
-    "train.weights=none",
-    "train.projection.steps=0",
-    "train.head.steps=0",
-    "bank.overkill=0.2",
-)
 
 
 def row(**changes: Any) -> dict[str, Any]:

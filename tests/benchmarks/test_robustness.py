@@ -11,20 +11,12 @@ import pytest
 from benchmarks import robustness, streams
 from benchmarks.ladders import STEPS, Step, place
 from quarterturn.worker.contract.framing import Framing
+from tests.benchmarks.small import SMALL
 from tests.worker.alerting.test_drift import good, shifted, usual_of, verdict
 from tests.worker.contract.test_registration import fitted, lies, seen
 from tests.worker.dataset import write_product
 
 Picture = npt.NDArray[np.uint8]
-SMALL = (
-    "train.data.side=64",
-    "train.architecture.backbone=test_resnet",
-    "train.weights=none",
-    "train.projection.steps=0",
-    "train.head.steps=0",
-    "bank.overkill=0.2",
-    "bank.scoring.coreset=20",
-)
 
 
 def textured(coarse: float = 1) -> Picture:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from math import log10
 
 from quarterturn.worker.alerting.ranks import UNCOUNTED, Past
-from quarterturn.worker.alerting.track import Place, Track, quantities_of
+from quarterturn.worker.alerting.track import Track, quantities_of
 from quarterturn.worker.alerting.words import Reading, in_words, reading
 from quarterturn.worker.contract.usual import KINDS, Measure, Measures
-from quarterturn.worker.messages.alarms import Drift, Since, of_frame, time_of
+from quarterturn.worker.messages.alarms import Drift, Since, here, of_frame
 from quarterturn.worker.messages.events import AlarmState, ResultData, Verdict
 from quarterturn.worker.messages.history import History
 from quarterturn.worker.settings.worker import DriftSettings
@@ -35,7 +35,7 @@ class _Camera:
         """The measures with an alarm."""
         return {measure: track for measure, track in self.tracks.items() if track.alarm is not None}
 
-    def after(self, seen: Measures, at: Place, settings: DriftSettings, *, is_defect: bool) -> _Camera:
+    def after(self, seen: Measures, at: Since, settings: DriftSettings, *, is_defect: bool) -> _Camera:
         """What is known after one more picture."""
         needed = log10(len(settings.measures) / settings.alpha)
         past, tracks = self.past.get(seen.usual.product, Past()), dict(self.tracks)
@@ -70,9 +70,9 @@ class DriftWatch:
             return verdict, False
         known = self._history.before(data.camera, verdict.position) or _Camera(seen.usual.bank)
         before = known if known.bank == seen.usual.bank else _Camera(seen.usual.bank)
-        after, at = before, (data.result_id, time_of(data))
+        after = before
         if data.alert in _COUNTED:
-            after = before.after(seen, at, settings, is_defect=data.alert == "defect")
+            after = before.after(seen, here(data), settings, is_defect=data.alert == "defect")
         self._history.put(data.camera, verdict.position, after)
         events = [*_replaced(known, before, data), *_changed(before.drifting, after.drifting, data, seen)]
         explained = data.alert is not None and _explains(after, before.tracks.get("score"), data, seen)
@@ -133,7 +133,7 @@ def _event(state: AlarmState, track: Track, data: ResultData, found: Reading | N
         state=state,
         measure=track.measure,
         quantity=KINDS[alarm.quantity].name,
-        since=Since(result_id=alarm.since[0], time=alarm.since[1]),
+        since=alarm.since,
         frames=track.pictures,
         evidence=round(alarm.evidence, 3),
         usual=found and found.usual,

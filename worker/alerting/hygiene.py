@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from quarterturn.worker.alerting.runs import Run, Trouble
 from quarterturn.worker.contract.silence import Silence
 from quarterturn.worker.contract.times import parse_time
-from quarterturn.worker.messages.alarms import Episode, Since, of_frame, time_of
+from quarterturn.worker.messages.alarms import Episode, here, of_frame, time_of
 from quarterturn.worker.messages.events import AlarmState, AlertKind, Held, ResultData, Verdict
 from quarterturn.worker.messages.history import History
 from quarterturn.worker.settings.worker import AlertSettings
@@ -31,7 +31,7 @@ class _Camera:
 
     def after(self, data: ResultData, settings: AlertSettings) -> _Camera:
         """An unusable picture says nothing about the part: it neither goes on with a run of bad ones nor ends it."""
-        alert = Since(result_id=data.result_id, time=time_of(data)) if data.alert else None
+        alert = here(data) if data.alert else None
         if _is_of_the_picture(data):
             return _Camera(self.part, self.picture.after(alert, settings))
         return _Camera(self.part.after(alert, settings), self.picture.after(None, settings))

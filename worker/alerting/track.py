@@ -9,14 +9,12 @@ from math import log10
 from quarterturn.worker.alerting.martingale import BETS, evidence, in_hand, play
 from quarterturn.worker.alerting.ranks import Past
 from quarterturn.worker.contract.usual import KINDS, Measure, Measures
+from quarterturn.worker.messages.alarms import Since
 
 _RECENT = 32  # pictures, over about which the present is averaged
 _CALM = 0.5  # spreads off what is usual: a measure that is no further off is back ...
 _CALM_FOR = 32  # ... once it was so for so many pictures
 _FURTHEST = 10.0  # spreads that one picture counts, and twice the present: none makes the present by itself
-
-Place = tuple[str, str]
-"""The result of a picture, and its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +22,7 @@ class Alarm:
     """Raised with so many log₁₀ of evidence, by a quantity which drifts since then; `calm` pictures were as usual."""
 
     quantity: int
-    since: Place
+    since: Since
     evidence: float
     calm: int = 0
 
@@ -40,7 +38,7 @@ class Track:
 
     measure: Measure
     pictures: int
-    began: Place
+    began: Since
     recent: int
     won: float
     stakes: array[float]
@@ -48,13 +46,13 @@ class Track:
     alarm: Alarm | None = None
 
     @classmethod
-    def begin(cls, measure: Measure, at: Place) -> Track:
+    def begin(cls, measure: Measure, at: Since) -> Track:
         """Before the first picture, which is at `at`."""
         quantities = quantities_of(measure)
         series = sum(_SIDES[q] for q in quantities)
         return cls(measure, 0, at, 0, 0.0, _zeros(series * len(BETS)), _zeros(len(quantities)))
 
-    def after(self, seen: Measures, past: Past, at: Place, needed: float, *, counts: bool) -> Track:
+    def after(self, seen: Measures, past: Past, at: Since, needed: float, *, counts: bool) -> Track:
         """What is known after one more picture, compared with `past`; an alarm needs evidence of so many log₁₀.
 
         One that does not count is seen, and nothing is bet on it.
@@ -96,7 +94,7 @@ class Track:
                 play(stakes, series, joins, rank)
                 series += 1
 
-    def _watched(self, alarm: Alarm, present: array[float], recent: int, at: Place) -> Track:
+    def _watched(self, alarm: Alarm, present: array[float], recent: int, at: Since) -> Track:
         """While the alarm is raised nothing is bet; it ends when all is as usual for a while, and all begins anew."""
         kinds = [KINDS[q] for q in quantities_of(self.measure)]
         off = max(abs(off) if kind.falls else off for off, kind in zip(present, kinds, strict=True))

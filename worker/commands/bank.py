@@ -16,6 +16,7 @@ from rich.table import Column, Table
 from quarterturn.worker.bankstore.base import BankStore, BankVersion
 from quarterturn.worker.bankstore.versions import find_version, require_active
 from quarterturn.worker.commands import bank_diff, bank_learn
+from quarterturn.worker.commands.say import say
 from quarterturn.worker.contract.bank import Bank, require_same_engine
 from quarterturn.worker.contract.calibration import promises
 from quarterturn.worker.contract.errors import DataError, MismatchError
@@ -74,8 +75,8 @@ def fit(arguments: argparse.Namespace) -> None:
     settings = read_config(arguments, FitSettings)
     trained = read_manifest(settings.engine.path, EngineManifest, "quarterturn build")
     if not trained.pictures:
-        _say("the engine does not say which pictures training saw, so whether they are these was not checked")
-    split = split_by(settings, trained)
+        say("the engine does not say which pictures training saw, so whether they are these was not checked")
+    split = split_by(settings, trained.holdout, trained.group, trained.pictures)
     with closing(open_engine(settings.engine)) as engine, Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("good pictures", total=split.total(settings.scoring))
         bank = fit_bank(
@@ -89,7 +90,7 @@ def fit(arguments: argparse.Namespace) -> None:
         )
     write_bank_file(settings.out, bank)
     _print_bank(bank, settings.overkill, {})
-    _say(
+    say(
         f"wrote {settings.out} ({decimal(settings.out.stat().st_size)}), bank {bank.version[:_SHORT]}; "
         f"take it into service with: quarterturn bank push {settings.out}"
     )
@@ -102,7 +103,7 @@ def push(arguments: argparse.Namespace) -> None:
     _refuse_unfit(bank, settings)
     with closing(open_store(settings.bank)) as store:
         pushed = store.publish(settings.line, bank)
-    _say(f"line {settings.line}: bank {pushed.version[:_SHORT]} is active ({decimal(pushed.size)})")
+    say(f"line {settings.line}: bank {pushed.version[:_SHORT]} is active ({decimal(pushed.size)})")
     _say_disagreements(bank, settings)
 
 
@@ -119,7 +120,7 @@ def list_versions(arguments: argparse.Namespace) -> None:
             active = "active" if version.active else ""
             taught = _taught(store, version)
             table.add_row(version.version[:_SHORT], version.pushed_at, decimal(version.size), active, *taught)
-    _say(table if versions else f"line {settings.line} has no bank; push one with 'quarterturn bank push'")
+    say(table if versions else f"line {settings.line} has no bank; push one with 'quarterturn bank push'")
 
 
 def _taught(store: BankStore, version: BankVersion) -> tuple[str, str]:
@@ -152,7 +153,7 @@ def rollback(arguments: argparse.Namespace) -> None:
         before = require_active(store, settings.line)
         store.activate(settings.line, arguments.version or _older(store.versions(settings.line), before).version)
         after = require_active(store, settings.line)
-    _say(
+    say(
         f"line {settings.line}: bank {after.version[:_SHORT]} (pushed at {after.pushed_at}) is active, "
         f"no longer {before.version[:_SHORT]}"
     )
@@ -180,28 +181,28 @@ def _refuse_unfit(bank: Bank, settings: WorkerSettings) -> None:
     try:
         folder = open_folder(settings.engine.path, settings.engine.target)
     except DataError as error:
-        _say(f"not checked whether the bank fits the engine, the workers will: {error}")
+        say(f"not checked whether the bank fits the engine, the workers will: {error}")
         return
     require_same_engine(bank, folder.manifest.spec, folder.hash, folder.target)
 
 
 def _say_disagreements(bank: Bank, settings: WorkerSettings) -> None:
     for sentence in disagreements(bank, settings.overkill, settings.cameras):
-        _say(f"mind: {sentence}")
+        say(f"mind: {sentence}")
 
 
 def _print_bank(bank: Bank, overkill: float, fixed: Mapping[str, float]) -> None:
     """What a bank holds, and what its thresholds promise."""
     judge = Judge.of(bank, overkill, fixed)
     manifest = bank.manifest
-    _say(
+    say(
         f"bank {bank.version[:_SHORT]}, made {manifest.created_at} by engine {manifest.engine[:_SHORT]} "
         f"({manifest.target}); {' + '.join(manifest.detectors)} over {manifest.spec.views} views"
     )
     if manifest.found:
         ordered = sorted(manifest.found.items(), key=lambda item: -item[1])
         told = ", ".join(f"{name} {value:.3f} (vote {manifest.votes[name]:.0%})" for name, value in ordered)
-        _say(f"anomalies pasted into good pictures found (AUROC): {told}")
+        say(f"anomalies pasted into good pictures found (AUROC): {told}")
     numbers = (Column(name, justify="right") for name in ("calibration", "threshold"))
     table = Table("product", *numbers, "turned", box=SIMPLE_HEAD, pad_edge=False)
     for product, calibration, threshold, limit in zip(
@@ -213,18 +214,13 @@ def _print_bank(bank: Bank, overkill: float, fixed: Mapping[str, float]) -> None
             f"{threshold:.4g}{' (fixed)' if product in fixed else ''}",
             "looks the same" if limit is None else "is told apart",
         )
-    _say(table)
-    _say(f"learned from pictures of {manifest.pictures}; usable are those of")
+    say(table)
+    say(f"learned from pictures of {manifest.pictures}; usable are those of")
     for product, limits in zip(bank.products, bank.guard, strict=True):
-        _say(f"{product}: {in_words(limits)}")
+        say(f"{product}: {in_words(limits)}")
     for product, registration in zip(bank.products, bank.registrations, strict=True):
-        _say(f"{product}: {registration.sentence}")
+        say(f"{product}: {registration.sentence}")
     for product, promise in promises(bank, overkill, fixed).items():
-        _say(f"{product}: {promise.sentence}")
+        say(f"{product}: {promise.sentence}")
     for step in manifest.history:
-        _say(step.sentence)
-
-
-def _say(what: str | Table) -> None:
-    """Print as it is: no markup in names, no line broken where the output is no terminal."""
-    Console(markup=False, highlight=False).print(what, soft_wrap=isinstance(what, str))
+        say(step.sentence)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 from contextlib import closing
 
-from rich.console import Console
-
 from quarterturn.worker.bankstore.base import BankStore
 from quarterturn.worker.bankstore.versions import find_version, require_active
+from quarterturn.worker.commands.say import say
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.errors import ConfigError, DataError
 from quarterturn.worker.learning.diff import Turned, Turns, changes, turns
@@ -38,11 +37,11 @@ def run(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--last {arguments.last}: must be 0 or more")
     with closing(open_store(settings.bank)) as store:
         before, after = _versions(store, settings.line, arguments.first, arguments.second)
-    _say(f"from bank {before.version[:12]} to bank {after.version[:12]}")
+    say(f"from bank {before.version[:12]} to bank {after.version[:12]}")
     for sentence in changes(before, after, settings):
-        _say(sentence)
+        say(sentence)
     if settings.transport.kafka is None:
-        _say("recorded results are not decided anew: the line's frames come from a folder")
+        say("recorded results are not decided anew: the line's frames come from a folder")
     elif arguments.last:
         _say_turns(_turns(settings, settings.transport.kafka, before, after, arguments.last))
 
@@ -74,18 +73,18 @@ def _turns(settings: WorkerSettings, kafka: KafkaSettings, before: Bank, after: 
 
 def _say_turns(found: Turns) -> None:
     passing = sum(one.was_alert for one in found.turned)
-    _say(
+    say(
         f"of {found.seen + found.by_score + found.unknown} recorded results, {passing} alerts would pass and "
         f"{len(found.turned) - passing} that passed would be alerts"
     )
-    _say(
+    say(
         f"decided by their pictures: {found.seen}; by the recorded score, as the picture is gone: {found.by_score}; "
         f"not known, as neither version made that score: {found.unknown}"
     )
     for one in found.turned[:_NAMED]:
-        _say(_told(one))
+        say(_told(one))
     if len(found.turned) > _NAMED:
-        _say(f"and {len(found.turned) - _NAMED} more")
+        say(f"and {len(found.turned) - _NAMED} more")
 
 
 def _told(one: Turned) -> str:
@@ -93,7 +92,3 @@ def _told(one: Turned) -> str:
     turn = "an alert would pass" if one.was_alert else "what passed would be an alert"
     score = f"{before:.4g} of {was:.4g} -> " + (f"{after:.4g} of {now:.4g}" if after is not None else f"of {now:.4g}")
     return f"{one.result_id}: {turn} ({score}{'' if one.seen else ', by the recorded score'})"
-
-
-def _say(what: str) -> None:
-    Console(markup=False, highlight=False).print(what, soft_wrap=True)

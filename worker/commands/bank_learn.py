@@ -6,19 +6,18 @@ import argparse
 import logging
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
-from rich.console import Console
 from rich.filesize import decimal
 
 from quarterturn.worker.commands.feedback import kafka_of
+from quarterturn.worker.commands.say import say
 from quarterturn.worker.contract.errors import DataError, QuarterturnError
 from quarterturn.worker.contract.settings import load_settings
 from quarterturn.worker.learning.cache import RememberingEngine
 from quarterturn.worker.learning.learn import Learned, Learner
 from quarterturn.worker.messages.feedback import Feedback
 from quarterturn.worker.settings.bank import FitSettings
-from quarterturn.worker.settings.options import add_config, read_config
+from quarterturn.worker.settings.options import add_config, add_fit, read_config
 from quarterturn.worker.settings.worker import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -36,17 +35,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--again", action="store_true", help="learn also what a version knew that was rolled back since"
     )
     parser.set_defaults(run=run)
-
-
-def add_fit(parser: argparse.ArgumentParser) -> None:
-    """Add `--fit FILE`: the settings that name the bank's pictures."""
-    parser.add_argument(
-        "--fit",
-        type=Path,
-        default=Path("configs/bank.yaml"),
-        metavar="FILE",
-        help="the settings that the line's bank was fitted by (%(default)s)",
-    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -78,28 +66,24 @@ class _Once:
         learned = self._learner.learn(words, again=again)
         for sentence in learned.said:
             if sentence not in self._told:
-                _say(sentence)
+                say(sentence)
         self._told.update(learned.said)
         if learned.bank is None:
             bad = sum(not one.is_good for one in learned.kept.values())
-            _say(f"line {self._line}: nothing new to learn; {bad} confirmed defects are kept for every new version")
+            say(f"line {self._line}: nothing new to learn; {bad} confirmed defects are kept for every new version")
             return
         if learned.blocked:
             raise DataError(f"line {self._line}: not published, {'; '.join(learned.blocked)}")
-        _say(learned.bank.manifest.history[-1].sentence)
+        say(learned.bank.manifest.history[-1].sentence)
         if self._publish:
             self._say_published(learned, began_s)
         else:
-            _say(f"line {self._line}: nothing is published (--dry-run)")
+            say(f"line {self._line}: nothing is published (--dry-run)")
 
     def _say_published(self, learned: Learned, began_s: float) -> None:
         published = self._learner.publish(learned)
-        _say(
+        say(
             f"line {self._line}: bank {published.version[:12]} is active ({decimal(published.size)}), after "
             f"{time.monotonic() - began_s:.1f} s; {self._engine.embedded} frames were embedded, "
             f"{self._engine.remembered} remembered ({decimal(self._engine.forget_unused())} on disk)"
         )
-
-
-def _say(what: str) -> None:
-    Console(markup=False, highlight=False).print(what, soft_wrap=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from quarterturn.worker.contract.errors import DataError
+from quarterturn.worker.contract.errors import ConfigError, DataError
 from quarterturn.worker.explain.page import write_explanation
 from quarterturn.worker.explain.results import Line
 from quarterturn.worker.explain.terminal import page
@@ -44,6 +44,8 @@ def run(arguments: argparse.Namespace) -> None:
     is_file = file.is_file()
     if not is_file and re.fullmatch(RESULT_ID, arguments.what) is None:
         raise DataError(f"{arguments.what}: is neither a picture file nor the resultId of a verdict; correct it")
+    if not is_file and (arguments.camera or arguments.product):
+        raise ConfigError(f"--camera and --product are of a picture FILE; the verdict of {arguments.what} names both")
     with closing(open_engine(settings.engine)) as engine, closing(open_store(settings.bank)) as store:
         line = Line(settings, engine, store)
         found = line.file(file, arguments.camera, arguments.product) if is_file else line.result(arguments.what)

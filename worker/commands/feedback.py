@@ -9,10 +9,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Column, Table
 
 from quarterturn.worker.bankstore.versions import require_active
+from quarterturn.worker.commands.say import say
 from quarterturn.worker.contract.errors import ConfigError, DataError
 from quarterturn.worker.contract.picture import Region
 from quarterturn.worker.contract.settings import load_settings, parse_settings
@@ -23,7 +23,7 @@ from quarterturn.worker.messages.events import position_of
 from quarterturn.worker.messages.feedback import MAX_NAME, Feedback
 from quarterturn.worker.runtime.assemble import open_engine, open_store
 from quarterturn.worker.settings.bank import FitSettings
-from quarterturn.worker.settings.options import add_config, read_config
+from quarterturn.worker.settings.options import add_config, add_fit, read_config
 from quarterturn.worker.settings.worker import KafkaSettings, WorkerSettings
 
 LIST, DISAGREEMENTS = "list", "disagreements"
@@ -42,13 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--by", metavar="NAME", help="who says so; default: the name of the user")
     parser.add_argument("--product", metavar="NAME", help="what it is, if not what it was taken for")
     parser.add_argument("--region", metavar="X,Y,W,H", help="where the defect is, in pixels of the picture")
-    parser.add_argument(
-        "--fit",
-        type=Path,
-        default=Path("configs/bank.yaml"),
-        metavar="FILE",
-        help=f"settings of the bank's fit, for {DISAGREEMENTS} (%(default)s)",
-    )
+    add_fit(parser)
     parser.set_defaults(run=run)
 
 
@@ -57,8 +51,15 @@ def run(arguments: argparse.Namespace) -> None:
     settings = read_config(arguments, WorkerSettings)
     kafka = kafka_of(settings, arguments.config)
     if arguments.what in (LIST, DISAGREEMENTS):
+        _refuse_word(arguments)
+    if arguments.what == LIST:
         with words(kafka) as said:
-            _list(said) if arguments.what == LIST else _disagreements(arguments, settings, kafka, said)
+            _list(said)
+        return
+    if arguments.what == DISAGREEMENTS:
+        fit = load_settings(arguments.fit, FitSettings)
+        with words(kafka) as said:
+            _disagreements(fit, settings, kafka, said)
         return
     if arguments.verdict is None:
         raise ConfigError(f"feedback {arguments.what}: say whether the part is good or bad")
@@ -85,6 +86,14 @@ def words(kafka: KafkaSettings) -> Iterator[dict[str, Feedback]]:
         yield topic.read()
 
 
+def _refuse_word(arguments: argparse.Namespace) -> None:
+    for name in ("verdict", "by", "product", "region"):
+        if getattr(arguments, name) is not None:
+            raise ConfigError(
+                f"feedback {arguments.what}: prints, and takes no {name}; name a resultId to say something"
+            )
+
+
 def _feedback(arguments: argparse.Namespace, kafka: KafkaSettings) -> Feedback:
     position = position_of(arguments.what)
     if position.topic != kafka.topics.frames:
@@ -95,15 +104,12 @@ def _feedback(arguments: argparse.Namespace, kafka: KafkaSettings) -> Feedback:
     document = {
         "resultId": arguments.what,
         "verdict": arguments.verdict,
-        "by": arguments.by or getpass.getuser()[:MAX_NAME],
+        "by": getpass.getuser()[:MAX_NAME] if arguments.by is None else arguments.by,
         "at": now(),
         "product": arguments.product,
         "region": _region(arguments.region),
     }
-    try:
-        return Feedback.model_validate(document)
-    except ValueError as error:
-        raise ConfigError(f"feedback: {str(error).splitlines()[2].strip()}; correct --by or --product") from None
+    return parse_settings(document, Feedback, "feedback")
 
 
 def _region(text: str | None) -> Region | None:
@@ -120,23 +126,22 @@ def _write(feedback: Feedback, kafka: KafkaSettings) -> None:
 
     with closing(FeedbackTopic(kafka)) as topic:
         topic.publish(feedback)
-    _say(f"{feedback.result_id}: {feedback.verdict}, says {feedback.by}")
+    say(f"{feedback.result_id}: {feedback.verdict}, says {feedback.by}")
 
 
 def _list(said: Mapping[str, Feedback]) -> None:
-    table = Table("result", "is", "by", "at", "product", "region", box=SIMPLE_HEAD, pad_edge=False)
+    table = _table("at", "product", "region")
     for one in said.values():
         region = ",".join(str(number) for number in one.region.model_dump().values()) if one.region else ""
         table.add_row(one.result_id, one.verdict, one.by, one.at, one.product or "", region)
-    _say(table if said else "nobody has said anything yet; 'quarterturn feedback RESULT_ID good' does")
+    say(table if said else "nobody has said anything yet; 'quarterturn feedback RESULT_ID good' does")
 
 
 def _disagreements(
-    arguments: argparse.Namespace, settings: WorkerSettings, kafka: KafkaSettings, said: Mapping[str, Feedback]
+    fit: FitSettings, settings: WorkerSettings, kafka: KafkaSettings, said: Mapping[str, Feedback]
 ) -> None:
     from quarterturn.worker.transport.kafka.archive import FrameArchive
 
-    fit = load_settings(arguments.fit, FitSettings)
     with (
         closing(open_store(settings.bank)) as store,
         closing(open_engine(settings.engine)) as engine,
@@ -146,17 +151,16 @@ def _disagreements(
         kept = Shelf(fit.learned).read()
         disagreements = find_disagreements(engine, bank, said, kept=kept, archive=archive, settings=settings)
     numbers = (Column(name, justify="right") for name in ("score", "threshold"))
-    table = Table("result", "is", "by", "the bank says", *numbers, box=SIMPLE_HEAD, pad_edge=False)
+    table = _table("the bank says", *numbers)
     for word, data in disagreements.found:
         table.add_row(
             word.result_id, word.verdict, word.by, data.alert or "good", f"{data.score:.4g}", f"{data.threshold:.4g}"
         )
     compared = len(said) - len(disagreements.unknown)
-    _say(table if disagreements.found else f"bank {bank.version[:12]} agrees with all {compared} words")
+    say(table if disagreements.found else f"bank {bank.version[:12]} agrees with all {compared} words")
     for why in disagreements.unknown.values():
-        _say(f"not compared: {why}")
+        say(f"not compared: {why}")
 
 
-def _say(what: str | Table) -> None:
-    """Print as it is: no markup in names, no line broken where the output is no terminal."""
-    Console(markup=False, highlight=False).print(what, soft_wrap=True)
+def _table(*columns: str | Column) -> Table:
+    return Table("result", "is", "by", *columns, box=SIMPLE_HEAD, pad_edge=False)

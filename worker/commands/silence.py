@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
 
-from rich.console import Console
-
+from quarterturn.worker.commands.say import say
 from quarterturn.worker.contract.errors import ConfigError
 from quarterturn.worker.contract.settings import parse_settings
 from quarterturn.worker.contract.silence import Silence
 from quarterturn.worker.settings.options import add_config, read_config
 from quarterturn.worker.settings.worker import WorkerSettings
 
+_WORDS = ("camera", "product", "minutes", "reason", "by")
 _A_YEAR = 366 * 24 * 60  # in minutes
 
 
@@ -39,9 +39,11 @@ def run(arguments: argparse.Namespace) -> None:
     if settings.transport.kafka is None:
         raise ConfigError(f"{arguments.config}: transport.kafka is missing; write silences into 'silences' there")
     now, scope = datetime.now(timezone.utc), (arguments.camera, arguments.product)
-    listing = not (arguments.end or arguments.minutes or arguments.reason) and scope == (None, None)
+    listing = not arguments.end and all(getattr(arguments, name) is None for name in _WORDS)
     if scope == (None, None) and not listing:
         raise ConfigError("say of which --camera or --product; a line is not silenced as a whole")
+    if arguments.end and any(getattr(arguments, name) is not None for name in _WORDS[2:]):
+        raise ConfigError("--end ends a silence now; leave --minutes, --reason and --by out")
     silence = None if arguments.end or listing else _declared(arguments, now)
     with closing(SilenceTopic(settings.transport.kafka)) as topic:
         if silence is not None:
@@ -68,14 +70,10 @@ def _list(silences: Sequence[Silence], now: datetime) -> None:
     for silence in sorted(left, key=lambda one: one.ends):
         _say(silence)
     if not left:
-        _print("no silence is declared, or all are over")
+        say("no silence is declared, or all are over")
 
 
 def _say(silence: Silence) -> None:
     times = f"{silence.starts:%Y-%m-%d %H:%M} to {silence.ends:%Y-%m-%d %H:%M} UTC"
     by = f" ({silence.by})" if silence.by else ""
-    _print(f"{silence.camera or 'all cameras'}, {silence.product or 'all products'}: {times}: {silence.reason}{by}")
-
-
-def _print(text: str) -> None:
-    Console(markup=False, highlight=False).print(text, soft_wrap=True)
+    say(f"{silence.camera or 'all cameras'}, {silence.product or 'all products'}: {times}: {silence.reason}{by}")

@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 
 from quarterturn.worker.contract.errors import ConfigError
 
-S = TypeVar("S", bound="Settings")
+S = TypeVar("S", bound=BaseModel)
 
 PREFIX = "QUARTERTURN_"
 """Of the variables of the environment that are settings."""

@@ -16,7 +16,7 @@ from quarterturn.worker.contract.detectors import sees_places
 from quarterturn.worker.contract.embeddings import Embeddings
 from quarterturn.worker.contract.guard import MEASURES
 from quarterturn.worker.engine.base import Engine
-from quarterturn.worker.explain.comparison import differences, is_same_score
+from quarterturn.worker.explain.differences import differences, is_same_score
 from quarterturn.worker.explain.explanation import Beside, Explanation, Measure, Part, Place
 from quarterturn.worker.explain.places import worst_place
 from quarterturn.worker.explain.sentences import sentence

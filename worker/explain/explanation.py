@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
-
-import numpy as np
 
 from quarterturn.worker.contract.arrays import Array, Picture
 from quarterturn.worker.contract.gallery import GoodPicture
@@ -171,8 +168,7 @@ class Explanation:
     together if the part lay turned so; None where that is not to be told. It would count as turned where the first is
     more than `turn_limit` times the smallest other one; None for a product that looks the same turned. `measures` are
     empty where nobody asks whether the picture can be judged; `turning` is None where no threshold turns the verdict.
-    `picture` is what was looked at and `heat` (h, w) all
-    detectors' together, in thresholds.
+    `picture` is what was looked at and `heat` (h, w) all detectors' together, in thresholds.
     """
 
     sentence: str
@@ -203,6 +199,10 @@ class Explanation:
     turning: Turning | None
     heat: Array = field(repr=False)
     picture: Picture = field(repr=False)
+
+    def share(self, points: float) -> float:
+        """How much of the score so many points are; 0 of a score of 0."""
+        return points / self.score if self.score > 0 else 0.0
 
     def to_json(self) -> dict[str, Any]:
         """For `json.dumps`; heat maps as in an alert, pictures of good parts as JPEG in base64, the frame left out."""
@@ -238,6 +238,5 @@ def _good_place_json(one: GoodPlace) -> dict[str, Any]:
     return {"view": one.view, "distance": one.distance, "picture": picture, "box": asdict(one.box) if one.box else None}
 
 
-def _map(heat: Sequence[Any] | Array) -> str | None:
-    values = np.asarray(heat, np.float32)
-    return heatmap.encode(values) if values.size > 1 else None
+def _map(heat: Array) -> str | None:
+    return heatmap.encode(heat) if heat.size > 1 else None

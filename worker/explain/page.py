@@ -15,7 +15,6 @@ from quarterturn.worker.inspection.heatmap import overlay
 from quarterturn.worker.pages.page import data_uri, render, write_page
 
 _LARGE_PX, _SMALL_PX = 960, 320  # the longer side of the pictures; twice that on the page, for fine screens
-_TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def page(one: Explanation) -> str:
             "where": where_in_words,
             "jpeg": data_uri,
             "figure": figure,
-            "share": lambda points: f"{points / max(one.score, _TINY):.0%}",
+            "share": lambda points: f"{one.share(points):.0%}",
         },
         one=one,
         title=(one.alert or "passed").replace("_", " ").capitalize(),

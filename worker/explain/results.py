@@ -18,6 +18,7 @@ from quarterturn.worker.contract.errors import ConfigError, DataError, FrameErro
 from quarterturn.worker.engine.base import Engine
 from quarterturn.worker.explain.explain import explain
 from quarterturn.worker.explain.explanation import Explanation
+from quarterturn.worker.messages.data import fault_of
 from quarterturn.worker.messages.events import ResultData, position_of
 from quarterturn.worker.messages.frames import Frame, Position
 from quarterturn.worker.settings.worker import CameraSettings, KafkaSettings, WorkerSettings
@@ -85,7 +86,7 @@ class Line:
         frame = Frame(Position(str(path), 0, 0), None, encoded, data)
         made_for = CameraSettings(region=bank.manifest.region, bit_depth=bank.manifest.bit_depth)
         past, note = self._past()
-        explanation = self._explain(frame, bank, None, past, camera=None if camera else made_for)
+        explanation = self._explain(frame, bank, None, past, camera=None if camera else made_for, path=path)
         return _noted(explanation, note) if note else explanation
 
     def _explain(
@@ -96,6 +97,7 @@ class Line:
         past: Sequence[ResultData],
         *,
         camera: CameraSettings | None = None,
+        path: Path | None = None,
     ) -> Explanation:
         try:
             return explain(
@@ -109,7 +111,7 @@ class Line:
                 past=past,
             )
         except FrameError as error:
-            raise DataError(f"{frame.position}: cannot be judged: {error}") from error
+            raise DataError(f"{path or frame.position}: cannot be judged: {error}") from error
 
     def _kafka(self) -> KafkaSettings:
         if self.settings.transport.kafka is None:
@@ -187,9 +189,9 @@ def _verdict(result_id: str, data: dict[str, Any]) -> ResultData:
     try:
         return ResultData.model_validate(data)
     except ValidationError as error:
-        what = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:1])
         raise DataError(
-            f"{result_id}: its recorded verdict is of another version of Quarterturn ({what}); use that to explain it"
+            f"{result_id}: its recorded verdict is of another version of Quarterturn ({fault_of(error)}); use that to "
+            "explain it"
         ) from error
 
 

@@ -41,7 +41,7 @@ def _most(one: Explanation) -> str:
     if one.emptiness > most.points:
         return "; most of it because the picture shows less than any good part"
     where = next((f", {where_in_words(place.box)}" for place in one.places if place.detector == most.detector), "")
-    return f"; {most.points / max(one.score, _TINY):.0%} of it by comparing {detector_in_words(most.detector)}{where}"
+    return f"; {one.share(most.points):.0%} of it by comparing {detector_in_words(most.detector)}{where}"
 
 
 def _farness(one: Explanation, product: str) -> str:

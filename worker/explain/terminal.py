@@ -16,7 +16,6 @@ from quarterturn.worker.explain.words import detector_in_words, figure, view_in_
 _BARS = " ▁▂▃▄▅▆▇█"
 _WIDE = 2  # characters of a bin
 _SHORT = 12  # digits of a hash that are shown
-_TINY = 1e-12
 _STYLE: dict[str, Any] = {"box": SIMPLE_HEAD, "pad_edge": False}
 
 
@@ -67,7 +66,7 @@ def _parts(one: Explanation) -> Table:
 
 
 def _points(one: Explanation, points: float) -> tuple[str, str]:
-    return f"{points:.2f}", f"{points / max(one.score, _TINY):.0%}"
+    return f"{points:.2f}", f"{one.share(points):.0%}"
 
 
 def _places(one: Explanation) -> Table:

@@ -12,7 +12,6 @@ from quarterturn.worker.contract.bank import ScoringSettings
 from quarterturn.worker.contract.calibration import pictures_needed, too_few
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.known_pictures import KnownPictures, distinct, hash_pictures, sides_of
-from quarterturn.worker.contract.manifest import EngineManifest
 from quarterturn.worker.contract.picture import BitDepth, Region
 from quarterturn.worker.contract.splits import groups_of
 from quarterturn.worker.fitting.embedder import SPOILED
@@ -124,14 +123,16 @@ def split_pictures(
     return _set_apart(split, region, bit_depth)
 
 
-def split_by(settings: FitSettings, trained: EngineManifest) -> Split:
-    """`split_pictures` as the settings of a fit say, for an engine with this manifest."""
+def split_by(
+    settings: FitSettings, holdout: float, group: str | None, known: Mapping[str, KnownPictures] | None = None
+) -> Split:
+    """`split_pictures` as the settings of a fit say, for a training that held out `holdout` by the rule `group`."""
     return split_pictures(
         settings.data,
         settings.calibration,
-        trained.holdout,
-        group=trained.group,
-        known=trained.pictures,
+        holdout,
+        group=group,
+        known=known,
         region=settings.region,
         bit_depth=settings.bit_depth,
     )

@@ -6,36 +6,22 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple, TypedDict
 
 import numpy as np
 
-from quarterturn.worker.contract.arrays import Array, Frames
+from quarterturn.worker.contract.arrays import Frames
 from quarterturn.worker.contract.bank import Bank, require_same_engine
 from quarterturn.worker.contract.embeddings import Embeddings
 from quarterturn.worker.contract.errors import ConfigError, FrameError
-from quarterturn.worker.contract.times import now
 from quarterturn.worker.contract.usual import Measures, quantities
 from quarterturn.worker.engine.base import Engine
-from quarterturn.worker.inspection import heatmap
 from quarterturn.worker.inspection.judge import Judge, Judgement
 from quarterturn.worker.inspection.look import Look, look_at
+from quarterturn.worker.inspection.outcomes import Decided, Outcomes
 from quarterturn.worker.inspection.repeats import Repeats
 from quarterturn.worker.inspection.scorer import Scored, Scorer
-from quarterturn.worker.messages.events import (
-    DeadLetter,
-    DeadLetterData,
-    FramePosition,
-    Late,
-    LateData,
-    Outcome,
-    ProcessingTimes,
-    ResultData,
-    Verdict,
-    result_id,
-)
-from quarterturn.worker.messages.frames import MAX_HEADER_BYTES, Frame, FrameInfo, Legible, Position
-from quarterturn.worker.messages.notices import Notice
+from quarterturn.worker.messages.events import DeadLetter, Late, Outcome, ProcessingTimes
+from quarterturn.worker.messages.frames import Frame, Position
 from quarterturn.worker.settings.worker import CameraSettings
 
 _NO_CAMERA = CameraSettings()
@@ -92,7 +78,7 @@ class Inspector:
         thresholds: Mapping[str, float] | None = None,
     ) -> None:
         self._engine = engine
-        self._line = line
+        self._outcomes = Outcomes(line, engine.hash)
         self._overkill = overkill
         self._cameras = cameras or {}
         self._thresholds = thresholds or {}
@@ -152,7 +138,7 @@ class Inspector:
                 products.append(scorer.admissible(look.products))
                 looks[n] = look
             except FrameError as error:
-                outcomes[n] = self._dead_letter(batch.frames[n], look.info, error)
+                outcomes[n] = self._outcomes.dead_letter(batch.frames[n], look.info, error)
         started_s = time.perf_counter()
         embeddings = self._engine.embed(_joined([look.tiles for look in looks.values()], self._engine.spec.side))
         return Embedded(batch, outcomes, looks, products, embeddings, _ms_since(started_s), scorer, judge)
@@ -174,7 +160,7 @@ class Inspector:
         )
         outcomes = dict(embedded.outcomes)
         for (n, look), one in zip(looks.items(), decided, strict=True):
-            outcomes[n] = self._verdict(batch.frames[n], look, one, bank=scorer.bank, times=times)
+            outcomes[n] = self._outcomes.verdict(batch.frames[n], look, one, bank=scorer.bank, times=times)
         return [outcomes[n] for n in range(len(batch.frames))]
 
     def close(self) -> None:
@@ -187,12 +173,12 @@ class Inspector:
             info = frame.info()
             camera = self._cameras.get(info.camera, _NO_CAMERA)
             if camera.max_age_ms is not None and (age_ms := info.age_ms()) > camera.max_age_ms:
-                return self._late(frame, info, age_ms, camera.max_age_ms)
+                return self._outcomes.late(frame, info, age_ms, camera.max_age_ms)
             return look_at(frame, info, camera, self._engine.spec.framing)
         except FrameError as error:
-            return self._dead_letter(frame, info or frame.legible(), error)
+            return self._outcomes.dead_letter(frame, info or frame.legible(), error)
 
-    def _decide(self, scorer: Scorer, judge: Judge, scored: Scored, look: Look, position: Position) -> _Decided:
+    def _decide(self, scorer: Scorer, judge: Judge, scored: Scored, look: Look, position: Position) -> Decided:
         """What is decided of a frame, and its heat map against the threshold of the product that it was judged as."""
         camera = self._cameras.get(look.info.camera, _NO_CAMERA)
         judgement = judge.judge(scored, look.measured if camera.guard else None)
@@ -202,98 +188,7 @@ class Inspector:
             if times >= camera.frozen_after:
                 judgement = judgement.unusable(f"the camera has sent the same picture {times} times in a row")
                 measures = None  # they say nothing new
-        return _Decided(judgement, scorer.heat_map(scored, judgement.product, judgement.threshold), measures)
-
-    def _verdict(self, frame: Frame, look: Look, decided: _Decided, *, bank: Bank, times: ProcessingTimes) -> Verdict:
-        judgement, heat, measures = decided
-        data = ResultData(
-            **self._identity(frame, look.info),
-            **_said(look.info),
-            internal_recipe_id=self._engine.hash,
-            internal_configuration_id=bank.version,
-            alert=judgement.alert,
-            reason=judgement.reason,
-            score=judgement.score,
-            threshold=judgement.threshold,
-            p_value=judgement.p_value,
-            predicted_product=judgement.nearest,
-            view_distances=list(judgement.view_distances),
-            heat_map=heatmap.encode(heat) if heat.size > 1 else None,
-            processing_times=times,
-        )
-        notices: dict[Notice, str] = {"depth_in_doubt": look.doubt} if look.doubt else {}
-        notices.update(bank.manifest.pictures.differences(look.traits).items())
-        return Verdict(frame.position, frame.key, data, heat, notices, measures)
-
-    def _late(self, frame: Frame, info: FrameInfo, age_ms: float, max_age_ms: float) -> Late:
-        data = LateData(**self._identity(frame, info), **_said(info), age_ms=round(age_ms, 3), max_age_ms=max_age_ms)
-        return Late(frame.position, frame.key, data)
-
-    def _dead_letter(self, frame: Frame, said: FrameInfo | Legible, error: FrameError) -> DeadLetter:
-        data = DeadLetterData(
-            **self._identity(frame, said),
-            camera=said.camera,
-            product_id=said.product,
-            part_id=said.part_id,
-            is_simulated=said.simulated,
-            reason=error.reason,
-            message=str(error),
-            size=len(frame.data),
-        )
-        key = frame.key if frame.key and len(frame.key) <= MAX_HEADER_BYTES else None  # else the letter itself is dead
-        return DeadLetter(frame.position, key, data)
-
-    def _identity(self, frame: Frame, said: FrameInfo | Legible) -> _Identity:
-        place, identity = frame.position, result_id(frame.position)
-        return {
-            "result_id": identity,
-            "meas_id": identity,
-            "job_id": self._line,
-            "creation_time": now(),
-            "frame": FramePosition(
-                topic=place.topic,
-                partition=place.partition,
-                offset=place.offset,
-                topic_id=place.topic_id,
-                captured_at=said.captured_at,
-            ),
-        }
-
-
-class _Decided(NamedTuple):
-    """What is decided of a frame, its heat map (h, w), and its measures, where somebody asks for them."""
-
-    judgement: Judgement
-    heat: Array
-    measures: Measures | None
-
-
-class _Identity(TypedDict):
-    """What every outcome says of its frame, whether its headers can be read or not."""
-
-    result_id: str
-    meas_id: str
-    job_id: str
-    creation_time: str
-    frame: FramePosition
-
-
-class _Said(TypedDict):
-    """What the frame's headers say."""
-
-    camera: str
-    product_id: str | None
-    part_id: str | None
-    is_simulated: bool
-
-
-def _said(info: FrameInfo) -> _Said:
-    return {
-        "camera": info.camera,
-        "product_id": info.product,
-        "part_id": info.part_id,
-        "is_simulated": info.simulated,
-    }
+        return Decided(judgement, scorer.heat_map(scored, judgement.product, judgement.threshold), measures)
 
 
 def _measures(bank: Bank, judgement: Judgement, look: Look) -> Measures | None:

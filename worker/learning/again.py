@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from quarterturn.worker.contract.bank import Bank
@@ -18,7 +17,11 @@ _BATCH = 16
 
 
 class Again:
-    """Judges frames by `bank`, with the settings of the line."""
+    """Judges frames by `bank`, with the settings of the line.
+
+    Raises:
+        QuarterturnError: the bank does not fit the engine or the settings.
+    """
 
     def __init__(self, engine: Engine, bank: Bank, settings: WorkerSettings) -> None:
         cameras = {name: camera.model_copy(update={"max_age_ms": None}) for name, camera in settings.cameras.items()}
@@ -46,17 +49,3 @@ class Again:
     def close(self) -> None:
         """Stop its threads; the engine belongs to its owner."""
         self._inspector.close()
-
-
-@contextmanager
-def judging(engine: Engine, bank: Bank, settings: WorkerSettings) -> Iterator[Again]:
-    """An `Again` for a block.
-
-    Raises:
-        QuarterturnError: the bank does not fit the engine or the settings.
-    """
-    again = Again(engine, bank, settings)
-    try:
-        yield again
-    finally:
-        again.close()

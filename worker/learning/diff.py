@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.history import Word, words_in
 from quarterturn.worker.engine.base import Engine
 from quarterturn.worker.inspection.judge import Judge
-from quarterturn.worker.learning.again import judging
+from quarterturn.worker.learning.again import Again
 from quarterturn.worker.learning.gather import Archive
 from quarterturn.worker.learning.recent import Result
 from quarterturn.worker.messages.events import Verdict, position_of
@@ -56,7 +57,7 @@ def turns(
         QuarterturnError: a bank does not fit, or the archive does not answer.
     """
     found = Turns()
-    with judging(engine, before, settings) as one, judging(engine, after, settings) as other:
+    with closing(Again(engine, before, settings)) as one, closing(Again(engine, after, settings)) as other:
         for start in range(0, len(results), _AT_ONCE):
             part = {position_of(result["resultId"]): result for result in results[start : start + _AT_ONCE]}
             frames = [frame for frame in archive.fetch(list(part)).values() if isinstance(frame, Frame)]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.engine.base import Engine
-from quarterturn.worker.learning.again import judging
+from quarterturn.worker.learning.again import Again
 from quarterturn.worker.learning.gather import Archive
 from quarterturn.worker.learning.shelf import Kept
 from quarterturn.worker.messages.events import ResultData, Verdict, position_of
@@ -43,7 +44,7 @@ def find_disagreements(
     """
     found = Disagreements()
     every = list(words.values())
-    with judging(engine, bank, settings) as again:
+    with closing(Again(engine, bank, settings)) as again:
         for start in range(0, len(every), _AT_ONCE):
             part = every[start : start + _AT_ONCE]
             missing = [position_of(word.result_id) for word in part if word.result_id not in kept]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from quarterturn.worker.contract.times import now
 from quarterturn.worker.fitting.fit import fit_bank
 from quarterturn.worker.fitting.split import Split
 from quarterturn.worker.inspection.judge import Judge
-from quarterturn.worker.learning.again import judging
+from quarterturn.worker.learning.again import Again
 from quarterturn.worker.learning.cache import RememberingEngine
 from quarterturn.worker.learning.doubles import Doubles, find_doubles
 from quarterturn.worker.learning.gather import Archive, gather
@@ -86,7 +87,7 @@ class Learner:
         """
         bank = self._store.load(self._worker.line, require_active(self._store, self._worker.line).version)
         self._require_same_pictures(bank)
-        with judging(self._engine, bank, self._worker) as judge:
+        with closing(Again(self._engine, bank, self._worker)) as judge:
             gathered = gather(words, self._shelf, self._archive, judge, bank)
         learned = Learned(bank, said=list(gathered.refused.values()), kept=gathered.kept)
         plans = self._plans(bank, gathered.kept, words, learned, again=again)

@@ -45,7 +45,7 @@ def open_learner(worker: WorkerSettings, kafka: KafkaSettings, fit: FitSettings)
         learner = Learner(
             worker,
             fit,
-            split_by(fit, trained),
+            split_by(fit, trained.holdout, trained.group, trained.pictures),
             engine,
             store=stack.enter_context(closing(open_store(worker.bank))),
             archive=stack.enter_context(closing(FrameArchive(kafka))),

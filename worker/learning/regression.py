@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.engine.base import Engine
-from quarterturn.worker.learning.again import judging
+from quarterturn.worker.learning.again import Again
 from quarterturn.worker.learning.shelf import Kept
 from quarterturn.worker.messages.events import ResultData, Verdict
 from quarterturn.worker.settings.worker import WorkerSettings
@@ -35,7 +36,7 @@ def compare(engine: Engine, bad: Sequence[Kept], before: Bank, after: Bank, sett
     frames = [one.frame() for one in bad]
     judged = []
     for bank in (before, after):
-        with judging(engine, bank, settings) as again:
+        with closing(Again(engine, bank, settings)) as again:
             judged.append(again.judge(frames))
     found, lost, missed = [], [], []
     for kept, old, new in zip(bad, *judged, strict=True):

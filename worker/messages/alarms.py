@@ -18,6 +18,11 @@ class Since(Data):
     time: str = Field(description="ISO 8601: the frame's `capturedAt` as it came, else when it was inspected")
 
 
+def here(data: ResultData) -> Since:
+    """The frame of `data`, as where something begins."""
+    return Since(result_id=data.result_id, time=time_of(data))
+
+
 class Episode(AlarmData):
     """The data of an episode: a run of alerts of one camera, of which only the first was published.
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.picture import Region
 from quarterturn.worker.contract.times import parse_time
-from quarterturn.worker.messages.data import Data
+from quarterturn.worker.messages.data import Data, fault_of
 from quarterturn.worker.messages.events import RESULT_ID, Event, cloud_event
 
 MAX_NAME = 200
@@ -56,9 +56,7 @@ def read_feedback(key: bytes | None, value: bytes) -> Feedback:
     try:
         feedback = Feedback.model_validate_json(value, by_alias=True, by_name=False)
     except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(str(step) for step in fault["loc"]) or "the record"
-        raise DataError(f"{place}: {fault['msg']}; write it by docs/schemas/feedback.schema.json") from None
+        raise DataError(f"{fault_of(error)}; write it by docs/schemas/feedback.schema.json") from None
     if key != feedback.result_id.encode("utf-8"):
         raise DataError("its key is not its resultId, by which the topic is compacted; write it with that key")
     return feedback

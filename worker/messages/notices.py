@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 from quarterturn.worker.contract.traits import Trait
 
 Notice = Literal["unlisted_camera", "clock_ahead", "depth_in_doubt", Trait]
 """The kinds; each is a label of a metric, and stands in docs/reliability.md."""
-
-OnNotice = Callable[[Notice, str, str], None]
-"""Takes the kind, the camera and a sentence for the log; may be called for every frame, and from any thread."""

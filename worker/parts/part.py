@@ -1,4 +1,4 @@
-"""A part while its frames come in, and the result that it becomes."""
+"""The result of a part, from what its cameras saw."""
 
 from __future__ import annotations
 

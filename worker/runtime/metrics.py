@@ -64,9 +64,7 @@ class CommonMetrics:
         self.registry = CollectorRegistry()
         self.rewinds = self._counter("quarterturn_rewinds", "Deliveries taken back and polled again")
         self._build = Info("quarterturn_build", "What runs here", registry=self.registry)
-        self._degraded = Gauge(
-            "quarterturn_degraded", "1 while this part does not work as it should", ["part"], registry=self.registry
-        )
+        self._degraded = self._gauge("quarterturn_degraded", "1 while this part does not work as it should", "part")
         self._ask("quarterturn_ready", "1 while /readyz says so", ready)
         self.registry.register(_OfTransport(standing))
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -88,8 +86,14 @@ class CommonMetrics:
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
 
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
+        return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
+
     def _ask(self, name: str, text: str, value: Callable[[], float]) -> None:
-        Gauge(name, text, registry=self.registry).set_function(value)
+        self._gauge(name, text).set_function(value)
 
 
 class Metrics(CommonMetrics):
@@ -97,59 +101,28 @@ class Metrics(CommonMetrics):
 
     def __init__(self, cameras: Iterable[str], standing: Callable[[], Standing], ready: Callable[[], bool]) -> None:
         super().__init__(standing, ready)
-        self._bank_swaps = Counter("quarterturn_bank_swaps", "Banks taken into service", registry=self.registry)
+        self._bank_swaps = self._counter("quarterturn_bank_swaps", "Banks taken into service")
         self._bank = Info("quarterturn_bank", "The bank in service", registry=self.registry)
-        self._frames = Counter(
-            "quarterturn_frames", "Frames done, by outcome", ["camera", "outcome"], registry=self.registry
+        self._frames = self._counter("quarterturn_frames", "Frames done, by outcome", "camera", "outcome")
+        self._dead_letters = self._counter("quarterturn_dead_letters", "Frames that could not be inspected", "reason")
+        self._notices = self._counter("quarterturn_notices", "Frames with something odd", "camera", "kind")
+        self._held = self._counter("quarterturn_alerts_held", "Alerts that were not published", "camera", "why")
+        self._alarms = self._counter("quarterturn_alarms", "Events about a camera", "camera", "event", "state")
+        self._drifting = self._gauge(
+            "quarterturn_drifting", "1 while an alarm says that this measure drifts", "camera", "measure"
         )
-        self._dead_letters = Counter(
-            "quarterturn_dead_letters", "Frames that could not be inspected", ["reason"], registry=self.registry
+        self._last_frame = self._gauge(
+            "quarterturn_last_frame_timestamp_seconds", "When the camera's last frame was done", "camera"
         )
-        self._notices = Counter(
-            "quarterturn_notices", "Frames with something odd", ["camera", "kind"], registry=self.registry
+        self._ratios = self._histogram("quarterturn_score_over_threshold", "Scores in thresholds", _RATIOS, "camera")
+        self._latency = self._histogram("quarterturn_latency_seconds", "From poll to delivery", _SECONDS)
+        self._since_capture = self._histogram(
+            "quarterturn_capture_latency_seconds", "From captured_at to delivery", _SECONDS
         )
-        self._held = Counter(
-            "quarterturn_alerts_held", "Alerts that were not published", ["camera", "why"], registry=self.registry
+        self._stage = self._histogram(
+            "quarterturn_stage_seconds", "Time of a batch in a stage", _STAGE_SECONDS, "stage"
         )
-        self._alarms = Counter(
-            "quarterturn_alarms", "Events about a camera", ["camera", "event", "state"], registry=self.registry
-        )
-        self._drifting = Gauge(
-            "quarterturn_drifting",
-            "1 while an alarm says that this measure drifts",
-            ["camera", "measure"],
-            registry=self.registry,
-        )
-        self._last_frame = Gauge(
-            "quarterturn_last_frame_timestamp_seconds",
-            "When the camera's last frame was done",
-            ["camera"],
-            registry=self.registry,
-        )
-        self._ratios = Histogram(
-            "quarterturn_score_over_threshold",
-            "Scores in thresholds",
-            ["camera"],
-            buckets=_RATIOS,
-            registry=self.registry,
-        )
-        self._latency = Histogram(
-            "quarterturn_latency_seconds", "From poll to delivery", buckets=_SECONDS, registry=self.registry
-        )
-        self._since_capture = Histogram(
-            "quarterturn_capture_latency_seconds",
-            "From captured_at to delivery",
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self._stage = Histogram(
-            "quarterturn_stage_seconds",
-            "Time of a batch in a stage",
-            ["stage"],
-            buckets=_STAGE_SECONDS,
-            registry=self.registry,
-        )
-        self._batch = Histogram("quarterturn_batch_frames", "Frames in a batch", buckets=_BATCH, registry=self.registry)
+        self._batch = self._histogram("quarterturn_batch_frames", "Frames in a batch", _BATCH)
         # A look-up by labels costs a lock and a tuple: each is made once.
         self._stages = {stage: self._stage.labels(stage) for stage in ("decode", "embed", "score", "deliver")}
         self._reasons = {reason: self._dead_letters.labels(reason) for reason in get_args(Reason)}

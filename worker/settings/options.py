@@ -29,6 +29,17 @@ def add_config(parser: argparse.ArgumentParser, default: str) -> None:
     )
 
 
+def add_fit(parser: argparse.ArgumentParser) -> None:
+    """Add `--fit FILE`: the settings that name the pictures of the line's bank."""
+    parser.add_argument(
+        "--fit",
+        type=Path,
+        default=Path("configs/bank.yaml"),
+        metavar="FILE",
+        help="the settings that the line's bank was fitted by; default: %(default)s",
+    )
+
+
 def read_config(arguments: argparse.Namespace, model: type[S]) -> S:
     """The settings that `arguments` and the environment name.
 

@@ -15,6 +15,7 @@ from quarterturn.worker.contract.known_pictures import KnownPictures, Side, hash
 from quarterturn.worker.contract.manifest import EngineManifest, TargetManifest, read_manifest, sha256, write_manifest
 from quarterturn.worker.fitting.bank_file import read_bank_file, write_bank_file
 from tests.parts import NumpyPlacesEngine, bank_of
+from tests.worker.commands.settings import worker_yaml
 from tests.worker.dataset import write_product
 
 
@@ -50,15 +51,7 @@ overkill: 0.06
 out: {tmp_path}/bank.safetensors
 """
     )
-    (tmp_path / "worker.yaml").write_text(
-        f"""
-line: line-1
-engine: {{path: {tmp_path}/engine}}
-bank: {{file: {{path: {tmp_path}/banks}}}}
-transport: {{folder: {{path: pictures, out: out.jsonl}}}}
-overkill: 0.06
-"""
-    )
+    worker_yaml(tmp_path, "overkill: 0.06")
     return tmp_path
 
 

@@ -23,6 +23,7 @@ from quarterturn.worker.evaluation.probe.probe import probe
 from quarterturn.worker.fitting.bank_file import write_bank_file
 from quarterturn.worker.pictures.decode import decode_picture
 from tests.parts import NumpyEngine, NumpyPlacesEngine, deepen
+from tests.worker.commands.settings import worker_yaml
 
 
 @pytest.fixture
@@ -39,20 +40,15 @@ def config(tmp_path: Path, engine: NumpyEngine, monkeypatch: pytest.MonkeyPatch)
         created_at="2026-01-01T00:00:00Z",
     )
     write_manifest(tmp_path / "engine", manifest)
-    path = tmp_path / "worker.yaml"
-    path.write_text(
-        f"""
-line: line-1
-engine: {{path: {tmp_path}/engine}}
-bank: {{file: {{path: {tmp_path}/banks}}}}
-transport: {{folder: {{path: pictures, out: out.jsonl}}}}
+    return worker_yaml(
+        tmp_path,
+        """
 overkill: 0.02
 cameras:
-  top: {{region: {{x: 0, y: 0, width: 8, height: 8}}}}
-  deep: {{bit_depth: 12}}
-"""
+  top: {region: {x: 0, y: 0, width: 8, height: 8}}
+  deep: {bit_depth: 12}
+""",
     )
-    return path
 
 
 def run(*arguments: object) -> None:

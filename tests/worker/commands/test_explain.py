@@ -11,25 +11,15 @@ from quarterturn.worker.commands import explain as command
 from quarterturn.worker.commands.main import main
 from quarterturn.worker.contract.bank import Bank
 from tests.parts import NumpyEngine, png, scratched_part
+from tests.worker.commands.settings import worker_yaml
 
 
 @pytest.fixture
 def config(tmp_path: Path, engine: NumpyEngine, bank: Bank, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(command, "open_engine", lambda _: engine)
     FileBankStore(tmp_path / "banks").publish("line-1", bank)
-    path = tmp_path / "worker.yaml"
-    path.write_text(
-        f"""
-line: line-1
-engine: {{path: {tmp_path}/engine}}
-bank: {{file: {{path: {tmp_path}/banks}}}}
-transport: {{folder: {{path: pictures, out: out.jsonl}}}}
-overkill: 0.02
-cameras: {{top: {{products: [ring]}}}}
-"""
-    )
     (tmp_path / "part.png").write_bytes(png(scratched_part(np.random.default_rng(0))))
-    return path
+    return worker_yaml(tmp_path, "overkill: 0.02\ncameras: {top: {products: [ring]}}")
 
 
 def test_a_picture_is_explained_in_the_terminal_as_json_and_as_a_page(
@@ -53,7 +43,13 @@ def test_a_picture_is_explained_in_the_terminal_as_json_and_as_a_page(
     [
         (["part 8.png"], "part 8.png: is neither a picture file nor the resultId of a verdict; correct it"),
         (["frames:0:7"], "transport.kafka is missing: results are explained from Kafka; name a picture FILE instead"),
+        (["frames:0:7", "--camera", "top"], "--camera and --product are of a picture FILE; the verdict of frames:0:7 "),
+        (
+            ["frames:0:7", "--product", "ring"],
+            "--camera and --product are of a picture FILE; the verdict of frames:0:7 ",
+        ),
         (["part.png", "--html", "/proc/none/why.html"], "/proc/none/why.html: cannot be written "),
+        (["part.png", "--product", "nut"], "{part}: cannot be judged: product nut is not in the bank (bracket, ring)"),
         (["part.png", "--camera", "side"], "--camera side: is not listed under cameras (top)"),
     ],
     ids=str,
@@ -61,7 +57,8 @@ def test_a_picture_is_explained_in_the_terminal_as_json_and_as_a_page(
 def test_faults_are_one_sentence(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
-    what = str(tmp_path / "part.png") if arguments[0] == "part.png" else arguments[0]
+    part = str(tmp_path / "part.png")
+    what = part if arguments[0] == "part.png" else arguments[0]
     assert main(["explain", what, *arguments[1:], "--config", str(config)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"quarterturn: {said}")
+    assert line.startswith(f"quarterturn: {said.format(part=part)}")

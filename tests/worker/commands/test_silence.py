@@ -8,9 +8,8 @@ import pytest
 
 from quarterturn.worker.commands.main import main
 from quarterturn.worker.transport.kafka import connection
+from tests.worker.commands.settings import FOLDER, KAFKA, worker_yaml
 
-KAFKA = "kafka: {bootstrap_servers: 'localhost:1'}"
-FOLDER = "folder: {path: pictures, out: out.jsonl}"
 REASON = ("--reason", "the lamp is changed")
 
 
@@ -24,6 +23,10 @@ REASON = ("--reason", "the lamp is changed")
         (KAFKA, ("--camera", "a", "--minutes", "-5", *REASON), "--minutes -5: must be above 0"),
         (KAFKA, ("--product", "", "--minutes", "5", *REASON), "the silence: product = ''"),
         (KAFKA, ("--minutes", "5", *REASON), "say of which --camera or --product"),
+        (KAFKA, ("--minutes", "0"), "say of which --camera or --product"),
+        (KAFKA, ("--by", "Ilse"), "say of which --camera or --product"),
+        (KAFKA, ("--camera", "a", "--end", "--minutes", "5"), "--end ends a silence now; leave --minutes"),
+        (KAFKA, ("--camera", "a", "--end", "--by", "Ilse"), "--end ends a silence now; leave --minutes"),
         (KAFKA, ("--end",), "say of which --camera or --product"),
         (KAFKA, ("--camera", "a", "--end"), "Kafka at localhost:1 cannot be used"),
         (FOLDER, ("--camera", "a", "--end"), "transport.kafka is missing; write silences into 'silences' there"),
@@ -35,8 +38,7 @@ def test_what_is_no_silence_is_refused_in_a_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(connection, "ANSWER_S", 0.5)
-    config = tmp_path / "worker.yaml"
-    config.write_text(f"line: l\nengine: {{path: e}}\nbank: {{file: {{path: b}}}}\ntransport: {{{transport}}}\n")
+    config = worker_yaml(tmp_path, transport=transport)
     assert main(["silence", "--config", str(config), *arguments]) == 1
     said = capsys.readouterr()
     assert said.err.startswith("quarterturn: ")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
-
-from kafka.consumer.fetcher import ConsumerRecord
 
 from quarterturn.worker.settings.worker import KafkaSettings
 from quarterturn.worker.transport.kafka.reading import Reading
+from quarterturn.worker.transport.kafka.results import json_of
 
 
 class ResultFollower:
@@ -36,7 +34,7 @@ class ResultFollower:
         Raises:
             UnavailableError: the broker refuses.
         """
-        return [_read(record) for record in self._reading.poll(timeout_s)]
+        return [json_of(record) for record in self._reading.poll(timeout_s)]
 
     def places(self) -> dict[str, int]:
         """Up to where each partition was given, by a name that tells a topic from one made anew."""
@@ -65,10 +63,3 @@ class ResultFollower:
     def close(self) -> None:
         """Release the connection; may be called twice."""
         self._reading.close()
-
-
-def _read(record: ConsumerRecord) -> object:
-    try:
-        return json.loads(record.value or b"")
-    except (ValueError, RecursionError):
-        return None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+from kafka.consumer.fetcher import ConsumerRecord
 
 from quarterturn.worker.settings.worker import KafkaSettings
 from quarterturn.worker.transport.kafka.reading import Reading
@@ -12,6 +14,8 @@ from quarterturn.worker.transport.kafka.reading import Reading
 
 class ResultReader:
     """Reads verdicts, late frames and dead letters as they are committed, from all partitions.
+
+    Records that hold no JSON object are none of these and are left out: others may write to a topic, too.
 
     Args:
         settings: where they are.
@@ -32,7 +36,7 @@ class ResultReader:
         Raises:
             UnavailableError: the broker refuses.
         """
-        return [json.loads(record.value) for record in self._reading.poll(timeout_s)]
+        return list(_results(self._reading.poll(timeout_s)))
 
     def until_now(self) -> Iterator[dict[str, Any]]:
         """The data of the results up to those that are the last ones now.
@@ -40,9 +44,22 @@ class ResultReader:
         Raises:
             UnavailableError: the broker refuses, or falls silent.
         """
-        for record in self._reading.until_now():
-            yield json.loads(record.value)
+        yield from _results(self._reading.until_now())
 
     def close(self) -> None:
         """Release the connection; may be called twice."""
         self._reading.close()
+
+
+def json_of(record: ConsumerRecord) -> object:
+    """What a record holds, read from JSON; None where it holds none."""
+    try:
+        return json.loads(record.value or b"")
+    except (ValueError, RecursionError):
+        return None
+
+
+def _results(records: Iterable[ConsumerRecord]) -> Iterator[dict[str, Any]]:
+    for record in records:
+        if isinstance(data := json_of(record), dict):
+            yield data

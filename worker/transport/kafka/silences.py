@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from quarterturn.worker.contract.errors import ConfigError, DataError, QuarterturnError
 from quarterturn.worker.contract.silence import Silence
+from quarterturn.worker.messages.data import fault_of
 from quarterturn.worker.settings.worker import KafkaSettings
 from quarterturn.worker.transport.kafka.compacted import CompactedTopic
 
@@ -122,6 +123,4 @@ def _read(_: bytes | None, value: bytes) -> Silence:
     try:
         return Silence.model_validate_json(value)
     except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(str(step) for step in fault["loc"]) or "the record"
-        raise DataError(f"{place}: {fault['msg']}; write it by docs/schemas/silence.schema.json") from None
+        raise DataError(f"{fault_of(error)}; write it by docs/schemas/silence.schema.json") from None
