@@ -25,6 +25,10 @@ class ConsoleError(DataError):
         super().__init__(_english()[self.code].format(**values))
 
 
+class BusyError(ConsoleError, UnavailableError):
+    """More is asked for than can be made now."""
+
+
 def in_json(error: Exception) -> dict[str, Any]:
     """An error for the page: its English text, and `code` and `values` for the reader's own words, where there are any.
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
-from quarterturn.worker.console.faults import ConsoleError
+from quarterturn.worker.console.faults import BusyError, ConsoleError
 from quarterturn.worker.console.rows import Row, place_of
 from quarterturn.worker.contract.arrays import Picture
 from quarterturn.worker.contract.errors import DataError, UnavailableError
@@ -64,7 +64,7 @@ class Pictures:
         where the broker does not answer.
 
         Raises:
-            UnavailableError: too many are being waited for.
+            BusyError: too many are being waited for.
         """
         return self._ask(lambda: self._make(row, side))
 
@@ -80,7 +80,7 @@ class Pictures:
     def _ask(self, make: Callable[[], _T]) -> Future[_T]:
         with self._lock:
             if self._waiting >= _MAX_WAITING:
-                raise UnavailableError("more pictures are asked for than can be made; wait a moment")
+                raise BusyError("pictures")
             self._waiting += 1
         made = self._thread.submit(make)
         made.add_done_callback(lambda _: self._done())

@@ -6,7 +6,7 @@ import { frameOf } from "./frame.js";
 import { explained, goodPicture, nearestGood } from "./explanation.js";
 import { markedPicture } from "./mark.js";
 import { productChooser } from "./product.js";
-import { clock, duration, kindName, number, ratio, t } from "./words.js";
+import { clock, duration, inWords, kindName, number, ratio, t } from "./words.js";
 
 const DWELL_MS = 700;
 const MOST = 50; // explanations that are kept
@@ -66,7 +66,7 @@ export function stage(onSaid) {
 }
 
 function headline(row) {
-  const what = row.kind === "wrong_product" && row.looksLike ? t("looks", { product: row.looksLike }) : row.reason;
+  const what = row.kind === "wrong_product" && row.looksLike ? t("looks", { product: row.looksLike }) : inWords(row.reason, row.code);
   return h("header", { class: "headline" },
     h("h2", {}, shape(row.lane ?? "good"), kindName(row.kind), row.simulated && h("span", { class: "tag" }, t("simulated"))),
     row.ratio !== null && h("p", { class: "score" }, ratio(row.ratio), h("small", {}, t("of.threshold"))),
@@ -101,7 +101,7 @@ async function explain(row, more) {
   if (place.childElementCount) return;
   fill(place, h("p", {}, t("explain.wait")));
   try {
-    fill(place, ...explained(await told(row.id)));
+    fill(place, ...explained(await told(row.id), row));
   } catch (error) {
     fill(place, h("p", {}, error.message));
   }
