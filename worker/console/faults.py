@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from quarterturn.worker.contract.errors import DataError, FrameError, UnavailableError
+from quarterturn.worker.contract.errors import DataError, FrameError, GoneError, UnavailableError
 
 STATIC = Path(__file__).with_name("static")
 
@@ -39,8 +39,8 @@ def in_json(error: Exception) -> dict[str, Any]:
         code, values = error.code, error.values
     elif isinstance(error, FrameError):
         code = f"reason.{error.reason}"
-    elif isinstance(error, UnavailableError):
-        code = "fault.unavailable"
+    elif isinstance(error, GoneError | UnavailableError):
+        code = "fault.gone" if isinstance(error, GoneError) else "fault.unavailable"
     return {"error": str(error), "code": code, "values": values}
 
 

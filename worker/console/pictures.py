@@ -12,7 +12,7 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
-from quarterturn.worker.console.faults import BusyError, ConsoleError
+from quarterturn.worker.console.faults import BusyError
 from quarterturn.worker.console.rows import Row, place_of
 from quarterturn.worker.contract.arrays import Picture
 from quarterturn.worker.contract.errors import DataError, UnavailableError
@@ -109,7 +109,7 @@ class Pictures:
             self._drop_archive()
             raise
         if isinstance(found, DataError):
-            raise ConsoleError("gone") from found
+            raise found
         return found
 
     def _opened(self, row: Row) -> tuple[Picture, Region]:

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, sync_playwright
 from quarterturn.worker.settings.worker import Topics
 from tests import services
 from tests.worker.console.browser import ANNA, DESK, Visitor
-from tests.worker.console.pretend import TOKENS, PretendLine
+from tests.worker.console.pretend import TOKENS, Made, PretendLine, jpeg
 
 Serve = Callable[..., "Page"]
 Visit = Callable[..., Visitor]
@@ -94,3 +94,16 @@ def visit(chromium: Browser, serve: Serve) -> Iterator[Visit]:
     yield start
     for visitor in visitors:
         visitor.leave()
+
+
+@pytest.fixture
+def alert(line: PretendLine) -> str:
+    made = Made("defect", part="p-1", ratio=1.5, picture=jpeg((200, 30, 30), 400, 200), camera="top-01")
+    return line.publish(made)[0]
+
+
+@pytest.fixture
+def page(alert: str, serve: Serve) -> Page:
+    page = serve()
+    page.await_results(1)
+    return page

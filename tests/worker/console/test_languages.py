@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.parse import unquote
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.worker.console.browser import CONTRASTS, DESK, PHONE, TABLET, TARGETS, WORDS, rows
+from tests.worker.console.browser import WORDS, rows
 from tests.worker.console.conftest import Visit
 from tests.worker.console.pretend import Made, PretendLine, defects, jpeg
 
@@ -65,6 +64,7 @@ def test_the_verdict_of_an_explanation(line: PretendLine, visit: Visit, change: 
     page.locator("summary").click()
     expect(page.locator(".sentence")).to_have_text(german)
     page.get_by_title(GERMAN["language"], exact=True).click()
+    expect(page.locator("summary")).to_have_text(WORDS["en"]["details"])
     page.locator("summary").click()
     expect(page.locator(".sentence")).to_have_text("the English sentence")
     expect(page.locator(".explanation tbody")).to_contain_text("nearest.1")
@@ -104,29 +104,3 @@ def test_why_a_picture_cannot_be_judged(line: PretendLine, visit: Visit, languag
     line.publish(Made("unusable_picture", reason=TOO_DARK, picture=jpeg()))
     page = visit(locale=language).go("review/unusable")
     expect(page.locator(".what")).to_have_text(why)
-
-
-@pytest.mark.parametrize("size", [DESK, TABLET, PHONE], ids=["desk", "tablet", "phone"])
-@pytest.mark.parametrize(("language", "scheme"), [("en", "light"), ("de", "dark")])
-def test_dead_letters_stand_on_the_line(
-    line: PretendLine, visit: Visit, size: tuple[int, int], language: str, scheme: str
-) -> None:
-    made = [Made("dead_letter", camera="top-01", reason=f"the bytes of {n}", ago_s=n) for n in range(3)]
-    old = Made("dead_letter", camera="old-02", reason="of yesterday", ago_s=7200)
-    newest, *_ = line.publish(*made, old, Made(camera="good-03", picture=jpeg()))
-    me = visit(size, locale=language, color_scheme=scheme)
-    page = me.go()
-    dead = page.locator(".tile", has_text="top-01").locator(".dead")
-    why = {"en": "the bytes of 0", "de": GERMAN["reason.undecodable"]}[language]
-    expect(dead).to_contain_text(why)
-    expect(dead).to_contain_text({"en": "3 frames unreadable", "de": "3 Bilder unlesbar"}[language])
-    expect(page.locator(".dead")).to_have_count(1)
-    expect(page.locator("#status")).to_contain_text("top-01")
-    expect(page.locator("#status")).to_have_class("alarm")
-    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
-    assert not [one for one in page.evaluate(TARGETS) if min(one["width"], one["height"]) < 48]
-    assert not [one for one in page.evaluate(CONTRASTS) if one["ratio"] < 4.5]
-    me.keep(f"dead-{language}-{size[0]}")
-    dead.click()
-    expect(page.locator(".what")).to_have_text(why)
-    assert unquote(page.url).endswith(newest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from urllib.parse import unquote
 
 import pytest
 from playwright.sync_api import expect
@@ -85,6 +86,33 @@ def test_states_are_told_by_words_and_shapes_and_not_by_colour_alone(line: Prete
         shapes[kind] = now.locator("path").get_attribute("d")
     assert shapes["wrong_product"] == shapes["wrong_orientation"]
     assert len(set(shapes.values())) == 4
+
+
+@pytest.mark.parametrize("size", [DESK, TABLET, PHONE], ids=["desk", "tablet", "phone"])
+@pytest.mark.parametrize(("language", "scheme"), [("en", "light"), ("de", "dark")])
+def test_dead_letters_stand_on_the_line(
+    line: PretendLine, visit: Visit, size: tuple[int, int], language: str, scheme: str
+) -> None:
+    made = [Made("dead_letter", camera="top-01", reason=f"the bytes of {n}", ago_s=n) for n in range(3)]
+    old = Made("dead_letter", camera="old-02", reason="of yesterday", ago_s=7200)
+    newest, *_ = line.publish(*made, old, Made(camera="good-03", picture=jpeg()))
+    me = visit(size, locale=language, color_scheme=scheme)
+    page = me.go()
+    dead = page.locator(".tile", has_text="top-01").locator(".dead")
+    why = {"en": "the bytes of 0", "de": WORDS["de"]["reason.undecodable"]}[language]
+    expect(dead).to_contain_text(why)
+    expect(dead).to_contain_text({"en": "3 frames unreadable", "de": "3 Bilder unlesbar"}[language])
+    expect(page.locator(".dead")).to_have_count(1)
+    expect(page.locator("#status")).to_contain_text("top-01")
+    expect(page.locator("#status")).to_have_class("alarm")
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    assert not [one for one in page.evaluate(TARGETS) if min(one["width"], one["height"]) < 48]
+    assert not [one for one in page.evaluate(CONTRASTS) if one["ratio"] < 4.5]
+    dead.scroll_into_view_if_needed()
+    me.keep(f"dead-{language}-{size[0]}")
+    dead.click()
+    expect(page.locator(".what")).to_have_text(why)
+    assert unquote(page.url).endswith(newest)
 
 
 def test_both_languages_without_a_word_left_behind(line: PretendLine, visit: Visit) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from tests.worker.console.browser import ANNA, PHONE, TABLET, WORDS, current, rows
+from tests.worker.console.browser import ANNA, PHONE, TABLET, TARGETS, WORDS, current, rows
 from tests.worker.console.conftest import Serve, Visit
 from tests.worker.console.pretend import Made, PretendLine, defects
 
@@ -94,6 +94,9 @@ def test_review_by_touch_with_gloves(line: PretendLine, visit: Visit, size: tupl
     expect(page.locator(".headline")).to_contain_text("part-2")
     page.locator(".judge.bad").tap()
     expect(page.locator("#toast")).to_contain_text("Noted: bad.")
+    assert not [one for one in page.evaluate(TARGETS) if min(one["width"], one["height"]) < 48]
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    me.keep(f"noted-{size[0]}")
     rows(page).nth(0).locator(".pick").tap()
     rows(page).nth(1).locator(".pick").tap()
     expect(page.locator(".bar")).to_contain_text("2 selected")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 from quarterturn.worker.bankstore.file import FileBankStore
 from tests.parts import NumpyEngine, bank_of
-from tests.worker.console.browser import DESK, PHONE, TABLET, TARGETS, WORDS, Visitor, current, rows
+from tests.worker.console.browser import CONTRASTS, DESK, PHONE, TABLET, TARGETS, WORDS, Visitor, current, rows
 from tests.worker.console.conftest import Serve, Visit
 from tests.worker.console.pretend import Made, PretendLine, jpeg
 
@@ -107,16 +109,16 @@ def test_a_region_is_drawn_before_or_after_the_verdict(
     me.keep(f"region-{first}-{pointer}")
 
 
-@pytest.mark.parametrize("size", [DESK, TABLET, PHONE], ids=["desk", "tablet", "phone"])
+@pytest.mark.parametrize(("size", "scheme"), [(DESK, "light"), (TABLET, "dark"), (PHONE, "light")])
 def test_a_region_shows_with_its_result_and_can_be_taken_away(
-    line: PretendLine, serve: Serve, visit: Visit, size: tuple[int, int]
+    line: PretendLine, serve: Serve, visit: Visit, size: tuple[int, int], scheme: str
 ) -> None:
     console = serve(cameras={"top-01": {"region": SEEN}})
     (alert,) = line.publish(*wide(1))
     console.await_results(1)
     body = {"ids": [alert], "verdict": "bad", "region": REGION}
     assert console.post("/api/feedback", headers=console.anna, json=body).is_success
-    me = visit(size, url=str(console.base_url).rstrip("/"))
+    me = visit(size, url=str(console.base_url).rstrip("/"), color_scheme=scheme)
     page = me.go(f"result/{alert}")
     drawn = page.locator(f"{SHEET} .mark")
     expect(drawn).to_have_attribute("width", "400")  # of the 1600 x 800 that are shown
@@ -126,6 +128,7 @@ def test_a_region_shows_with_its_result_and_can_be_taken_away(
     assert box == pytest.approx([*upper_left, *lower_right], abs=4)
     assert not [one for one in page.evaluate(TARGETS) if min(one["width"], one["height"]) < 48]
     assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    assert not [one for one in page.evaluate(CONTRASTS) if one["ratio"] < 4.5]
     me.keep(f"marked-{size[0]}")
     page.locator(".marked figcaption button").click()
     expect(page.locator("#toast")).to_contain_text("Noted: bad.")
@@ -151,6 +154,19 @@ def test_a_drawn_region_that_does_not_count(
     expect(page.locator("#toast")).to_contain_text(f"Noted: {verdict}.")
     said = line.said()[alert]
     assert (said["verdict"], said["region"]) == (verdict, None)
+    expect(page.locator(".marked figcaption button")).to_have_count(0)
+    expect(page.locator(f"{SHEET} .mark")).not_to_have_attribute("width", re.compile("."))
+
+
+def test_of_a_frame_that_is_gone_the_region_can_be_taken_away(line: PretendLine, visit: Visit) -> None:
+    (alert,) = line.publish(Made("defect"))
+    record = {"resultId": alert, "verdict": "bad", "by": "ilse", "at": "2026-01-02T03:04:05Z", "region": REGION}
+    line.raw(line.topics.feedback, json.dumps(record).encode(), alert.encode())
+    page = visit().go(f"result/{alert}")
+    expect(page.locator(".marked .gone")).to_be_visible()
+    page.locator(".marked figcaption button").click()
+    expect(page.locator("#toast")).to_contain_text("Noted: bad.")
+    assert line.said()[alert]["region"] is None
 
 
 def test_a_tap_on_the_picture_is_no_region(line: PretendLine, url: str, visit: Visit) -> None:

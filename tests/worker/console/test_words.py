@@ -13,7 +13,7 @@ import pytest
 from quarterturn.worker.alerting.words import Reading, in_words
 from quarterturn.worker.console.faults import BusyError, ConsoleError, in_json
 from quarterturn.worker.console.rows import code_of
-from quarterturn.worker.contract.errors import FrameError, Reason, UnavailableError
+from quarterturn.worker.contract.errors import FrameError, GoneError, Reason, UnavailableError
 from quarterturn.worker.contract.guard import MEASURES, unusable
 from quarterturn.worker.contract.usual import KINDS
 from tests.worker.console.browser import WORDS
@@ -55,7 +55,7 @@ def test_each_reason_of_a_dead_letter_has_german_words(reason: Reason) -> None:
 def test_each_refusal_of_the_console_has_its_words() -> None:
     code = "".join(file.read_text(encoding="utf-8") for file in CONSOLE.glob("*.py"))
     raised = {f"fault.{name}" for name in re.findall(r'(?:ConsoleError|BusyError)\(\s*"(\w+)"', code)}
-    raised |= {"fault.region", "fault.product", "fault.unavailable"}  # `place` of judging.py, and in_json
+    raised |= {"fault.region", "fault.product", "fault.unavailable", "fault.gone"}  # `place` of judging.py, and in_json
     assert len(raised) > 12
     assert raised == {key for key in WORDS["en"] if key.startswith("fault.")}
 
@@ -65,5 +65,6 @@ def test_an_error_for_the_page() -> None:
     assert outside["error"] == "the region is not inside the picture of 640 × 480 pixels; draw it again"
     assert (outside["code"], outside["values"]) == ("fault.outside", {"width": 640, "height": 480})
     assert in_json(UnavailableError("no answer"))["code"] == "fault.unavailable"
+    assert in_json(GoneError("it is gone")) == {"error": "it is gone", "code": "fault.gone", "values": {}}
     assert in_json(BusyError("pictures"))["code"] == "fault.pictures"
     assert in_json(ValueError("of another kind")) == {"error": "of another kind", "code": "", "values": {}}

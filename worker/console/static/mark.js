@@ -13,7 +13,8 @@ export function markedPicture(row, { alt, why, onChange }) {
   const caption = h("figcaption");
   let size = null; // of the picture as it is shown, in its own pixels
   let whole = null;
-  let recorded; // as JSON
+  let recorded; // what is shown of the record, as JSON
+  let isMarked = false;
   let region; // undefined: as it stands in the record; null: none; else a promise of it, in pixels of the frame as it came
 
   const frame = () => (whole ??= extent(row.id).catch((error) => {
@@ -35,18 +36,22 @@ export function markedPicture(row, { alt, why, onChange }) {
   }
 
   function captioned(marked) {
-    fill(caption, marked ? [h("span", {}, alt), h("button", { type: "button", class: "quiet", onclick: remove }, t("mark.none"))] : h("span", {}, size ? t("mark.how") : alt));
+    isMarked = marked;
+    const hint = size && row.lane !== "unusable";
+    fill(caption, h("span", {}, hint && !marked ? t("mark.how") : alt), marked && h("button", { type: "button", class: "quiet", onclick: remove }, t("mark.none")));
   }
 
   function remove() {
-    if (!rectangle.hasAttribute("width")) return;
+    if (!isMarked) return;
     place(rectangle, null);
     change(null);
   }
 
-  /** What the record says, unless somebody draws just now. */
+  const record = () => JSON.stringify([row.region, row.reviewedAt]);
+
+  /** What the record says. */
   async function show() {
-    recorded = JSON.stringify(row.region);
+    recorded = record();
     region = undefined;
     captioned(row.region !== null);
     place(rectangle, null);
@@ -61,7 +66,7 @@ export function markedPicture(row, { alt, why, onChange }) {
     element,
     remove,
     /** The record of this very result may have changed. */
-    update: () => JSON.stringify(row.region) !== recorded && show(),
+    update: () => record() !== recorded && show(),
     region: async () => (region === undefined ? row.region : region),
   };
 }
