@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from quarterturn.worker.console.rows import Said, Text
+from quarterturn.worker.console.rows import Said, Text, code_of
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.times import parse_time
 from quarterturn.worker.messages.events import position_of
@@ -45,5 +45,6 @@ def alarm_of(data: object) -> Alarm | None:
         "kind": DRIFT if is_drift else said.kind,
         "count": said.count,
         "reason": said.reason,
+        "code": code_of(said.reason),
         "id": said.result_id,
     }

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from quarterturn.worker.bankstore.base import BankStore
-from quarterturn.worker.contract.errors import UnavailableError
+from quarterturn.worker.console.faults import BusyError
 from quarterturn.worker.engine.base import Engine
 from quarterturn.worker.explain.results import Line
 from quarterturn.worker.runtime.assemble import open_engine
@@ -33,11 +33,11 @@ class Explaining:
         """The JSON of `Explanation.to_json`; the future raises what `Line.result` and `open_engine` do.
 
         Raises:
-            UnavailableError: too many are being waited for.
+            BusyError: too many are being waited for.
         """
         self._waiting = {future for future in self._waiting if not future.done()}
         if len(self._waiting) >= _MAX_WAITING:
-            raise UnavailableError("more is asked for than can be explained; wait a moment")
+            raise BusyError("explanations")
         made = self._thread.submit(self._make, result_id)
         self._waiting.add(made)
         return made

@@ -25,7 +25,11 @@ _SINCE = (
     "COALESCE(SUM(kind = :dead), 0) AS unreadable FROM results WHERE camera = :camera AND at > :after"
 )
 _FURTHEST = 'SELECT partition, MAX("offset") AS last FROM results WHERE topic = :topic GROUP BY partition'
-_ALARMS = "SELECT kind, count, at, reason, id FROM alarms WHERE camera = :camera AND raised ORDER BY at LIMIT 10"
+_DEAD = (
+    "SELECT id, at, reason, code FROM results WHERE camera = :camera AND kind = :dead AND at > :after "
+    "ORDER BY at DESC LIMIT 1"
+)
+_ALARMS = "SELECT kind, count, at, reason, code, id FROM alarms WHERE camera = :camera AND raised ORDER BY at LIMIT 10"
 _NAMES = "SELECT DISTINCT {column} AS name FROM results WHERE {column} IS NOT NULL ORDER BY name LIMIT 200"
 
 
@@ -40,6 +44,7 @@ def _camera(index: Index, name: str, now_s: float, lag: Mapping[int, int]) -> di
     asked = {"camera": name, "late": LATE, "dead": DEAD_LETTER}
     (minute,) = index.rows(_SINCE, {**asked, "after": now_s - _MINUTE_S})
     (hour,) = index.rows(_SINCE, {**asked, "after": now_s - _HOUR_S})
+    dead = index.rows(_DEAD, {"camera": name, "dead": DEAD_LETTER, "after": now_s - _HOUR_S})
     return {
         "name": name,
         "at": last[0]["at"],
@@ -49,6 +54,7 @@ def _camera(index: Index, name: str, now_s: float, lag: Mapping[int, int]) -> di
         "ageMs": _median(last, "age_ms"),
         "lag": sum(lag.get(partition, 0) for partition in {row["partition"] for row in last}),
         "hour": hour,
+        "dead": dead[0] if dead else None,
         "alarms": index.rows(_ALARMS, {"camera": name}),
         "frames": [_frame(row) for row in last[:_FRAMES]],
         "scores": [ratio_of(row) for row in reversed(last) if row["score"] is not None],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from http.cookies import CookieError, SimpleCookie
 
+from quarterturn.worker.console.faults import ConsoleError
 from quarterturn.worker.console.reviewers import Reviewers
 from quarterturn.worker.settings.console import ConsoleSettings
 
@@ -31,7 +32,7 @@ class Guard:
         self._is_local, self._reviewers = settings.is_local, reviewers
         self._own = {*_LOCAL_HOSTS, settings.host.lower()}
 
-    def refusal(self, path: str, host: str, authorization: str, cookies: str) -> tuple[int, str] | None:
+    def refusal(self, path: str, host: str, authorization: str, cookies: str) -> tuple[int, ConsoleError] | None:
         """Status and reason why a request is not answered, or None.
 
         A page for this machine alone answers only to this machine's names: a foreign page that points a name of its own
@@ -39,10 +40,10 @@ class Guard:
         """
         if self._is_local:
             name = host.lower().rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host.lower()
-            return None if name in self._own else (421, f"this page is not {host[:100]}; ask for localhost")
+            return None if name in self._own else (421, ConsoleError("host", host=host[:100]))
         if path == "/" or path.startswith(OPEN[1:]) or self.name(authorization) or self._has_pass(cookies):
             return None
-        return 401, "reading from another machine needs a token"
+        return 401, ConsoleError("reading")
 
     def name(self, authorization: str) -> str | None:
         """Whose token the header `Authorization: Bearer TOKEN` holds."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
 
+from quarterturn.worker.console.faults import BusyError
 from quarterturn.worker.console.rows import Row, place_of
 from quarterturn.worker.contract.arrays import Picture
-from quarterturn.worker.contract.errors import DataError, FrameError, UnavailableError
+from quarterturn.worker.contract.errors import DataError, UnavailableError
+from quarterturn.worker.contract.picture import Region
 from quarterturn.worker.inspection import heatmap
 from quarterturn.worker.messages.frames import Frame
 from quarterturn.worker.pictures.decode import decode_picture
@@ -28,6 +32,17 @@ _MAX_WAITING = 100  # pictures asked for and not yet made
 _CACHE_BYTES = 64 * 2**20
 _QUALITY = 85
 _GLAZE_SIDE = 512
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Width and height of a frame as it came, in pixels, and the part of it that is looked at and shown."""
+
+    width: int
+    height: int
+    seen: Region
 
 
 class Pictures:
@@ -45,24 +60,31 @@ class Pictures:
     def ask(self, row: Row, side: int) -> Future[bytes]:
         """The JPEG of a result's frame, `side` pixels at most on its longer side.
 
-        The future raises DataError where the frame is gone or no picture, and UnavailableError where the broker does
-        not answer.
+        The future raises DataError where the frame is gone, FrameError where it is no picture, and UnavailableError
+        where the broker does not answer.
 
         Raises:
-            UnavailableError: too many are being waited for.
+            BusyError: too many are being waited for.
         """
-        with self._lock:
-            if self._waiting >= _MAX_WAITING:
-                raise UnavailableError("more pictures are asked for than can be made; wait a moment")
-            self._waiting += 1
-        made = self._thread.submit(self._make, row, side)
-        made.add_done_callback(lambda _: self._done())
-        return made
+        return self._ask(lambda: self._make(row, side))
+
+    def extent(self, row: Row) -> Future[Extent]:
+        """How large a result's frame is; raises as `ask` does."""
+        return self._ask(lambda: self._extent(row))
 
     def close(self) -> None:
         """Release the thread and the connection; may be called twice."""
         self._thread.shutdown(wait=True, cancel_futures=True)
         self._drop_archive()
+
+    def _ask(self, make: Callable[[], _T]) -> Future[_T]:
+        with self._lock:
+            if self._waiting >= _MAX_WAITING:
+                raise BusyError("pictures")
+            self._waiting += 1
+        made = self._thread.submit(make)
+        made.add_done_callback(lambda _: self._done())
+        return made
 
     def _done(self) -> None:
         with self._lock:
@@ -73,10 +95,7 @@ class Pictures:
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
-        try:
-            jpeg = _jpeg(self._seen(self._fetch(row)), side)
-        except FrameError as error:
-            raise DataError(str(error)) from error
+        jpeg = _jpeg(crop(*self._opened(row)), side)
         self._keep(key, jpeg)
         return jpeg
 
@@ -93,11 +112,18 @@ class Pictures:
             raise found
         return found
 
-    def _seen(self, frame: Frame) -> Picture:
-        """The part of the frame that the worker looks at: it is what the heat map covers."""
+    def _opened(self, row: Row) -> tuple[Picture, Region]:
+        """The frame, and the part of it that the worker looks at: it is what the heat map covers."""
+        frame = self._fetch(row)
         info = frame.info()
         camera = self._cameras.get(info.camera, CameraSettings())
-        return crop(decode_picture(frame.data, info.raw, camera.bit_depth), camera.region)
+        whole = decode_picture(frame.data, info.raw, camera.bit_depth)
+        height, width = whole.shape[:2]
+        return whole, camera.region or Region(x=0, y=0, width=width, height=height)
+
+    def _extent(self, row: Row) -> Extent:
+        whole, seen = self._opened(row)
+        return Extent(whole.shape[1], whole.shape[0], seen)
 
     def _keep(self, key: tuple[str, int], jpeg: bytes) -> None:
         self._kept[key] = jpeg

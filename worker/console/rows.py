@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -96,6 +97,7 @@ def row_of(data: object) -> tuple[Row, str | None] | None:
         "threshold": said.threshold,
         "p_value": said.p_value,
         "reason": said.message or said.reason,
+        "code": f"reason.{said.reason}" if said.message else code_of(said.reason),
         "simulated": said.is_simulated,
         "bank": said.internal_configuration_id,
         "took_ms": said.processing_times.total_ms if said.processing_times else None,
@@ -104,6 +106,16 @@ def row_of(data: object) -> tuple[Row, str | None] | None:
         **asdict(place),
     }
     return row, said.heat_map
+
+
+def code_of(reason: str | None) -> str | None:
+    """Which words of static/words.json say a worker's reason in other languages: by its own, up to its numbers.
+
+    Example:
+        >>> code_of("too dark: brightness 12 of 41 to 190")
+        'reason.too dark'
+    """
+    return None if reason is None else f"reason.{re.split('[:,]| [0-9]', reason)[0]}"
 
 
 def place_of(row: Row) -> Position:

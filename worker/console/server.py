@@ -59,12 +59,13 @@ class ConsoleServer:
             store = stack.enter_context(closing(open_store(self._settings.bank)))
             standing = stack.enter_context(Standing(console.workers, store, self._settings.line))
             follower = stack.enter_context(Follower(self._kafka, index, console.keep))
+            pictures = stack.enter_context(closing(Pictures(self._kafka, self._settings.cameras)))
             parts = Parts(
                 index=index,
                 summary=Summary(self._settings.line, index, follower, standing, judging=len(self._reviewers) > 0),
-                pictures=stack.enter_context(closing(Pictures(self._kafka, self._settings.cameras))),
+                pictures=pictures,
                 explaining=stack.enter_context(closing(Explaining(self._settings, store))),
-                judging=stack.enter_context(closing(Judging(self._kafka, index))),
+                judging=stack.enter_context(closing(Judging(self._kafka, index, pictures))),
                 reviewers=self._reviewers,
                 guard=Guard(console, self._reviewers),
                 secure=console.certificate is not None,

@@ -26,6 +26,7 @@ def shown(row: Row) -> dict[str, Any]:
         "threshold": row["threshold"],
         "pValue": row["p_value"],
         "reason": row["reason"],
+        "code": row["code"],
         "simulated": bool(row["simulated"]),
         "bank": row["bank"],
         "tookMs": row["took_ms"],

@@ -26,13 +26,13 @@ class Standing:
 
     Attributes:
         workers: for each address {"address", "ready", "text"}.
-        bank: {"version", "pushedAt"} of the active bank, or {"text"} on why that is not known.
+        bank: {"version", "pushedAt", "products"} of the active bank, or {"text"} on why that is not known.
     """
 
     def __init__(self, addresses: Sequence[str], store: BankStore, line: str) -> None:
         self._addresses, self._store, self._line = addresses, store, line
         self.workers: list[dict[str, Any]] = []
-        self.bank: dict[str, str] = {}
+        self.bank: dict[str, Any] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="console-standing", daemon=True)
 
@@ -51,16 +51,19 @@ class Standing:
                 self.bank = self._active()
                 self._stopping.wait(_LOOK_S)
 
-    def _active(self) -> dict[str, str]:
+    def _active(self) -> dict[str, Any]:
         try:
             active = self._store.current(self._line)
+            if active is None:
+                return {"text": f"line '{self._line}' has no bank; push one with 'quarterturn bank push'"}
+            if active.version == self.bank.get("version"):
+                return self.bank
+            products = self._store.load(self._line, active.version).products
         except QuarterturnError as error:
             return {"text": str(error)}
         except Exception as error:  # noqa: BLE001 - a thread's boundary: shown on the page, and tried again
             return {"text": f"{type(error).__name__}: {error}"}
-        if active is None:
-            return {"text": f"line '{self._line}' has no bank; push one with 'quarterturn bank push'"}
-        return {"version": active.version, "pushedAt": active.pushed_at}
+        return {"version": active.version, "pushedAt": active.pushed_at, "products": products}
 
 
 def _worker(address: str) -> dict[str, Any]:

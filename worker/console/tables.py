@@ -9,13 +9,13 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-_VERSION = 1  # of the tables; another one is made anew
+_VERSION = 2  # of the tables; another one is made anew
 _TABLES = """
 CREATE TABLE results (
     id TEXT PRIMARY KEY, seq INTEGER NOT NULL, at REAL NOT NULL, camera TEXT NOT NULL, product TEXT, looks_like TEXT,
     part TEXT, kind TEXT, lane TEXT, score REAL, threshold REAL, p_value REAL, reason TEXT, simulated INTEGER,
     bank TEXT, took_ms REAL, age_ms REAL, has_heat INTEGER,
-    topic TEXT, topic_id TEXT, partition INTEGER, "offset" INTEGER,
+    code TEXT, topic TEXT, topic_id TEXT, partition INTEGER, "offset" INTEGER,
     verdict TEXT, reviewed_by TEXT, reviewed_at TEXT, really TEXT, region TEXT
 ) WITHOUT ROWID;
 CREATE INDEX by_lane ON results (lane, verdict, at DESC, id DESC);
@@ -30,14 +30,14 @@ CREATE TABLE feedback (
     really TEXT, region TEXT
 ) WITHOUT ROWID;
 CREATE TABLE alarms (
-    camera TEXT, about TEXT, raised INTEGER, at REAL, kind TEXT, count INTEGER, reason TEXT, id TEXT,
+    camera TEXT, about TEXT, raised INTEGER, at REAL, kind TEXT, count INTEGER, reason TEXT, id TEXT, code TEXT,
     PRIMARY KEY (camera, about)
 ) WITHOUT ROWID;
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 _GIVEN = (
     *("id", "at", "camera", "product", "looks_like", "part", "kind", "lane", "score", "threshold", "p_value", "reason"),
-    *("simulated", "bank", "took_ms", "age_ms", "has_heat", "topic", "topic_id", "partition", "offset"),
+    *("simulated", "bank", "took_ms", "age_ms", "has_heat", "code", "topic", "topic_id", "partition", "offset"),
 )
 """Columns of a result that its event gives."""
 JUDGED = ("verdict", "reviewed_by", "reviewed_at", "really", "region")
@@ -45,23 +45,26 @@ JUDGED = ("verdict", "reviewed_by", "reviewed_at", "really", "region")
 _COLUMNS = ("seq", *_GIVEN, *JUDGED)
 
 ALARM = (
-    "INSERT INTO alarms VALUES (:camera, :about, :raised, :at, :kind, :count, :reason, :id) "
-    "ON CONFLICT DO UPDATE SET raised = :raised, at = :at, kind = :kind, count = :count, reason = :reason, id = :id "
+    "INSERT INTO alarms VALUES (:camera, :about, :raised, :at, :kind, :count, :reason, :id, :code) "
+    "ON CONFLICT DO UPDATE SET raised = :raised, at = :at, kind = :kind, count = :count, reason = :reason, id = :id, "
+    "code = :code "
     "WHERE at < :at OR (at = :at AND :raised < raised)"
 )
 DRIFT_ROW = (
-    'INSERT INTO results (id, seq, at, camera, kind, lane, reason, topic, topic_id, partition, "offset") '
-    "VALUES (:id, :seq, :at, :camera, :kind, 'unusable', :reason, :topic, :topic_id, :partition, :offset) "
-    "ON CONFLICT (id) DO UPDATE SET seq = :seq, kind = :kind, lane = 'unusable', reason = :reason WHERE lane IS NULL"
+    'INSERT INTO results (id, seq, at, camera, kind, lane, reason, code, topic, topic_id, partition, "offset") '
+    "VALUES (:id, :seq, :at, :camera, :kind, 'unusable', :reason, :code, :topic, :topic_id, :partition, :offset) "
+    "ON CONFLICT (id) DO UPDATE SET seq = :seq, kind = :kind, lane = 'unusable', reason = :reason, code = :code "
+    "WHERE lane IS NULL"
 )
 _QUOTED = ", ".join(f'"{name}"' for name in _COLUMNS)  # `offset` is a word of SQL's
 _VALUES = ", ".join(f":{name}" for name in _COLUMNS)
 INSERT = f"INSERT INTO results ({_QUOTED}) VALUES ({_VALUES}) ON CONFLICT (id) DO NOTHING"  # noqa: S608 - names of ours
-_OWN = [name for name in _GIVEN if name not in {"id", "at", "camera", "kind", "lane", "reason"}]
+_OWN = [name for name in _GIVEN if name not in {"id", "at", "camera", "kind", "lane", "reason", "code"}]
 _COMPLETED = ", ".join(f'"{name}" = :{name}' for name in _OWN)
 COMPLETE = (  # a drift was read before the verdict of its frame
     f"UPDATE results SET seq = :seq, {_COMPLETED}, "  # noqa: S608 - names of ours
-    "kind = COALESCE(:kind, kind), lane = COALESCE(:lane, lane), reason = COALESCE(:reason, reason) "
+    "kind = COALESCE(:kind, kind), lane = COALESCE(:lane, lane), reason = COALESCE(:reason, reason), "
+    "code = COALESCE(:code, code) "
     "WHERE id = :id AND kind = 'drift' AND score IS NULL AND :score IS NOT NULL"
 )
 JUDGE = "INSERT OR REPLACE INTO feedback VALUES (:id, :verdict, :reviewed_by, :reviewed_at, :really, :region)"

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, get_args
 
 from starlette.applications import Starlette
@@ -22,6 +21,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from quarterturn.worker.console.explaining import Explaining
+from quarterturn.worker.console.faults import STATIC, ConsoleError, in_json
 from quarterturn.worker.console.guard import COOKIE, HEADERS, Guard
 from quarterturn.worker.console.index import Index
 from quarterturn.worker.console.judging import MAX_BYTES, Judging
@@ -31,9 +31,8 @@ from quarterturn.worker.console.query import Filter, Page, Review
 from quarterturn.worker.console.reviewers import Reviewers
 from quarterturn.worker.console.shown import shown
 from quarterturn.worker.console.summary import Summary
-from quarterturn.worker.contract.errors import DataError, QuarterturnError, UnavailableError
+from quarterturn.worker.contract.errors import QuarterturnError, UnavailableError
 
-STATIC = Path(__file__).with_name("static")
 _LOOK_S = 0.25
 _BEAT_S = 5.0  # the page takes the console for gone after some of them
 _MAX_PAGE = 1000
@@ -65,6 +64,7 @@ def app_of(parts: Parts) -> Starlette:
         Route("/api/results", answers.results),
         Route("/api/results/{id}", answers.result),
         Route("/api/results/{id}/picture", answers.picture),
+        Route("/api/results/{id}/extent", answers.extent),
         Route("/api/results/{id}/heat", answers.heat),
         Route("/api/results/{id}/explanation", answers.explanation),
         Route("/api/session", answers.session, methods=["POST"]),
@@ -135,11 +135,16 @@ class Answers:
         jpeg = await asyncio.wrap_future(self._parts.pictures.ask(row, side))
         return Response(jpeg, media_type="image/jpeg", headers=_FOR_EVER)
 
+    async def extent(self, request: Request) -> Response:
+        """The size of its frame as it came, and the part that the picture shows, in pixels."""
+        found = await asyncio.wrap_future(self._parts.pictures.extent(await self._row(request)))
+        return JSONResponse({"width": found.width, "height": found.height, "seen": found.seen.model_dump()})
+
     async def heat(self, request: Request) -> Response:
         """Its heat map as a transparent PNG to be stretched over the picture."""
         found = await run_in_threadpool(self._parts.index.heat_of, request.path_params["id"])
         if found is None:
-            raise DataError("this result has no heat map")
+            raise ConsoleError("heat")
         return Response(await run_in_threadpool(glaze_png, found), media_type="image/png", headers=_FOR_EVER)
 
     async def explanation(self, request: Request) -> Response:
@@ -152,7 +157,7 @@ class Answers:
         """Whose token it is, and a pass to read with."""
         name = self._reviewer(request)
         if name is None:
-            return _refused(403, "nobody has this token")
+            return _refused(403, ConsoleError("token"))
         answer = JSONResponse({"name": name})
         reading_pass = self._parts.reviewers.reading_pass(name)
         answer.set_cookie(COOKIE, reading_pass, httponly=True, samesite="strict", secure=self._parts.secure)
@@ -162,12 +167,12 @@ class Answers:
         """A judgement, in the name of whoever has the token. Only the header counts: a foreign page cannot send it."""
         name = self._reviewer(request)
         if name is None:
-            return _refused(403, "a judgement needs the token of a reviewer")
+            return _refused(403, ConsoleError("signed"))
         body = b""
         async for chunk in request.stream():
             body += chunk
             if len(body) > MAX_BYTES:
-                return _refused(413, f"more than {MAX_BYTES} bytes; judge fewer results at once")
+                return _refused(413, ConsoleError("large", bytes=MAX_BYTES))
         count = await run_in_threadpool(self._parts.judging.judge, body, name)
         return JSONResponse({"count": count, "by": name})
 
@@ -177,7 +182,7 @@ class Answers:
     async def _row(self, request: Request) -> dict[str, Any]:
         row = await run_in_threadpool(self._parts.index.get, request.path_params["id"])
         if row is None:
-            raise DataError("this result is not among the recent ones any more")
+            raise ConsoleError("recent")
         return row
 
 
@@ -193,7 +198,7 @@ def _asked(query: QueryParams) -> tuple[Filter, Page]:
         since = int(query["since"]) if "since" in query else None
         limit = min(_MAX_PAGE, max(1, int(query.get("limit", "200"))))
     except (ValueError, KeyError):
-        raise DataError("hours, since, limit and beforeAt are numbers") from None
+        raise ConsoleError("numbers") from None
     named = {name: query.get(name) or None for name in ("lane", "camera", "product", "kind")}
     review: Review = "any"
     for known in get_args(Review):
@@ -226,8 +231,9 @@ class _Guarded:
 
 async def _fault(request: Request, error: Exception) -> Response:
     """A fault as one sentence: 404 for what is not there, 503 for what does not answer."""
-    return _refused(503 if isinstance(error, UnavailableError) else 404 if request.method == "GET" else 400, str(error))
+    status = 503 if isinstance(error, UnavailableError) else 404 if request.method == "GET" else 400
+    return _refused(status, error)
 
 
-def _refused(status: int, text: str) -> Response:
-    return Response(json.dumps({"error": text}), status, media_type="application/json")
+def _refused(status: int, error: Exception) -> Response:
+    return Response(json.dumps(in_json(error)), status, media_type="application/json")

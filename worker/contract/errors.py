@@ -34,6 +34,10 @@ class DataError(QuarterturnError):
     """A file, folder, picture or blob cannot be used as it is."""
 
 
+class GoneError(DataError):
+    """A frame can no longer be fetched from its topic."""
+
+
 class MismatchError(QuarterturnError):
     """Two artifacts do not belong together; the text prints both values."""
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, expect
 
 from tests.worker.console.pretend import TOKENS
 
 expect.set_options(timeout=30_000)  # milliseconds; on a busy machine a page takes its time
 
+WORDS = json.loads((Path(__file__).parents[3] / "worker/console/static/words.json").read_text(encoding="utf-8"))
 SHOTS = Path(__file__).parents[3] / "out" / "console"
 """Where screenshots are kept, to be looked at."""
 
@@ -94,3 +96,11 @@ class Visitor:
 
 
 ANNA = TOKENS["anna"]
+
+
+def rows(page: Page) -> Locator:
+    return page.locator(".row[data-id]")
+
+
+def current(page: Page) -> Locator:
+    return page.locator(".row.current")

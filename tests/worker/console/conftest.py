@@ -8,11 +8,15 @@ from typing import Any
 
 import httpx
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from quarterturn.worker.settings.worker import Topics
-from tests.worker.console.pretend import TOKENS, PretendLine
+from tests import services
+from tests.worker.console.browser import ANNA, DESK, Visitor
+from tests.worker.console.pretend import TOKENS, Made, PretendLine, jpeg
 
 Serve = Callable[..., "Page"]
+Visit = Callable[..., Visitor]
 REVIEWERS = {name: {"env": f"TOKEN_OF_{name.upper()}"} for name in TOKENS}
 
 
@@ -53,8 +57,8 @@ def serve(line: PretendLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setenv(f"TOKEN_OF_{name.upper()}", token)
     with ExitStack() as stack:
 
-        def start(folder: Path = tmp_path, **console: Any) -> Page:
-            settings = line.settings(folder, {"reviewers": REVIEWERS, **console})
+        def start(folder: Path = tmp_path, cameras: dict[str, Any] | None = None, **console: Any) -> Page:
+            settings = line.settings(folder, {"reviewers": REVIEWERS, **console}, cameras=cameras or {})
             server = stack.enter_context(ConsoleServer(settings))
             # The address of every machine is reached by that of this one.
             page = stack.enter_context(Page(base_url=server.url.replace("0.0.0.0", "127.0.0.1"), timeout=20))
@@ -62,3 +66,44 @@ def serve(line: PretendLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             return page
 
         yield start
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    try:
+        path = services.install_chromium()
+    except services.ServiceError as error:
+        pytest.fail(str(error), pytrace=False)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])  # CI runs as root
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium: Browser, serve: Serve) -> Iterator[Visit]:
+    """Open a console's page as somebody; the console is a new one, or that at `url`."""
+    visitors: list[Visitor] = []
+
+    def start(
+        size: tuple[int, int] = DESK, token: str | None = ANNA, url: str | None = None, **options: Any
+    ) -> Visitor:
+        visitors.append(Visitor(chromium, url or str(serve().base_url).rstrip("/"), size, token, **options))
+        return visitors[-1]
+
+    yield start
+    for visitor in visitors:
+        visitor.leave()
+
+
+@pytest.fixture
+def alert(line: PretendLine) -> str:
+    made = Made("defect", part="p-1", ratio=1.5, picture=jpeg((200, 30, 30), 400, 200), camera="top-01")
+    return line.publish(made)[0]
+
+
+@pytest.fixture
+def page(alert: str, serve: Serve) -> Page:
+    page = serve()
+    page.await_results(1)
+    return page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,6 +61,13 @@ def jpeg(colour: tuple[int, int, int] = (90, 120, 150), width: int = 120, height
     return cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes()
 
 
+def defects(count: int, **made: Any) -> list[Made]:
+    """The first one is the newest, so it stands at the top of the list."""
+    return [
+        Made("defect", part=f"part-{n}", picture=jpeg((40 + 9 * n, 90, 150)), ago_s=n, **made) for n in range(count)
+    ]
+
+
 class PretendLine:
     """Publishes to the topics of one line."""
 
@@ -101,6 +109,15 @@ class PretendLine:
         """Publish anything."""
         self._producer.produce(topic, value, key)
         assert self._producer.flush(60) == 0
+
+    def said(self) -> dict[str, dict[str, Any]]:
+        """The last record on each result, as it stands in the topic of feedback."""
+        records = librdkafka.consume(self.bootstrap, self.topics.feedback)
+        return {word["resultId"]: word for word in (json.loads(record.value()) for record in records)}
+
+    def judgements(self) -> dict[str, str]:
+        """The verdicts of it."""
+        return {result: word["verdict"] for result, word in self.said().items()}
 
     def _frames(self, parts: Sequence[Made]) -> list[Position]:
         positions = []

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from quarterturn.worker.contract.errors import DataError, UnavailableError
+from quarterturn.worker.contract.errors import DataError, GoneError, UnavailableError
 from quarterturn.worker.messages.events import position_of
 from quarterturn.worker.messages.frames import Frame, Position
 from quarterturn.worker.settings.worker import Topics
@@ -24,6 +24,7 @@ CreateTopics = Callable[[int], Topics]
 
 
 def said_of(found: Frame | DataError) -> bytes | str:
+    assert isinstance(found, Frame | GoneError), "a page says it in other words than other faults"
     return found.data if isinstance(found, Frame) else str(found)
 
 

@@ -1,5 +1,7 @@
 // What is asked of the console, and how changes are heard of.
 
+import { inWords } from "./words.js";
+
 const SILENT_MS = 15_000; // the console says something every 5 s
 const AGAIN_MS = 1500;
 
@@ -7,8 +9,8 @@ let token = localStorage.getItem("token");
 export let reviewer = null;
 
 export class Refused extends Error {
-  constructor(status, text) {
-    super(text);
+  constructor(status, { error, code, values }, otherwise) {
+    super(inWords(error ?? otherwise, code, values));
     this.status = status;
   }
 }
@@ -16,7 +18,7 @@ export class Refused extends Error {
 async function ask(address, options = {}) {
   const answer = await fetch(address, { cache: "no-store", ...options });
   const body = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Refused(answer.status, body.error ?? answer.statusText);
+  if (!answer.ok) throw new Refused(answer.status, body, answer.statusText);
   return body;
 }
 
@@ -27,6 +29,7 @@ export function address(id, what = "", query = "") {
 }
 
 export const result = (id) => ask(address(id));
+export const extent = (id) => ask(address(id, "extent"));
 export const explanation = (id) => ask(address(id, "explanation"));
 
 export function results(query) {
@@ -63,9 +66,9 @@ export function signOut() {
   localStorage.removeItem("token");
 }
 
-/** Say of results what they really are: "good" or "bad". */
-export function judge(ids, verdict) {
-  return ask("/api/feedback", { method: "POST", headers: signed(), body: JSON.stringify({ ids, verdict }) });
+/** Say of results what they really are: {ids, verdict, product, region}. */
+export function judge(said) {
+  return ask("/api/feedback", { method: "POST", headers: signed(), body: JSON.stringify(said) });
 }
 
 /** Hear of every change, for ever: `onState` gets summaries, `onLost` is told when the console is gone. */

@@ -1,10 +1,11 @@
 // The page: where it goes, what stands above every view, and the console that it listens to.
 
+import { resultView } from "./alone.js";
 import * as api from "./api.js";
 import { fill, h, shape } from "./dom.js";
 import { LANES, lineView, standing } from "./line.js";
 import { notify, themes } from "./preferences.js";
-import { reviewView, resultView } from "./review.js";
+import { reviewView } from "./review.js";
 import { language, languages, number, speak, t } from "./words.js";
 
 const part = (id) => document.getElementById(id);
@@ -74,10 +75,10 @@ function account() {
 
 let quiet;
 
-function say(text, action) {
+function say(text, ...actions) {
   clearTimeout(quiet);
   const hide = () => { part("toast").hidden = true; };
-  fill(part("toast"), h("span", {}, text), action && h("button", { type: "button", onclick: () => { hide(); action.run(); } }, action.text));
+  fill(part("toast"), h("span", {}, text), actions.map((action) => action && h("button", { type: "button", onclick: () => { hide(); action.run(); } }, action.text)));
   part("toast").hidden = false;
   quiet = setTimeout(hide, SAY_MS);
 }
@@ -109,8 +110,9 @@ function needName() {
 
 function showHelp() {
   const dialog = part("dialog");
-  const keys = ["1", "2", "↑ ↓", "← →", "⇧ ↑ ↓", "pick", "a", "Esc", "h", "Enter", "l", "?"];
-  fill(dialog, h("h2", {}, t("help")), h("dl", { class: "keys" }, keys.map((key) => [h("dt", {}, h("kbd", {}, key === "pick" ? t("key.space") : key)), h("dd", {}, t(`key.${key}`))])),
+  const named = { pick: t("key.space"), draw: t("key.drag") };
+  const keys = ["1", "2", "↑ ↓", "← →", "⇧ ↑ ↓", "pick", "a", "Esc", "h", "Enter", "l", "?", "draw", "Del"];
+  fill(dialog, h("h2", {}, t("help")), h("dl", { class: "keys" }, keys.map((key) => [h("dt", {}, h("kbd", {}, named[key] ?? key)), h("dd", {}, t(`key.${key}`))])),
     h("div", { class: "dialog-buttons" }, h("button", { type: "button", class: "main-button", onclick: () => dialog.close() }, t("close"))));
   dialog.showModal();
 }

@@ -1,6 +1,7 @@
 // Why a result is as it is, in words and small pictures.
 
 import { h, shape, svg } from "./dom.js";
+import { detectorName, sentence } from "./sentence.js";
 import { number, t } from "./words.js";
 
 const BARS = [240, 56]; // width and height of the histogram
@@ -28,9 +29,9 @@ function mark(place, image) {
 }
 
 /** All of it. */
-export function explained(told) {
+export function explained(told, row) {
   return [
-    h("p", { class: "sentence" }, told.sentence),
+    h("p", { class: "sentence" }, sentence(told, row)),
     told.notes.map((note) => h("p", {}, shape("alarm"), note)),
     told.same_score !== null && h("p", {}, shape(told.same_score ? "good" : "alarm"), t(told.same_score ? "explain.same" : "explain.other")),
     h("h3", {}, t("explain.parts")),
@@ -49,7 +50,7 @@ function parts(told) {
   const rows = [...told.parts].sort((one, other) => other.points - one.points);
   const head = ["explain.detector", "explain.vote", "explain.evidence", "explain.points"];
   return h("table", {}, h("thead", {}, h("tr", {}, head.map((key) => h("th", {}, t(key))))),
-    h("tbody", {}, rows.map((part) => h("tr", {}, h("td", {}, part.detector), h("td", {}, `${number(100 * part.vote)} %`), h("td", {}, number(part.evidence, 2)), h("td", {}, number(part.points, 2))))));
+    h("tbody", {}, rows.map((part) => h("tr", {}, h("td", {}, detectorName(part.detector)), h("td", {}, `${number(100 * part.vote)} %`), h("td", {}, number(part.evidence, 2)), h("td", {}, number(part.points, 2))))));
 }
 
 /** Good pictures by score, with this one's score and the threshold as lines. */
@@ -74,5 +75,5 @@ function turning({ threshold, passes, overkill, past }) {
 function nearest(told) {
   const shown = told.places.flatMap((place) => place.nearest.filter((good) => good.picture).map((good) => [place, good])).slice(0, PICTURES);
   return shown.length > 0 && [h("h3", {}, t("explain.nearest")),
-    h("div", { class: "good-places" }, shown.map(([place, good]) => h("figure", {}, goodPicture(good), h("figcaption", {}, `${good.picture.name} · ${place.detector} · ${number(good.distance, 2)}`))))];
+    h("div", { class: "good-places" }, shown.map(([place, good]) => h("figure", {}, goodPicture(good), h("figcaption", {}, `${good.picture.name} · ${detectorName(place.detector)} · ${number(good.distance, 2)}`))))];
 }

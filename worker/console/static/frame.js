@@ -4,12 +4,12 @@ import { address } from "./api.js";
 import { fill, h, svg } from "./dom.js";
 import { t } from "./words.js";
 
-/** The picture of a result in a box; `why(url)` may tell why it is gone. */
-export function frameOf(id, { size = "small", heat = true, alt = "", why = async () => "" } = {}) {
+/** The picture of a result in a box; `over(picture)` may give what lies over it, `why(url)` may tell why it is gone. */
+export function frameOf(id, { size = "small", over = (picture) => glaze(id, picture), alt = "", why = async () => "" } = {}) {
   const url = address(id, "picture", `?size=${size}`);
   const box = h("div", { class: "box" });
   const picture = h("img", { src: url, alt,
-    onload: () => heat && box.append(glaze(id, picture)),
+    onload: () => box.append(over(picture)),
     onerror: async () => fill(box, h("span", { class: "gone" }, h("b", {}, t("picture.gone")), ` ${await why(url)}`)) });
   return fill(box, picture);
 }

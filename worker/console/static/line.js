@@ -3,7 +3,7 @@
 import { curve } from "./chart.js";
 import { fill, h, shape } from "./dom.js";
 import { frameOf } from "./frame.js";
-import { ago, clock, duration, kindName, number, ratio, t } from "./words.js";
+import { ago, clock, duration, inWords, kindName, number, ratio, t } from "./words.js";
 
 export const LANES = ["defect", "wrong", "unusable"];
 
@@ -19,6 +19,8 @@ export function standing(state) {
   if (down.length) return { state: "stop", text: t("status.worker", { n: down.length }), why: down[0].text };
   const open = LANES.reduce((sum, lane) => sum + state.lanes[lane].open, 0);
   if (open) return { state: "alarm", text: t(open === 1 ? "status.one" : "status.open", { n: number(open) }) };
+  const unread = state.cameras.find((camera) => camera.dead);
+  if (unread) return { state: "alarm", text: t("status.unreadable", { camera: unread.name }), why: deadText(unread) };
   return { state: "good", text: t("status.good") };
 }
 
@@ -86,6 +88,7 @@ function describe(camera, state) {
     h("h2", {}, camera.name),
     h("p", { class: `now ${last.kind === null ? "" : "odd"}` }, shape(name), word, last.ratio === null ? "" : ` · ${ratio(last.ratio)}`),
     camera.alarms.map((alarm) => h("p", { class: "now odd" }, shape("alarm"), alarmText(alarm))),
+    camera.dead && h("a", { class: "dead", href: `#/result/${encodeURIComponent(camera.dead.id)}` }, shape("alarm"), h("span", {}, deadText(camera))),
     curve(camera.scores, t("curve", { camera: camera.name })),
     h("dl", { class: "numbers" },
       pair(t("rate"), `${number(camera.perSecond, 1)} /s`),
@@ -97,8 +100,13 @@ function describe(camera, state) {
 }
 
 function alarmText(alarm) {
-  if (alarm.kind === "drift") return `${kindName("drift")}: ${alarm.reason ?? ""}`;
+  if (alarm.kind === "drift") return `${kindName("drift")}: ${inWords(alarm.reason ?? "", alarm.code)}`;
   return t("camera.run", { n: number(alarm.count), kind: kindName(alarm.kind), at: clock(alarm.at) });
+}
+
+/** How many frames of a camera became dead letters lately, and why the last one did. */
+function deadText({ hour, dead }) {
+  return t(hour.unreadable === 1 ? "dead.one" : "dead.many", { n: number(hour.unreadable), at: clock(dead.at), why: inWords(dead.reason ?? "", dead.code) });
 }
 
 function laneShape(kind) {

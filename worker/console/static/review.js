@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { fill, h, shape } from "./dom.js";
+import { failed, judge as say, noted } from "./judging.js";
 import { LANES } from "./line.js";
 import { virtualList } from "./list.js";
 import { Results } from "./results.js";
@@ -20,7 +21,7 @@ export function reviewView(lane, { onSay, needName }) {
   const found = new Results();
   const chosen = new Set();
   const thumbs = new Map();
-  const view = stage();
+  const view = stage(more);
   let current = -1;
   let anchor = -1;
   let busy = false;
@@ -149,32 +150,45 @@ export function reviewView(lane, { onSay, needName }) {
     show();
   }
 
-  async function judge(verdict) {
-    const ids = chosen.size ? [...chosen] : found.rows[current] ? [found.rows[current].id] : [];
-    if (!ids.length || busy || !(await needName())) return;
-    const [selected, at] = [[...chosen], found.rows[current]?.id];
+  async function judge(verdict, stay = false) {
+    const here = found.rows[current];
+    const rows = chosen.size ? [...chosen].map((id) => found.get(id)) : here ? [here] : [];
+    if (!rows.length || busy || !(await needName())) return;
+    const selected = [...chosen];
     busy = true;
     chosen.clear(); // what is selected while the console answers is another selection
     try {
-      for (let n = 0; n < ids.length; n += 500) await api.judge(ids.slice(n, n + 500), verdict);
-      for (const id of ids) if (found.get(id)) Object.assign(found.get(id), { verdict, by: api.reviewer, reviewedAt: new Date().toISOString() });
-      const other = verdict === "good" ? "bad" : "good";
-      onSay(t(ids.length === 1 ? "said.one" : "said.many", { n: number(ids.length), verdict: t(`verdict.${verdict}`) }), {
-        text: t("said.other", { verdict: t(`verdict.${other}`) }), run: () => again(ids, other) });
-      if (found.rows[current]?.id === at) next();
+      const { region, product } = await view.said();
+      await say(rows, verdict, { region: rows.length === 1 && rows[0] === here ? region : undefined, product });
+      tell(rows, verdict);
+      if (!stay && found.rows[current] === here) next();
     } catch (error) {
       for (const id of selected) chosen.add(id);
-      onSay(error instanceof api.Refused ? error.message : t("said.failed"));
+      onSay(failed(error));
     } finally {
       busy = false;
       show();
     }
   }
 
-  async function again(ids, verdict) {
+  /** What was noted, with ways back: the other verdict, or the place of the defect that one forgot to mark. */
+  function tell(rows, verdict) {
+    const [row] = rows;
+    const other = verdict === "good" ? "bad" : "good";
+    const markable = rows.length === 1 && verdict === "bad" && !row.region;
+    onSay(noted(rows.length, verdict), { text: t("said.other", { verdict: t(`verdict.${other}`) }), run: () => again(rows, other) },
+      markable && { text: t("said.mark"), run: () => go(found.rows.indexOf(row)) });
+  }
+
+  async function again(rows, verdict) {
     chosen.clear();
-    for (const id of ids) chosen.add(id);
+    for (const row of rows) chosen.add(row.id);
     await judge(verdict);
+  }
+
+  /** More is said of a result that has its verdict: into the record at once. */
+  function more() {
+    if (!chosen.size) judge(found.rows[current].verdict, true);
   }
 
   /** On to what nobody has reviewed: below, else above. */
@@ -192,6 +206,7 @@ export function reviewView(lane, { onSay, needName }) {
     ArrowRight: () => lanes(1), ArrowLeft: () => lanes(-1),
     Home: () => go(0), End: () => go(found.rows.length - 1), PageDown: () => go(current + 8), PageUp: () => go(current - 8),
     " ": () => current >= 0 && toggle(current), a: selectAll, Escape: clear, h: () => view.heat(), Enter: () => view.toggleDetails(),
+    Delete: () => view.unmark(), Backspace: () => view.unmark(),
   };
 
   function lanes(step) {
@@ -203,6 +218,7 @@ export function reviewView(lane, { onSay, needName }) {
     /** The summary changed; `anew` where the console was another one before. */
     async state(state, anew) {
       showFilters(state);
+      view.offer(state.bank.products ?? state.choices.products);
       if (anew) await load(true);
       else if (state.seq > found.seq) await update();
     },
@@ -211,40 +227,6 @@ export function reviewView(lane, { onSay, needName }) {
       if (!act || (event.repeat && (event.key === "1" || event.key === "2"))) return false;
       act(event);
       return true;
-    },
-  };
-}
-
-/** One result alone, by its address. */
-export async function resultView(id, { onSay, needName }) {
-  const view = stage();
-  let row = await api.result(id).catch((error) => ({ error }));
-  if (row.error) return { element: h("p", { class: "empty" }, row.error.message), state() {}, key: () => false };
-  view.show(row);
-  async function judge(verdict) {
-    if (!(await needName())) return;
-    try {
-      await api.judge([id], verdict);
-      Object.assign(row, { verdict, by: api.reviewer, reviewedAt: new Date().toISOString() });
-      view.show(row);
-      onSay(t("said.one", { verdict: t(`verdict.${verdict}`) }));
-    } catch (error) {
-      onSay(error instanceof api.Refused ? error.message : t("said.failed"));
-    }
-  }
-  const button = (verdict, key) => h("button", { type: "button", class: `judge ${verdict}`, onclick: () => judge(verdict) }, shape(verdict), t(`judge.${verdict}`), h("kbd", {}, key));
-  const keys = { 1: () => judge("good"), 2: () => judge("bad"), h: () => view.heat(), Enter: () => view.toggleDetails(), Escape: () => history.back() };
-  return {
-    element: h("div", { class: "review alone" }, h("div", { class: "main" }, view.element, h("div", { class: "buttons" }, button("good", "1"), button("bad", "2")))),
-    async state(state) {
-      if (state.seq <= row.seq) return;
-      row = { ...(await api.result(id)), seq: state.seq };
-      view.show(row);
-    },
-    key(event) {
-      const act = keys[event.key];
-      if (act && !event.repeat) act();
-      return Boolean(act);
     },
   };
 }

@@ -4,18 +4,23 @@ import { explanation, whyNot } from "./api.js";
 import { fill, h, shape } from "./dom.js";
 import { frameOf } from "./frame.js";
 import { explained, goodPicture, nearestGood } from "./explanation.js";
-import { clock, duration, kindName, number, ratio, t } from "./words.js";
+import { markedPicture } from "./mark.js";
+import { productChooser } from "./product.js";
+import { clock, duration, inWords, kindName, number, ratio, t } from "./words.js";
 
 const DWELL_MS = 700;
 const MOST = 50; // explanations that are kept
 const explanations = new Map();
 
-/** Shows one result after the other. */
-export function stage() {
+/** Shows one result after the other; `onSaid()` is told of a region or product for one that has its verdict. */
+export function stage(onSaid) {
   const element = h("section", { class: "stage", "aria-live": "off" });
   let shownId = null;
   let heatOn = true;
   let open = false;
+  let products = [];
+  let marked = null;
+  let chooser = null;
   return {
     element,
     show(row) {
@@ -25,13 +30,17 @@ export function stage() {
         return;
       }
       if (row.id === shownId) {
+        marked.update();
+        chooser.offer();
         element.querySelector(".verdict-line")?.replaceWith(verdictLine(row));
         return;
       }
       shownId = row.id;
+      marked = markedPicture(row, { alt: t("picture"), why: whyNot, onChange: () => row.verdict === "bad" && onSaid() });
+      chooser = productChooser(row, products, () => row.verdict && onSaid());
       const more = h("details", { class: "more", open, ontoggle: (event) => { open = event.target.open; if (open) explain(row, event.target); } },
         h("summary", {}, t("details")), h("dl", { class: "facts" }, ...facts(row)), h("div", { class: "explanation" }));
-      fill(element, headline(row), verdictLine(row), pictures(row), more);
+      fill(element, headline(row), row.lane === "wrong" && chooser.element, verdictLine(row), pictures(row, marked), more);
       this.heat(heatOn);
       if (open) explain(row, more);
     },
@@ -45,14 +54,19 @@ export function stage() {
       const more = element.querySelector("details");
       if (more) more.open = !more.open;
     },
-    forget() {
-      shownId = null;
+    /** The products that the line knows. */
+    offer(known) {
+      products = known;
+      chooser?.offer(known);
     },
+    /** What was given beside the verdict: a region, a product; undefined where that is as it stands in the record. */
+    said: async () => ({ region: await marked?.region(), product: chooser?.value() }),
+    unmark: () => marked?.remove(),
   };
 }
 
 function headline(row) {
-  const what = row.kind === "wrong_product" && row.looksLike ? t("looks", { product: row.looksLike }) : row.reason;
+  const what = row.kind === "wrong_product" && row.looksLike ? t("looks", { product: row.looksLike }) : inWords(row.reason, row.code);
   return h("header", { class: "headline" },
     h("h2", {}, shape(row.lane ?? "good"), kindName(row.kind), row.simulated && h("span", { class: "tag" }, t("simulated"))),
     row.ratio !== null && h("p", { class: "score" }, ratio(row.ratio), h("small", {}, t("of.threshold"))),
@@ -64,18 +78,14 @@ function headline(row) {
 const fact1 = (name, value) => h("span", {}, h("small", {}, name), " ", value);
 
 function verdictLine(row) {
-  return h("p", { class: "verdict-line" }, row.verdict && [shape(row.verdict), t("judged", { verdict: t(`verdict.${row.verdict}`), by: row.by, at: clock(Date.parse(row.reviewedAt) / 1000) })]);
+  return h("p", { class: "verdict-line" }, row.verdict && [shape(row.verdict), t("judged", { verdict: t(`verdict.${row.verdict}`), by: row.by, at: clock(Date.parse(row.reviewedAt) / 1000) }), row.really && ` · ${t("judged.really", { product: row.really })}`]);
 }
 
-function pictures(row) {
-  const place = h("div", { class: "pictures" }, figure(t("picture"), row, false));
-  if (row.hasHeat) place.append(figure(t("heat"), row, true));
+function pictures(row, marked) {
+  const place = h("div", { class: "pictures" }, marked.element);
+  if (row.hasHeat) place.append(h("figure", {}, frameOf(row.id, { size: "large", alt: t("heat"), why: whyNot }), h("figcaption", {}, t("heat"))));
   if (row.ratio !== null) showNearest(row, place);
   return place;
-}
-
-function figure(caption, row, heat) {
-  return h("figure", {}, frameOf(row.id, { size: "large", heat, alt: caption, why: whyNot }), h("figcaption", {}, caption));
 }
 
 function facts(row) {
@@ -91,7 +101,7 @@ async function explain(row, more) {
   if (place.childElementCount) return;
   fill(place, h("p", {}, t("explain.wait")));
   try {
-    fill(place, ...explained(await told(row.id)));
+    fill(place, ...explained(await told(row.id), row));
   } catch (error) {
     fill(place, h("p", {}, error.message));
   }

@@ -20,6 +20,11 @@ export function t(key, values = {}) {
   return words.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
 }
 
+/** What the console says in English, in the words of its `code` where there are any. */
+export function inWords(text, code, values = {}) {
+  return code in dictionary[language] ? t(code, { text, ...values }) : text;
+}
+
 /** A kind of result in words; one of a newer worker by its own name. */
 export function kindName(kind) {
   return dictionary[language][`kind.${kind ?? "good"}`] ?? kind;

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError, OffsetOutOfRangeError
 
-from quarterturn.worker.contract.errors import DataError, UnavailableError
+from quarterturn.worker.contract.errors import GoneError, UnavailableError
 from quarterturn.worker.messages.frames import Frame, Position
 from quarterturn.worker.settings.worker import KafkaSettings
 from quarterturn.worker.transport.kafka.connection import common, ms, reaching, text
@@ -18,7 +18,7 @@ from quarterturn.worker.transport.kafka.topics import asked_topic_id, need_topic
 _FETCH_BYTES = 2**20  # ahead of what is asked for; a larger frame is fetched alone (KIP-74)
 _ANY_SIZE = 2**31 - 1
 
-Found = dict[Position, Frame | DataError]
+Found = dict[Position, Frame | GoneError]
 
 
 class FrameArchive:
@@ -72,7 +72,7 @@ class FrameArchive:
         wanted: dict[int, list[Position]] = defaultdict(list)
         for position in positions:
             if why := self._never(position, topic_id, partitions):
-                found[position] = DataError(f"{position}: {why}")
+                found[position] = GoneError(f"{position}: {why}")
             else:
                 wanted[position.partition].append(position)
         for partition, here in wanted.items():
@@ -124,5 +124,5 @@ def _runs(offsets: Sequence[int]) -> Iterator[range]:
             begin = index
 
 
-def _gone(position: Position) -> DataError:
-    return DataError(f"{position}: the frame is gone; retention has deleted it, raise the topic's retention.ms")
+def _gone(position: Position) -> GoneError:
+    return GoneError(f"{position}: the frame is gone; retention has deleted it, raise the topic's retention.ms")
