@@ -77,6 +77,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
     installs: dict[str, Callable[[], object]] = {
         "kafka_bootstrap": services.install_kafka,
+        "broker": services.install_kafka,
         "redis_url": services.install_redis,
         "vendor_bindings": bindings.install,
         "chromium": services.install_chromium,
@@ -93,6 +94,16 @@ def kafka_bootstrap() -> Iterator[str]:
     try:
         with services.kafka() as bootstrap:
             yield bootstrap
+    except services.ServiceError as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[services.Broker]:
+    """A broker that a test may kill or freeze, if it starts or thaws it again; its topics have names of the test."""
+    try:
+        with services.broker() as own:
+            yield own
     except services.ServiceError as error:
         pytest.fail(str(error), pytrace=False)
 

@@ -13,10 +13,11 @@ from tests.chaos.soak import Sample, grows, plot, slopes, soak
 from tests.lines import MadeLine
 
 
+@pytest.mark.server  # of its own
 @pytest.mark.timeout(300)
 def test_a_worker_keeps_up_and_loses_nothing(line: MadeLine, tmp_path: Path) -> None:
     with running_line(line, tmp_path) as soaked:
-        samples, account, _ = soak(soaked, minutes=0.4, rate=50)
+        samples, account, _ = soak(soaked, minutes=0.25, rate=50)
     assert account.frames > 500
     assert (account.lost, account.doubled, account.faults) == (0, 0, ())
     assert all(sample.memory_mb > 50 and sample.handles > 5 and sample.threads > 1 for sample in samples)

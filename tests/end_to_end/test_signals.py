@@ -44,12 +44,6 @@ sys.exit(main(["run", "--config", sys.argv[1]]))
 """
 
 
-@pytest.fixture(scope="module")
-def broker() -> Iterator[services.Broker]:
-    with services.broker() as own:
-        yield own
-
-
 class Line:
     """A worker's settings, its topics, and a bank in a folder."""
 

@@ -40,13 +40,6 @@ class SlowEngine(NumpyEngine):
         return super().embed(frames)
 
 
-@pytest.fixture(scope="module")
-def broker() -> Iterator[services.Broker]:
-    """A broker that may be stopped."""
-    with services.broker() as own:
-        yield own
-
-
 def settings_for(broker: services.Broker, name: str) -> KafkaSettings:
     topics = Topics(**{field: f"{name}-{field.replace('_', '-')}" for field in Topics.model_fields})
     settings = KafkaSettings(bootstrap_servers=broker.bootstrap, topics=topics, group=name, session_timeout_s=10)

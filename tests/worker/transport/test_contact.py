@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -19,13 +20,6 @@ from quarterturn.worker.transport.kafka.topics import create_topics
 from quarterturn.worker.transport.kafka.transport import KafkaTransport
 from tests import examples, services
 from tests.worker.transport import librdkafka
-
-
-@pytest.fixture(scope="module")
-def broker() -> Iterator[services.Broker]:
-    """A broker that may be stopped."""
-    with services.broker() as own:
-        yield own
 
 
 @pytest.fixture
@@ -63,12 +57,15 @@ def test_it_says_which_share_it_has(settings: KafkaSettings) -> None:
         assert before.state == f"waiting for the group '{settings.group}' to take this worker in"
         join(first)
         assert first.standing.assigned == 2
-        with closing(KafkaTransport(settings)) as second, closing(KafkaTransport(settings)) as third:
+        with (
+            closing(KafkaTransport(settings)) as second,
+            closing(KafkaTransport(settings)) as third,
+            ThreadPoolExecutor(3) as together,  # one by one, each would stay in its poll for the others to join
+        ):
             workers = (first, second, third)
 
             def shares() -> list[int]:
-                for worker in workers:
-                    worker.poll(10, 0.05)
+                list(together.map(lambda worker: worker.poll(10, 0.05), workers))
                 return sorted(-1 if (n := worker.standing.assigned) is None else n for worker in workers)
 
             until(lambda: shares() == [0, 1, 1], "sharing two partitions among three")
