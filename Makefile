@@ -40,7 +40,7 @@ wheel: install # from the sdist: nothing of an earlier build gets in
 	$(BIN)/uv build --quiet --out-dir dist
 
 test: install
-	$(BIN)/python -m tests.halves $(ARGS)
+	$(BIN)/python -m pytest
 
 quick: install
 	$(BIN)/python -m pytest -m "not server and not slow"

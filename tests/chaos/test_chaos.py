@@ -11,7 +11,6 @@ from tests.chaos.faults import FREEZES, KILLS, STOPS
 from tests.lines import MadeLine
 
 
-@pytest.mark.server  # of its own
 @pytest.mark.timeout(600)
 def test_every_frame_has_exactly_one_result_whatever_fails(line: MadeLine, tmp_path: Path) -> None:
     fates = [*KILLS, *FREEZES, *STOPS]
