@@ -185,16 +185,20 @@ def test_what_the_broker_does_not_permit_is_waited_for(feed: Feed, tmp_path: Pat
         assert bridge.stop() == []
 
 
+def login(password: str) -> dict[str, str]:
+    return {"MQTT_USER": "line", "MQTT_PASSWORD": password}
+
+
 def test_it_logs_in(feed: Feed, tmp_path: Path) -> None:
     passwords = tmp_path / "passwords"
     subprocess.run(["mosquitto_passwd", "-b", "-c", passwords, "line", "a word"], check=True)
     feed.send(verdict_event(0))
     with running(Mosquitto(tmp_path, f"password_file {passwords}")) as broker:
-        with feed.program("mqtt.py", broker.address, MQTT_USER="line", MQTT_PASSWORD="another") as bridge:
+        with feed.program("mqtt.py", broker.address, **login("another")) as bridge:
             assert "(Not authorized)" in bridge.lines(1)[0]
             assert feed.position() == 0
             assert bridge.stop() == []
-        with feed.program("mqtt.py", broker.address, MQTT_USER="line", MQTT_PASSWORD="a word") as bridge:
+        with feed.program("mqtt.py", broker.address, **login("a word")) as bridge:
             feed.wait_until_read()
             assert bridge.stop() == []
         with listener(broker, "-u", "line", "-P", "a word") as heard:

@@ -23,7 +23,7 @@ from tests.api.sinks import Feed, attributes, verdict_event
 from tests.services import free_ports
 
 KEY = bytes(range(24))
-SECRET = "whsec_" + base64.b64encode(KEY).decode()
+SECRET = "whsec_" + base64.b64encode(KEY).decode()  # pragma: allowlist secret
 
 
 class Receiver(ThreadingHTTPServer):
@@ -199,4 +199,4 @@ def test_standard_webhooks_own_example_is_signed_alike() -> None:
         b'msg_p5jXN8AQM9LWM0D4loKWxJek.1614265330.{"test": 2432232314}',
     )
     mac = hmac.new(key, signed, hashlib.sha256).digest()
-    assert base64.b64encode(mac) == b"g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    assert base64.b64encode(mac) == b"g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="  # pragma: allowlist secret
