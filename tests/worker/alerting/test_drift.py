@@ -99,6 +99,19 @@ def test_a_shift_is_found_and_named(quantity: str, spreads: float, within: int, 
     assert first.frames == first.frame.offset + 1
 
 
+@pytest.mark.parametrize("quantity", [one for one in QUANTITIES if one != "score"])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_shift_of_pictures_that_were_all_alike_is_found(quantity: str, sign: int) -> None:
+    """Such as the colours of grey pictures."""
+    alike = np.tile(MIDDLE, (100, 1))
+    usual = Usual.of("bank", "ring", alike.tolist(), np.ones(4))
+    values = np.tile(MIDDLE, (600, 1))
+    values[500:, QUANTITIES.index(quantity)] += sign * 4 * KINDS[QUANTITIES.index(quantity)].finest
+    (first, *_) = applied(DriftWatch(), stream(values, usual))
+    assert (first.measure, first.quantity) == (OF[quantity], quantity)
+    assert 500 <= first.frame.offset < 540
+
+
 def test_the_alarm_says_since_when_and_by_how_much() -> None:
     rng = np.random.default_rng(2)
     values = shifted(shifted(good(rng, 560), "x", 4, 500), "brightness", -3, 520)
