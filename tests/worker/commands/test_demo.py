@@ -9,6 +9,7 @@ import pytest
 from quarterturn.worker.commands.main import main
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

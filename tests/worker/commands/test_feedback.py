@@ -16,6 +16,7 @@ from tests.worker.commands.settings import FOLDER, KAFKA, worker_yaml
 RESULT = "frames:7xzPKZ1HQPuVrZqCNFyXTQ:0:1841"
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
     ("transport", "arguments", "sentence"),
     [

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from quarterturn.worker.commands.main import main
-from quarterturn.worker.transport.kafka import connection
 from tests.worker.commands.settings import FOLDER, KAFKA, worker_yaml
 
 REASON = ("--reason", "the lamp is changed")
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
     ("transport", "arguments", "sentence"),
     [
@@ -34,10 +34,8 @@ REASON = ("--reason", "the lamp is changed")
     ids=str,
 )
 def test_what_is_no_silence_is_refused_in_a_sentence(
-    transport: str, arguments: tuple[str, ...], sentence: str,
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setattr(connection, "ANSWER_S", 0.5)
+    transport: str, arguments: tuple[str, ...], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = worker_yaml(tmp_path, transport=transport)
     assert main(["silence", "--config", str(config), *arguments]) == 1
     said = capsys.readouterr()
