@@ -76,7 +76,7 @@ class Range:
         ordered = np.sort(np.asarray(values, np.float64))
         low, middle, high = np.quantile(ordered, (0.25, 0.5, 0.75))
         spread = max((high - low) / _QUARTER, finest, _TINY)
-        # Two edges lie beyond all numbers, for where these are all alike no other tells what is far off from what is not.
+        # Two edges lie beyond all numbers: where these are all alike, no other tells what is far off from what is not.
         edges = np.quantile(ordered, np.arange(1, BINS - 2) / (BINS - 2))
         edges = np.unique([ordered[0] - spread, *edges, ordered[-1] + spread])
         return cls(ordered.tolist(), edges.tolist(), float(middle), float(spread), finest)
