@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import closing
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from quarterturn.worker.settings.worker import CameraSettings
 OnProgress = Callable[[int, int], object]
 
 _BATCH = 16
+_AHEAD = 2  # batches that are begun before the first is done
 _CAMERA = "evaluation"
 
 
@@ -116,11 +119,15 @@ def _inspect(
     inspector: Inspector, declared: Sequence[tuple[Path, str | None]], on_progress: OnProgress | None
 ) -> list[Outcome]:
     outcomes: list[Outcome] = []
-    for start in range(0, len(declared), _BATCH):
-        batch = enumerate(declared[start : start + _BATCH], start)
-        outcomes += inspector.inspect([_frame(path, product, index) for index, (path, product) in batch])
-        if on_progress:
-            on_progress(len(outcomes), len(declared))
+    begun: deque[Future[list[Outcome]]] = deque()
+    for start in range(0, len(declared) + _AHEAD * _BATCH, _BATCH):
+        if batch := declared[start : start + _BATCH]:
+            frames = [_frame(path, product, index) for index, (path, product) in enumerate(batch, start)]
+            begun.append(inspector.begin(frames))
+        if start >= _AHEAD * _BATCH and begun:
+            outcomes += begun.popleft().result()
+            if on_progress:
+                on_progress(len(outcomes), len(declared))
     return outcomes
 
 

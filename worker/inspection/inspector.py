@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,8 +28,8 @@ _NO_CAMERA = CameraSettings()
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Polled frames after decoding; a frame that is not to be inspected has its outcome already."""
+class _Batch:
+    """Frames after decoding; one that is not to be inspected has its outcome already."""
 
     frames: Sequence[Frame]
     looks: Sequence[Look | Late | DeadLetter]
@@ -38,14 +38,14 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded:
+class _Embedded:
     """A batch that has been through the engine, and the bank that was in service then.
 
     `looks` are those of the frames that are inspected, by their place in the batch, and `products` what each may show;
     `outcomes` are those of the others.
     """
 
-    batch: Batch
+    batch: _Batch
     outcomes: dict[int, Outcome]
     looks: dict[int, Look]
     products: Sequence[tuple[int, ...]]
@@ -58,7 +58,8 @@ class Embedded:
 class Inspector:
     """Decodes, embeds and judges frames by the bank in service.
 
-    `prepare`, `embed` and `score` are the steps of `inspect`; a service runs them for different batches at once.
+    Each step has a thread of its own, decoding two more: while one batch is in the engine, the one before is scored and
+    the one after decoded.
 
     Example, with an `engine`, a `bank` and a `Frame` with the header `camera`:
         >>> inspector = Inspector(engine, "line-1", overkill=0.05)
@@ -85,6 +86,9 @@ class Inspector:
         self._in_service: tuple[Scorer, Judge] | None = None
         self._repeats = Repeats()
         self._decoders = ThreadPoolExecutor(max_workers=2, thread_name_prefix="decode")
+        self._preparing, self._embedding, self._scoring = (
+            ThreadPoolExecutor(max_workers=1, thread_name_prefix=name) for name in ("prepare", "engine", "score")
+        )
 
     @property
     def bank(self) -> str | None:
@@ -109,21 +113,32 @@ class Inspector:
         self._in_service = Scorer(bank, judge.undecided), judge
 
     def inspect(self, frames: Sequence[Frame]) -> list[Outcome]:
-        """One outcome for each frame, in order."""
-        return self.score(self.embed(self.prepare(frames)))
-
-    def prepare(self, frames: Sequence[Frame]) -> Batch:
-        """Read headers, decode, crop and resize."""
-        started_s = time.perf_counter()
-        looks = list(self._decoders.map(self._look, frames))
-        return Batch(frames, looks, started_s, _ms_since(started_s))
-
-    def embed(self, batch: Batch) -> Embedded:
-        """Send a prepared batch through the engine.
+        """One outcome for each frame, in order.
 
         Raises:
             ConfigError: no bank is in service yet.
         """
+        return self.begin(frames).result()
+
+    def begin(self, frames: Sequence[Frame]) -> Future[list[Outcome]]:
+        """Send a batch on its way; the result is what `inspect` returns or raises. One batch overtakes no other."""
+        prepared = self._preparing.submit(self._prepare, frames)
+        embedded = self._embedding.submit(lambda: self._embed(prepared.result()))
+        return self._scoring.submit(lambda: self._score(embedded.result()))
+
+    def close(self) -> None:
+        """Finish what was begun and stop the threads; the engine belongs to its owner."""
+        for threads in (self._preparing, self._embedding, self._scoring, self._decoders):
+            threads.shutdown()
+
+    def _prepare(self, frames: Sequence[Frame]) -> _Batch:
+        """Read headers, decode, crop and resize."""
+        started_s = time.perf_counter()
+        looks = list(self._decoders.map(self._look, frames))
+        return _Batch(frames, looks, started_s, _ms_since(started_s))
+
+    def _embed(self, batch: _Batch) -> _Embedded:
+        """Send a prepared batch through the engine."""
         if self._in_service is None:
             raise ConfigError("no bank is in service; push one with 'quarterturn bank push'")
         scorer, judge = self._in_service  # taken once for the whole batch: no verdict mixes two banks
@@ -141,9 +156,9 @@ class Inspector:
                 outcomes[n] = self._outcomes.dead_letter(batch.frames[n], look.info, error)
         started_s = time.perf_counter()
         embeddings = self._engine.embed(_joined([look.tiles for look in looks.values()], self._engine.spec.side))
-        return Embedded(batch, outcomes, looks, products, embeddings, _ms_since(started_s), scorer, judge)
+        return _Embedded(batch, outcomes, looks, products, embeddings, _ms_since(started_s), scorer, judge)
 
-    def score(self, embedded: Embedded) -> list[Outcome]:
+    def _score(self, embedded: _Embedded) -> list[Outcome]:
         """Score and judge what has been embedded: one outcome for each frame of the batch, in order."""
         batch, looks, scorer = embedded.batch, embedded.looks, embedded.scorer
         started_s = time.perf_counter()
@@ -162,10 +177,6 @@ class Inspector:
         for (n, look), one in zip(looks.items(), decided, strict=True):
             outcomes[n] = self._outcomes.verdict(batch.frames[n], look, one, bank=scorer.bank, times=times)
         return [outcomes[n] for n in range(len(batch.frames))]
-
-    def close(self) -> None:
-        """Stop the decoding threads; the engine belongs to its owner."""
-        self._decoders.shutdown()
 
     def _look(self, frame: Frame) -> Look | Late | DeadLetter:
         info = None

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 
 from quarterturn.worker.alerting.alerting import Alerting
@@ -19,13 +19,9 @@ from quarterturn.worker.transport.base import RewoundError, Transport, leave
 log = logging.getLogger(__name__)
 
 
-_Threads = tuple[ThreadPoolExecutor, ThreadPoolExecutor, ThreadPoolExecutor]
-"""One that decodes, one that embeds, and one that scores."""
-
-
 @dataclass(frozen=True, slots=True)
 class _InFlight:
-    """A batch in the engine, and when it was polled."""
+    """A batch that is inspected, and when it was polled."""
 
     outcomes: Future[list[Outcome]]
     polled_s: float
@@ -34,8 +30,8 @@ class _InFlight:
 class Service:
     """Moves frames from the transport through the inspector and back.
 
-    Decoding, engine and scoring have a thread each. While batch n is in the engine, batch n-1 is scored and delivered,
-    or batch n+1 polled and decoded; at most two batches are in memory, and one thread alone uses the transport.
+    While the inspector has batch n, batch n-1 is delivered, or batch n+1 polled; at most two batches are in memory, and
+    one thread alone uses the transport.
     """
 
     def __init__(
@@ -59,15 +55,10 @@ class Service:
             UnavailableError: the transport gave up. Frames not delivered stay undone and will be polled again.
         """
         in_flight: _InFlight | None = None
-        with (
-            self._health.working(self._transport, self._inspector),
-            ThreadPoolExecutor(max_workers=1, thread_name_prefix="prepare") as preparing,
-            ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine") as engine,
-            ThreadPoolExecutor(max_workers=1, thread_name_prefix="score") as scoring,
-        ):
+        with self._health.working(self._transport, self._inspector):
 
             def begin(timeout_s: float) -> _InFlight | None:
-                return None if stop.is_set() else self._begin((preparing, engine, scoring), timeout_s)
+                return None if stop.is_set() else self._begin(timeout_s)
 
             while in_flight or not (stop.is_set() or self._transport.exhausted):
                 self._health.progress()
@@ -77,16 +68,10 @@ class Service:
         """Give this worker's share to the others though it may be stuck; it must end then. Any thread may call it."""
         leave(self._transport)
 
-    def _begin(self, threads: _Threads, timeout_s: float) -> _InFlight | None:
+    def _begin(self, timeout_s: float) -> _InFlight | None:
         """Take the frames that wait, and send them on their way."""
         frames = self._transport.poll(self._batch.max_frames, timeout_s)
-        if not frames:
-            return None
-        polled_s = time.perf_counter()
-        preparing, engine, scoring = threads
-        prepared = preparing.submit(self._inspector.prepare, frames)
-        embedded = engine.submit(lambda: self._inspector.embed(prepared.result()))
-        return _InFlight(scoring.submit(lambda: self._inspector.score(embedded.result())), polled_s)
+        return _InFlight(self._inspector.begin(frames), time.perf_counter()) if frames else None
 
     def _step(self, in_flight: _InFlight | None, begin: Callable[[float], _InFlight | None]) -> _InFlight | None:
         """Begin the next batch, if frames wait, then deliver the one in flight; returns the new batch in flight."""
