@@ -21,7 +21,7 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from quarterturn.engine_build.source import GraphPrecision, graph_name
+from quarterturn.engine_build.source import GraphPrecision, graph_name, view_graph_name
 from quarterturn.trainer.checkpoint import WEIGHTS, load_model
 from quarterturn.trainer.encoder import Encoder, embed_views
 from quarterturn.worker.contract.embeddings import FRAME, Embeddings, join
@@ -113,11 +113,17 @@ class Exporter:
 
     def write_graph(self, folder: Path, precision: GraphPrecision) -> str:
         """Write the ONNX graph to `folder`, unless another target did; returns the file's name."""
-        name = graph_name(precision)
-        if not (folder / name).exists():
-            graph = to_onnx(FrameGraph(self.encoder, self.spec, precision), self.spec)
-            (folder / name).write_bytes(graph.SerializeToString(deterministic=True))
-        return name
+        return self._write(folder / graph_name(precision), self.spec, precision)
+
+    def write_view_graph(self, folder: Path) -> str:
+        """The same of the graph of one view, in float32."""
+        return self._write(folder / view_graph_name(self.spec.views), self.spec.of_one_view, "float32")
+
+    def _write(self, path: Path, spec: EmbeddingSpec, precision: GraphPrecision) -> str:
+        if not path.exists():
+            graph = to_onnx(FrameGraph(self.encoder, spec, precision), spec)
+            path.write_bytes(graph.SerializeToString(deterministic=True))
+        return path.name
 
 
 def to_onnx(graph: nn.Module, spec: EmbeddingSpec) -> onnx.ModelProto:

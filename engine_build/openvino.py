@@ -1,4 +1,4 @@
-"""The OpenVINO target: the float32 graph as it is.
+"""The OpenVINO target: the float32 graph of one view as it is.
 
 OpenVINO's own file format loads a hundredth of a second sooner and runs no faster (docs/engines.md), so there is
 nothing to compile; in which type it computes is a setting of the engine.
@@ -22,8 +22,8 @@ def fastest() -> Precision:
 
 
 def write(source: Source, folder: Path, precision: Precision) -> TargetFiles:
-    """Put the graph into `folder`. Threads with a frame each do not wait for each other, as they do within one."""
-    graph = source.write_graph(folder, "float32")
+    """Put the graph into `folder`. Threads with a view each do not wait for each other, as they do within one."""
+    graph = source.write_view_graph(folder)
     return TargetFiles((graph,), {"openvino": version("openvino")}, streams=(1, available_threads()))
 
 

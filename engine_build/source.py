@@ -26,6 +26,11 @@ def graph_name(precision: GraphPrecision) -> str:
     return f"model.{precision}.onnx"
 
 
+def view_graph_name(views: int) -> str:
+    """The file name of the float32 graph of one view; where there is only one, that is the graph."""
+    return "view.float32.onnx" if views > 1 else graph_name("float32")
+
+
 class Source(Protocol):
     """What every target is built from."""
 
@@ -46,6 +51,10 @@ class Source(Protocol):
 
     def write_graph(self, folder: Path, precision: GraphPrecision) -> str:
         """Write the ONNX graph to `folder`, unless another target did; returns the file's name."""
+        ...
+
+    def write_view_graph(self, folder: Path) -> str:
+        """The same of the graph of one view, the frame not turned, in float32."""
         ...
 
 
@@ -75,11 +84,19 @@ class ExportedGraphs:
         Raises:
             DataError: the folder holds no graph of this type.
         """
-        name = graph_name(precision)
+        return self._copy(
+            graph_name(precision), folder, precision, f"onnxruntime --set precision.onnxruntime={precision}"
+        )
+
+    def write_view_graph(self, folder: Path) -> str:
+        """The same of the graph of one view."""
+        return self._copy(view_graph_name(self.spec.views), folder, "one-view", "openvino")
+
+    def _copy(self, name: str, folder: Path, kind: str, target: str) -> str:
         if name not in self.manifest.files:
             raise DataError(
-                f"{self._folder}: holds no {precision} graph; export one where torch is installed with "
-                f"'quarterturn build --target onnxruntime --set precision.onnxruntime={precision}'"
+                f"{self._folder}: holds no {kind} graph; export one where torch is installed with "
+                f"'quarterturn build --target {target}'"
             )
         verify_files(self._folder, self.manifest.files, [name])
         if not (folder / name).exists():

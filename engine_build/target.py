@@ -15,7 +15,7 @@ from quarterturn.worker.engine.base import Engine, EngineFolder
 class TargetFiles:
     """What one target put into the engine folder: file names in it, the one to load first, and facts to record.
 
-    `streams` are the numbers of frames side by side of which one may be the fastest on this machine.
+    `streams` are the numbers of frames or views side by side of which one may be the fastest on this machine.
     """
 
     files: tuple[str, ...]

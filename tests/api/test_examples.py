@@ -19,7 +19,7 @@ from tests.api.plant import ENVIRONMENT, EXAMPLES, Plant, run_python
 
 def test_score_a_folder(plant: Plant, tmp_path: Path) -> None:
     for kind in ("good", "scratch"):
-        for path in sorted((plant.pictures / "test" / kind).iterdir())[:3]:
+        for path in sorted((plant.pictures / "test" / kind).iterdir())[-3:]:
             (tmp_path / f"{kind}-{path.name}").write_bytes(path.read_bytes())
     (tmp_path / "notes.txt").write_text("no picture")
     lines = run_python(EXAMPLES / "score_folder.py", plant.engine, plant.bank, tmp_path, cwd=tmp_path).splitlines()

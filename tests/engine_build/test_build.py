@@ -10,6 +10,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
 import safetensors.numpy
 
@@ -96,8 +97,20 @@ def test_the_manifest_says_what_the_engine_was_made_from(model: Path, engine: Pa
     assert {path.name for path in engine.iterdir()} == {"manifest.json", *manifest.files}
 
 
-def test_targets_share_the_graph_but_not_the_hash(engine: Path) -> None:
+def test_openvino_takes_the_graph_of_one_view(engine: Path) -> None:
     manifest = manifest_of(engine)
+    assert {name: part.files for name, part in manifest.targets.items()} == {
+        "openvino": ("view.float32.onnx",),
+        "onnxruntime": ("model.float32.onnx",),
+    }
+    views = {"view.float32.onnx": 1, "model.float32.onnx": 2}
+    for name, count in views.items():
+        outputs = onnx.load(engine / name).graph.output
+        assert {value.type.tensor_type.shape.dim[1].dim_value for value in outputs} == {count}
+
+
+def test_targets_share_the_graph_of_a_single_view_but_not_the_hash(model: Path, tmp_path: Path) -> None:
+    manifest = manifest_of(build(settings(model, tmp_path / "engine", views=1), progress=False))
     assert {part.files for part in manifest.targets.values()} == {("model.float32.onnx",)}
     assert manifest.engine_hash("openvino") != manifest.engine_hash("onnxruntime")
 
@@ -337,7 +350,7 @@ def test_a_build_replaces_an_engine_and_nothing_else(engine: Path, tmp_path: Pat
         build(settings(engine, out, targets=["openvino"]), progress=False)
     (out / "notes.txt").unlink()
     build(settings(engine, out, targets=["openvino"]), progress=False)
-    assert {path.name for path in out.iterdir()} == {"manifest.json", "model.float32.onnx", "golden.safetensors"}
+    assert {path.name for path in out.iterdir()} == {"manifest.json", "view.float32.onnx", "golden.safetensors"}
 
     other = tmp_path / "thesis"
     other.mkdir()

@@ -77,12 +77,22 @@ def test_a_model_without_torch_is_one_sentence(tmp_path: Path, monkeypatch: pyte
     )
 
 
-def test_a_graph_that_was_not_exported_is_one_sentence(exported: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("target", "kind", "advice"),
+    [
+        ("openvino", "one-view", "openvino"),
+        ("onnxruntime", "float32", "onnxruntime --set precision.onnxruntime=float32"),
+    ],
+)
+def test_a_graph_that_was_not_exported_is_one_sentence(
+    exported: Path, tmp_path: Path, target: str, kind: str, advice: str
+) -> None:
+    changes = {"targets": [target], "precision": {target: "float32"}}
     with pytest.raises(DataError) as fault:
-        build(settings(exported, tmp_path / "engine", targets=["openvino"]), progress=False)
+        build(settings(exported, tmp_path / "engine", **changes), progress=False)
     assert str(fault.value) == (
-        f"{exported}: holds no float32 graph; export one where torch is installed with "
-        "'quarterturn build --target onnxruntime --set precision.onnxruntime=float32'"
+        f"{exported}: holds no {kind} graph; export one where torch is installed with "
+        f"'quarterturn build --target {advice}'"
     )
 
 

@@ -90,6 +90,11 @@ class EmbeddingSpec(Settings):
             shapes[LOGITS] = (self.views, self.logits**2)
         return shapes
 
+    @property
+    def of_one_view(self) -> EmbeddingSpec:
+        """The same of a frame that is not turned."""
+        return self.model_copy(update={"views": 1})
+
 
 class RotationReport(Settings):
     """How well the quarter turns of one product are told apart on held-out good pictures.
@@ -128,8 +133,8 @@ class ModelManifest(Settings):
 class TargetManifest(Settings):
     """One runtime's part of an engine: its files, its precision, and how close it came to the golden embeddings.
 
-    `streams` is how many frames it embeds side by side, each with its share of the threads, where several wait: as many
-    as were fastest on the machine that built it.
+    `streams` is how many frames or views it embeds side by side, each with its share of the threads: as many as were
+    fastest on the machine that built it.
     """
 
     precision: Precision

@@ -9,16 +9,32 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 ROTATIONS = 4
 VIEW_COUNTS = (1, 2, 4, 8)
 
+_QUARTERS = (None, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE)
+
 
 def turn(frame: npt.NDArray[Any], view: int) -> npt.NDArray[Any]:
     """The given view of one frame (H, W, ...); a view into the same memory, not a copy."""
     return np.rot90(frame[:, ::-1] if view >= ROTATIONS else frame, k=view % ROTATIONS, axes=(0, 1))
+
+
+def turned(frame: npt.NDArray[np.uint8], view: int) -> npt.NDArray[np.uint8]:
+    """`turn` of one frame (H, W, 3), laid out in memory by rows; a copy, unless it is so already."""
+    seen = cv2.flip(frame, 1) if view >= ROTATIONS else np.ascontiguousarray(frame)
+    quarters = _QUARTERS[view % ROTATIONS]
+    return np.asarray(seen if quarters is None else cv2.rotate(seen, quarters), np.uint8)
+
+
+def turn_back(grid: npt.NDArray[Any], view: int) -> npt.NDArray[Any]:
+    """What `turn` makes `grid` (H, W, ...) of; a view into the same memory, not a copy."""
+    upright = np.rot90(grid, k=-(view % ROTATIONS), axes=(0, 1))
+    return upright[:, ::-1] if view >= ROTATIONS else upright
 
 
 def orientations(views: int) -> int:

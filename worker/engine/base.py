@@ -89,13 +89,13 @@ def check_frames(frames: npt.NDArray[np.uint8], spec: EmbeddingSpec) -> None:
         raise ValueError(f"frames must be uint8 (B, {spec.side}, {spec.side}, 3), not {frames.dtype} {frames.shape}")
 
 
-def check_tensors(found: Tensors, folder: EngineFolder) -> None:
-    """Refuse a graph whose inputs and outputs are not those that the manifest describes.
+def check_tensors(found: Tensors, folder: EngineFolder, spec: EmbeddingSpec | None = None) -> None:
+    """Refuse a graph whose inputs and outputs are not those that the manifest describes, or `spec` in its stead.
 
     Raises:
         MismatchError: names each that differs, as the graph has it and as the manifest says.
     """
-    spec = folder.manifest.spec
+    spec = spec or folder.manifest.spec
     wanted: Tensors = {"frames": ("uint8", (-1, spec.side, spec.side, 3))}
     wanted |= {name: ("float32", (-1, *shape)) for name, shape in spec.outputs.items()}
     different = [

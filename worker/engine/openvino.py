@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from quarterturn.worker.contract.embeddings import Embeddings
+from quarterturn.worker.contract.embeddings import FRAME, Embeddings
 from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
 from quarterturn.worker.contract.manifest import EmbeddingSpec, Precision
+from quarterturn.worker.contract.views import turn_back, turned
 from quarterturn.worker.engine.base import (
     EngineFolder,
     Tensors,
     check_frames,
     check_tensors,
     empty_embeddings,
-    put,
 )
 
 try:
@@ -28,6 +32,8 @@ try:
     from openvino.properties import hint, inference_num_threads, num_streams
 except ModuleNotFoundError as error:
     raise ConfigError("target 'openvino' needs a package; run: pip install 'quarterturn[openvino]'") from error
+
+_WAITING = 2  # views: the next ones start while the embeddings of the last are copied
 
 _TYPES: dict[Precision, Any] = {
     "float32": openvino.Type.f32,
@@ -61,8 +67,9 @@ def available_threads() -> int:
 class OpenVinoEngine:
     """Embeds frames with OpenVINO on the CPU, with `threads` threads (None: all cores). See `Engine`.
 
-    Of frames that come together, as many as the manifest's `streams` are embedded side by side; one alone gets all
-    threads.
+    The graph is of one view, so that its memory is that of one: frames are turned before it, and grids turned back as
+    they are copied out. As many views as the manifest's `streams` are embedded side by side; those that are too few for
+    that go one by one, with all threads each.
 
     Raises:
         DataError: this OpenVINO cannot load the graph.
@@ -75,15 +82,14 @@ class OpenVinoEngine:
         self.target = folder.target
         threads = threads or available_threads()
         model = _read(folder)
-        check_tensors(_tensors(model, self.spec), folder)
+        check_tensors(_tensors(model, self.spec), folder, self.spec.of_one_view)
         # Of one frame a run: shapes that are known beforehand take a third of the memory, and less time.
         model.reshape([1, self.spec.side, self.spec.side, 3])
         self._places = {_name(port, self.spec): place for place, port in enumerate(model.outputs)}
-        self._alone: Any = _compile(model, folder, threads, streams=1).create_infer_request()
-        self._abreast: list[Any] = []
-        if (streams := min(threads, folder.manifest.targets[folder.target].streams)) > 1:
-            together = _compile(model, folder, threads, streams)
-            self._abreast = [together.create_infer_request() for _ in range(streams)]
+        self._streams = min(threads, folder.manifest.targets[folder.target].streams)
+        self._abreast = _compile(model, folder, threads, self._streams)
+        # A frame with fewer views than streams would leave threads idle.
+        self._alone = _compile(model, folder, threads, 1) if self._streams > self.spec.views else []
 
     def embed(self, frames: npt.NDArray[np.uint8]) -> Embeddings:
         """(B, S, S, 3) uint8 RGB -> all of `spec.outputs`: float32 (B, ...), copies that the caller keeps.
@@ -93,36 +99,50 @@ class OpenVinoEngine:
         """
         check_frames(frames, self.spec)
         embeddings = empty_embeddings(len(frames), self.spec)
-        requests = [*self._abreast, self._alone]
-        running: dict[int, int] = {}  # which frame each request embeds
-
-        def finish(place: int) -> None:
-            if (n := running.pop(place, None)) is not None:
-                requests[place].wait()
-                put(embeddings, slice(n, n + 1), self._found(requests[place]))
-
-        for n, place in enumerate(self._turns(len(frames))):
-            finish(place)
-            requests[place].start_async([frames[n : n + 1]], share_inputs=True)
-            running[place] = n
-        for place in list(running):
-            finish(place)
+        running: deque[_Run] = deque()
+        views = itertools.product(range(len(frames)), range(self.spec.views))
+        for (n, view), request in zip(views, self._turns(len(frames)), strict=True):
+            while any(one.request is request for one in running):
+                running.popleft().put(embeddings, self._places)
+            one = _Run(request, turned(frames[n], view)[np.newaxis], n, view)
+            request.start_async([one.picture], share_inputs=True)
+            running.append(one)
+        while running:
+            running.popleft().put(embeddings, self._places)
         return embeddings
 
     def close(self) -> None:
         """Free the runtime's memory; may be called twice."""
-        self._alone, self._abreast = None, []
+        self._alone, self._abreast = [], []
 
-    def _turns(self, count: int) -> Iterator[int]:
-        """Which request embeds each frame: the streams in turn; what is left over is the last one's."""
-        streams = len(self._abreast)
-        abreast = count - count % streams if streams else 0
-        for n in range(count):
-            yield n % streams if n < abreast else streams
+    def _turns(self, count: int) -> Iterator[Any]:
+        """The request for each view of so many frames: one after the other, and others for what is left over."""
+        views = count * self.spec.views
+        left = views % self._streams if self._alone else 0
+        yield from itertools.islice(itertools.cycle(self._abreast), views - left)
+        yield from itertools.islice(itertools.cycle(self._alone), left)
 
-    def _found(self, request: Any) -> Embeddings:
-        """Views into the request's memory, which its next run reuses."""
-        return {name: request.get_output_tensor(place).data for name, place in self._places.items()}
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A request that embeds view `view` of frame `n`: the `picture` (1, S, S, 3), which has to be kept until then."""
+
+    request: Any
+    picture: npt.NDArray[np.uint8]
+    n: int
+    view: int
+
+    def put(self, embeddings: Embeddings, places: Mapping[str, int]) -> None:
+        """Wait for it, and copy what it found to its place; `places` are those of the graph's outputs."""
+        self.request.wait()
+        for name, values in embeddings.items():
+            found = self.request.get_output_tensor(places[name]).data[0, 0]
+            if name == FRAME:
+                values[self.n, self.view] = found
+            else:
+                side = isqrt(len(found))
+                grid = values[self.n, self.view].reshape(side, side, -1)
+                grid[:] = turn_back(found.reshape(grid.shape), self.view)
 
 
 def _read(folder: EngineFolder) -> Any:
@@ -133,7 +153,8 @@ def _read(folder: EngineFolder) -> Any:
         raise _refused(path, error) from error
 
 
-def _compile(model: Any, folder: EngineFolder, threads: int, streams: int) -> Any:
+def _compile(model: Any, folder: EngineFolder, threads: int, streams: int) -> list[Any]:
+    """The requests of a model that is compiled for so many streams: some more than these, so that none has to wait."""
     precision = folder.manifest.targets[folder.target].precision
     settings = {
         num_streams: streams,
@@ -153,7 +174,7 @@ def _compile(model: Any, folder: EngineFolder, threads: int, streams: int) -> An
             f"target 'openvino': the engine computes in {precision}, but this CPU in {found.to_string()}; "
             "build it on this machine, or with precision.openvino=float32"
         )
-    return compiled
+    return [compiled.create_infer_request() for _ in range(streams + _WAITING)]
 
 
 def _refused(path: Path, error: RuntimeError) -> DataError:

@@ -126,6 +126,10 @@ class Inspector:
         embedded = self._embedding.submit(lambda: self._embed(prepared.result()))
         return self._scoring.submit(lambda: self._score(embedded.result()))
 
+    def finish(self) -> None:
+        """Wait until all that was begun is done; whoever closes the engine first lets a thread work in freed memory."""
+        self._scoring.submit(lambda: None).result()
+
     def close(self) -> None:
         """Finish what was begun and stop the threads; the engine belongs to its owner."""
         for threads in (self._preparing, self._embedding, self._scoring, self._decoders):

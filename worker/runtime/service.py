@@ -55,14 +55,17 @@ class Service:
             UnavailableError: the transport gave up. Frames not delivered stay undone and will be polled again.
         """
         in_flight: _InFlight | None = None
+
+        def begin(timeout_s: float) -> _InFlight | None:
+            return None if stop.is_set() else self._begin(timeout_s)
+
         with self._health.working(self._transport, self._inspector):
-
-            def begin(timeout_s: float) -> _InFlight | None:
-                return None if stop.is_set() else self._begin(timeout_s)
-
-            while in_flight or not (stop.is_set() or self._transport.exhausted):
-                self._health.progress()
-                in_flight = self._step(in_flight, begin)
+            try:
+                while in_flight or not (stop.is_set() or self._transport.exhausted):
+                    self._health.progress()
+                    in_flight = self._step(in_flight, begin)
+            finally:
+                self._inspector.finish()
 
     def leave(self) -> None:
         """Give this worker's share to the others though it may be stuck; it must end then. Any thread may call it."""

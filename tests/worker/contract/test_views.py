@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from quarterturn.worker.contract.views import VIEW_COUNTS, compose, label, place_order, turn
+from quarterturn.worker.contract.views import VIEW_COUNTS, compose, label, place_order, turn, turn_back, turned
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (6, 6, 3), np.uint8)
 
@@ -24,6 +24,21 @@ def test_a_quarter_turn_is_counter_clockwise() -> None:
     frame = np.array([[1, 2], [3, 4]])
     np.testing.assert_array_equal(turn(frame, 1), [[2, 4], [1, 3]])
     np.testing.assert_array_equal(turn(frame, 4), [[2, 1], [4, 3]])
+
+
+@pytest.mark.parametrize("view", range(8))
+@pytest.mark.parametrize("way", [1, -1], ids=["by rows", "mirrored in memory"])
+def test_a_frame_that_is_laid_out_turned_is_that_view(view: int, way: int) -> None:
+    frame = np.random.default_rng(view).integers(0, 256, (5, 7, 3), np.uint8)[:, ::way]
+    found = turned(frame, view)
+    assert found.flags.c_contiguous
+    np.testing.assert_array_equal(found, turn(frame, view))
+
+
+@pytest.mark.parametrize("view", range(8))
+def test_what_was_turned_is_turned_back(view: int) -> None:
+    grid = np.arange(3 * 5 * 2).reshape(3, 5, 2)
+    np.testing.assert_array_equal(turn_back(turn(grid, view), view), grid)
 
 
 def test_frames_need_not_be_square() -> None:

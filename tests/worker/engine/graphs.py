@@ -1,7 +1,8 @@
 """Small engine folders whose graphs are written by hand, and an oracle for their embeddings; no torch in sight.
 
 Each output is one convolution of the frame, scaled to -1..1: what it says of a place is a weighted sum of the pixels of
-that place, with other weights for each view. `frame` is brought to unit length. Of the depths, two have the same shape.
+that place, with the weights turned back for each view, which is what a turned frame shows there. `frame` is brought to
+unit length. Of the depths, two have the same shape.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from quarterturn.engine_build.golden import Golden
-from quarterturn.engine_build.source import GraphPrecision, graph_name
+from quarterturn.engine_build.source import GraphPrecision, graph_name, view_graph_name
 from quarterturn.worker.contract.embeddings import FRAME, Embeddings
 from quarterturn.worker.contract.framing import Framing
 from quarterturn.worker.contract.manifest import (
@@ -58,10 +59,11 @@ def grid_of(name: str) -> int:
 def weights(name: str) -> npt.NDArray[np.float64]:
     """(V, D, cell, cell, 3), float16 numbers: their rounding is no error of an engine's."""
     cell = SIDE // grid_of(name)
-    views, dimensions = SHAPES[name][0], 1 if name == "logits" else SHAPES[name][-1]
+    dimensions = 1 if name == "logits" else SHAPES[name][-1]
     rng = np.random.default_rng(list(name.encode()))
-    values = rng.normal(size=(views, dimensions, cell, cell, 3)) / (cell * np.sqrt(3))
-    return values.astype(np.float16).astype(np.float64)
+    values = rng.normal(size=(dimensions, cell, cell, 3)) / (cell * np.sqrt(3))
+    turned = np.stack([np.rot90(values, -quarters, axes=(1, 2)) for quarters in range(VIEWS)])
+    return turned.astype(np.float16).astype(np.float64)
 
 
 def oracle(frames: npt.NDArray[np.uint8]) -> Embeddings:
@@ -81,8 +83,10 @@ def random_frames(count: int, seed: int = 0) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
 
 
-def graph(precision: GraphPrecision = "float32", outputs: Sequence[str] = tuple(SHAPES)) -> onnx.ModelProto:
-    """An ONNX graph that computes the outputs, in this order, in this type."""
+def graph(
+    precision: GraphPrecision = "float32", outputs: Sequence[str] = tuple(SHAPES), views: int = VIEWS
+) -> onnx.ModelProto:
+    """An ONNX graph that computes the outputs of the first views, in this order, in this type."""
     kind = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16}[precision]
     dtype = helper.tensor_dtype_to_np_dtype(kind)
     nodes = [
@@ -93,16 +97,16 @@ def graph(precision: GraphPrecision = "float32", outputs: Sequence[str] = tuple(
     ]
     constants = {"scale": np.array(1 / 128, dtype), "one": np.array(1, dtype), "last": np.array([-1])}
     for name in outputs:
-        views, dimensions, cell, *_ = weights(name).shape
-        kernels = weights(name).transpose(0, 1, 4, 2, 3).reshape(views * dimensions, 3, cell, cell)
+        _, dimensions, cell, *_ = weights(name).shape
+        kernels = weights(name)[:views].transpose(0, 1, 4, 2, 3).reshape(views * dimensions, 3, cell, cell)
         constants |= {
             f"{name}.weight": kernels.astype(dtype),
             f"{name}.split": np.array([-1, views, dimensions, grid_of(name) ** 2]),
-            f"{name}.shape": np.array([-1, *SHAPES[name]]),
+            f"{name}.shape": np.array([-1, views, *SHAPES[name][1:]]),
         }
         nodes += _nodes(name, cell)
     inputs = [helper.make_tensor_value_info("frames", TensorProto.UINT8, ["B", SIDE, SIDE, 3])]
-    made = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", *SHAPES[name]]) for name in outputs]
+    made = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", views, *SHAPES[name][1:]]) for name in outputs]
     tensors = [numpy_helper.from_array(value, name) for name, value in constants.items()]
     model = helper.make_model(
         helper.make_graph(nodes, "by hand", inputs, made, tensors),
@@ -133,24 +137,33 @@ def _nodes(name: str, cell: int) -> list[onnx.NodeProto]:
     ]
 
 
+def graph_of(target: str, precision: GraphPrecision) -> tuple[str, int]:
+    """The name of the graph that a target takes, and of how many views it is."""
+    return (view_graph_name(VIEWS), 1) if target == "openvino" else (graph_name(precision), VIEWS)
+
+
 def write_engine(
     folder: Path,
     precision: GraphPrecision = "float32",
     targets: Sequence[str] = ("openvino", "onnxruntime"),
-    model: onnx.ModelProto | None = None,
+    outputs: Sequence[str] = tuple(SHAPES),
     spec: EmbeddingSpec = SPEC,
 ) -> Path:
-    """An engine folder with the graph (or another) for these targets, as the builder would write it; returns it."""
+    """An engine folder with the graphs for these targets, as the builder would write it; returns it."""
     folder.mkdir()
-    name, frames = graph_name(precision), random_frames(2)
-    (folder / name).write_bytes((model or graph(precision)).SerializeToString())
+    frames = random_frames(2)
+    for name, views in {graph_of(target, precision) for target in targets}:
+        (folder / name).write_bytes(graph(precision, outputs, views).SerializeToString())
     Golden(frames, oracle(frames)).save(folder)
     manifest = EngineManifest(
         spec=spec,
         model="0" * 64,
         products=("ring", "nut"),
         holdout=0.25,
-        targets={target: TargetManifest(precision=precision, files=(name,), parity=1) for target in targets},
+        targets={
+            target: TargetManifest(precision=precision, files=(graph_of(target, precision)[0],), parity=1)
+            for target in targets
+        },
         files=hash_files(folder, [path.name for path in folder.iterdir()]),
         created_at="2026-01-01T00:00:00+00:00",
     )

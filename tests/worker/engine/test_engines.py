@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +19,11 @@ import pytest
 
 from quarterturn.worker.contract.embeddings import Embeddings, join
 from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
-from quarterturn.worker.contract.manifest import Depth, sha256
+from quarterturn.worker.contract.manifest import Depth, EmbeddingSpec, sha256
 from quarterturn.worker.engine.base import Engine, EngineFolder, open_folder
 from quarterturn.worker.engine.onnxruntime import OnnxRuntimeEngine
 from quarterturn.worker.engine.openvino import OpenVinoEngine, native_precision
-from tests.worker.engine.graphs import SHAPES, SIDE, SPEC, graph, oracle, random_frames, write_engine
+from tests.worker.engine.graphs import SHAPES, SIDE, SPEC, graph_of, oracle, random_frames, write_engine
 
 OPEN: dict[str, Callable[..., Engine]] = {"openvino": OpenVinoEngine, "onnxruntime": OnnxRuntimeEngine}
 TOLERANCE = {"float32": 1e-5, "float16": 5e-3}
@@ -98,9 +98,8 @@ def test_there_are_all_outputs_in_their_order_for_any_batch(engine: Engine, batc
 
 def test_outputs_are_found_by_their_names(folder: EngineFolder, tmp_path: Path, tolerance: float) -> None:
     """Two of them have the same shape; the graph lists them the other way round."""
-    precision = folder.manifest.targets[folder.target].precision
-    shuffled = graph("float16" if precision == "float16" else "float32", list(reversed(SHAPES)))
-    other = write_engine(tmp_path / "engine", "float32", [folder.target], shuffled)
+    precision = "float16" if folder.manifest.targets[folder.target].precision == "float16" else "float32"
+    other = write_engine(tmp_path / "engine", precision, [folder.target], list(reversed(SHAPES)))
     frames = random_frames(2)
     with closing(OPEN[folder.target](open_folder(other, folder.target))) as engine:
         assert_close(engine.embed(frames), oracle(frames), tolerance)
@@ -163,14 +162,15 @@ def test_one_thread_gives_the_same(folder: EngineFolder, engine: Engine, toleran
         assert_close(single.embed(random_frames(2)), engine.embed(random_frames(2)), tolerance)
 
 
-def with_streams(path: Path, streams: int) -> EngineFolder:
+def with_streams(path: Path, streams: int, spec: EmbeddingSpec = SPEC) -> EngineFolder:
     folder = open_folder(path, "openvino")
     part = folder.manifest.targets["openvino"].model_copy(update={"streams": streams})
-    return EngineFolder(path, folder.manifest.model_copy(update={"targets": {"openvino": part}}), "openvino")
+    changed = folder.manifest.model_copy(update={"targets": {"openvino": part}, "spec": spec})
+    return EngineFolder(path, changed, "openvino")
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 5, 7, SEVERAL_RUNS])
-@pytest.mark.parametrize("streams", [2, 3])
+@pytest.mark.parametrize("streams", [2, 3, 5])
 def test_frames_side_by_side_are_embedded_as_one_by_one(folders: dict[str, Path], streams: int, count: int) -> None:
     several = with_streams(folders["float32"], streams)
     assert several.hash == open_folder(folders["float32"], "openvino").hash, "a bank serves both"
@@ -180,12 +180,20 @@ def test_frames_side_by_side_are_embedded_as_one_by_one(folders: dict[str, Path]
         assert_close(engine.embed(frames[::-1].copy()), oracle(frames[::-1]), TOLERANCE["float32"])
 
 
-def test_there_are_no_more_streams_than_threads(folders: dict[str, Path]) -> None:
-    many = with_streams(folders["float32"], 64)
-    with closing(OpenVinoEngine(many, threads=2)) as engine:
-        assert len(engine._abreast) == 2
-    with closing(OpenVinoEngine(many, threads=1)) as engine:
-        assert not engine._abreast
+@pytest.mark.parametrize(
+    ("threads", "views", "abreast", "alone"), [(1, 1, 1, 0), (2, 1, 2, 1), (2, 4, 2, 0), (4, 4, 4, 0), (5, 4, 5, 1)]
+)
+def test_there_are_no_more_streams_than_threads_and_a_second_graph_only_where_a_frame_does_not_fill_them(
+    folders: dict[str, Path], threads: int, views: Literal[1, 4], abreast: int, alone: int
+) -> None:
+    many = with_streams(folders["float32"], 64, SPEC.model_copy(update={"views": views}))
+    with closing(OpenVinoEngine(many, threads=threads)) as engine:
+        waiting = 2
+        assert len(engine._abreast) == abreast + waiting
+        assert len(engine._alone) == (alone and alone + waiting)
+        frames = random_frames(3)
+        wanted = {name: values[:, :views] for name, values in oracle(frames).items()}
+        assert_close(engine.embed(frames), wanted, TOLERANCE["float32"])
 
 
 def test_a_flipped_bit_is_refused(folder: EngineFolder, tmp_path: Path) -> None:
@@ -230,7 +238,9 @@ def test_a_manifest_of_another_graph_is_refused(
     with pytest.raises(MismatchError) as refusal:
         OPEN[folder.target](open_folder(copy, folder.target))
     said = str(refusal.value).replace("_logits.result", "logits")  # OpenVINO's word for what the manifest does not know
-    assert said == f"{copy}/model.{precision}.onnx: the graph does not fit the manifest: {text}; build the engine again"
+    name, views = graph_of(folder.target, precision)
+    text = text.replace("(-1, 4, ", f"(-1, {views}, ")
+    assert said == f"{copy}/{name}: the graph does not fit the manifest: {text}; build the engine again"
 
 
 def test_a_graph_that_cannot_be_loaded_is_one_sentence(folder: EngineFolder, tmp_path: Path) -> None:
@@ -260,7 +270,7 @@ def test_a_missing_package_is_one_sentence(target: str, extra: str, monkeypatch:
 def test_two_openvino_workers_do_not_share_a_core(folders: dict[str, Path]) -> None:
     """Pinned, the single threads of two workers sit on the same core, and each has half of it."""
     with closing(OpenVinoEngine(open_folder(folders["float32"], "openvino"), threads=1)) as engine:
-        model = engine._alone.get_compiled_model()
+        model = engine._abreast[0].get_compiled_model()
         assert model.get_property("INFERENCE_NUM_THREADS") == 1
         assert model.get_property("ENABLE_CPU_PINNING") is False
 
