@@ -78,7 +78,7 @@ class Line:
             "http": None,
         }
         self._config.write_text(yaml.safe_dump(settings), encoding="utf-8")
-        quarterturn("bank", "push", str(at.bank), "--config", str(self._config))
+        self.push(at.bank)
         camera = {"queue.buffering.max.kbytes": 1 << 20, "linger.ms": 0}  # one that waits for no other frame
         self._producer = Producer({"bootstrap.servers": at.bootstrap, **camera})
 
@@ -95,6 +95,10 @@ class Line:
             self._producer.produce(self._topics.frames, data, key=camera, partition=partition, headers=headers)
             self._producer.poll(0)
         self._producer.flush()
+
+    def push(self, bank: Path) -> None:
+        """Make this the line's bank."""
+        quarterturn("bank", "push", str(bank), "--config", str(self._config))
 
     @contextmanager
     def worker(self) -> Iterator[subprocess.Popen[bytes]]:
@@ -138,7 +142,16 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
+def resident_mb(pid: int) -> float:
+    """The resident memory of a process."""
+    return _status_mb(pid, "VmRSS")
+
+
 def peak_mb(pid: int) -> float:
     """The largest resident memory that a process has had."""
+    return _status_mb(pid, "VmHWM")
+
+
+def _status_mb(pid: int, name: str) -> float:
     status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+    return int(status.split(f"{name}:")[1].split()[0]) / 1024

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,10 @@ import cv2
 import numpy as np
 
 from benchmarks.figures import Figure, table
-from benchmarks.load import Followed, Line, Place, cpu_s, peak_mb, place
+from benchmarks.load import Followed, Line, Place, cpu_s, peak_mb, place, resident_mb
 from quarterturn.worker.contract.arrays import Picture
 from quarterturn.worker.contract.framing import cut
-from quarterturn.worker.fitting.bank_file import read_bank_file
+from quarterturn.worker.fitting.bank_file import read_bank_file, write_bank_file
 from quarterturn.worker.pictures.folders import list_pictures
 from quarterturn.worker.pictures.read import read_picture, see
 from quarterturn.worker.runtime.assemble import open_engine
@@ -45,6 +45,8 @@ _PICTURES = 32
 _BATCH = 8
 _FRAMES_S = 12.0  # how long a measurement of speed should take
 _PACED_S = 15.0
+_SWAPS = 10
+_SETTLED_S = 2.0  # after a swap
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ def measure(at: Place, data: Path, rounds: int) -> list[Figure]:
     speed = next(one.median for one in figures if one.name == f"{MEGAPIXELS[0]:g} MP: worker")
     for share in SHARES:
         figures += paced(at, small, product, share, speed)
+    figures += swapped(at, small, product)
     figures.append(Figure(PART, "start to first verdict", (cold_start(at, small, product),), "s", "less"))
     for workers in (2, 4):
         speeds = (several(at, small, product, workers, speed),)
@@ -212,6 +215,29 @@ def paced(at: Place, encoded: Sequence[bytes], product: str, share: float, speed
     return [
         Figure(PART, f"{name}: {what}", (float(value),), "ms", "less")
         for what, value in (("p50", np.median(counted)), ("p99", np.quantile(counted, 0.99)), ("max", counted.max()))
+    ]
+
+
+def swapped(at: Place, encoded: Sequence[bytes], product: str) -> list[Figure]:
+    """Resident memory of a worker before and after its bank was exchanged some times, with frames in between."""
+    bank, other = read_bank_file(at.bank), at.scratch / "other.bank"
+    write_bank_file(other, replace(bank, manifest=bank.manifest.model_copy(update={"created_at": "later"})))
+    line, count = Line(at, 1, 1, _BATCH, product), 8 * _BATCH
+    with line.worker() as process:
+        line.publish(encoded, count)
+        found = line.follow(count)
+        before = resident_mb(process.pid)
+        for n in range(_SWAPS):
+            line.push(at.bank if n % 2 else other)
+            count += 4 * _BATCH
+            line.publish(encoded, 4 * _BATCH)
+            found = line.follow(count)
+        assert len({one["internalConfigurationId"] for one in found.verdicts}) == 2, "the bank was not exchanged"
+        time.sleep(_SETTLED_S)
+        after, peak = resident_mb(process.pid), peak_mb(process.pid)
+    return [
+        Figure(PART, f"resident before, after {_SWAPS} swaps of the bank", (before, after), "MB", "less"),
+        Figure(PART, "peak memory with swaps of the bank", (peak,), "MB", "less"),
     ]
 
 

@@ -89,7 +89,9 @@ class RedisBankStore:
             raise self._gone(line, version)
         if self._key is not None:
             require_signature(self._key, line, version, signature)
-        return read_bank(b"".join(chunks), f"{self._where} {_blob(line, version)}", version)
+        blob = b"".join(chunks)
+        chunks.clear()
+        return read_bank(blob, f"{self._where} {_blob(line, version)}", version)
 
     def publish(self, line: str, bank: Bank) -> BankVersion:
         """Store `bank` and make it the active version, atomically; tell those who wait."""

@@ -30,6 +30,7 @@ class BankWatcher:
     Attributes:
         state: "ok", or a sentence on what is wrong with the store or its newest bank.
         refused: how many banks were refused since the start.
+        tidy: called when a bank is in service, and when its copy was written: both leave several times its size behind.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class BankWatcher:
     ) -> None:
         self.state = "ok"
         self.refused = 0
+        self.tidy: Callable[[], object] = lambda: None
         self._store = store
         self._line = line
         self._on_bank = on_bank
@@ -87,10 +89,12 @@ class BankWatcher:
         if self._stopping.is_set():
             return
         self._on_bank(bank, active.version)
+        self.tidy()
         self._serving = active.version
         log.info("line %s: bank %s, pushed at %s, is in service", self._line, active.version[:12], active.pushed_at)
         if self._snapshot is not None and store is not self._snapshot:
             self._keep_copy(self._snapshot, bank, active.version)
+            self.tidy()
 
     def _keep_copy(self, snapshot: BankStore, bank: Bank, version: str) -> None:
         try:

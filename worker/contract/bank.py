@@ -215,18 +215,24 @@ def read_bank(blob: bytes, where: str, version: str | None = None) -> Bank:
         first, *_ = str(error).splitlines()  # one sentence: whatever else is wrong, there is one thing to do
         raise DataError(f"{first}; the bank is from another version, fit it again") from error
     check_tensors(tensors, manifest.spec, manifest.detectors, len(manifest.products), where)
-    parts = [
-        {name.partition(".")[2]: tensor for name, tensor in tensors.items() if name.startswith(f"{index}.")}
-        for index in range(len(manifest.products))
-    ]
-    return Bank(
-        manifest,
-        tuple(normal_in(part) for part in parts),
-        tensors["scales"],
-        tuple(Calibration(*(part[f"calibration.{name}"] for name in CALIBRATION)) for part in parts),
-        tensors["guard"],
-        tuple(Registration(*(part[f"registration.{name}"] for name in REGISTRATION)) for part in parts),
-        tuple(gallery_in(part) for part in parts),
+    read = [_product_in(tensors, c) for c in range(len(manifest.products))]
+    normals, calibration, registrations, gallery = zip(*read, strict=True)
+    bank = Bank(manifest, normals, tensors["scales"], calibration, tensors["guard"], registrations, gallery)
+    vars(bank)["version"] = found  # so that nobody writes it all out again to know
+    return bank
+
+
+def _product_in(
+    tensors: dict[str, npt.NDArray[Any]], product: int
+) -> tuple[Normal, Calibration, Registration, Gallery]:
+    """What `tensors` hold of one product; they are taken out, so that not all are in memory twice."""
+    prefix = f"{product}."
+    part = {name.removeprefix(prefix): tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
+    return (
+        normal_in(part),
+        Calibration(*(part[f"calibration.{name}"] for name in CALIBRATION)),
+        Registration(*(part[f"registration.{name}"] for name in REGISTRATION)),
+        gallery_in(part),
     )
 
 

@@ -46,10 +46,10 @@ def build_service(settings: WorkerSettings) -> Iterator[Service]:
             for sentence in disagreements(bank, settings.overkill, settings.cameras):
                 log.warning("%s", sentence)
             health.metrics.serves(version, bank.manifest.engine)
-            give_back_freed_memory()  # reading a bank takes several times its size, and so did opening the engine
 
         store = stack.enter_context(closing(open_store(settings.bank)))
         watcher = BankWatcher(store, settings.line, use, settings.bank.poll_s, _snapshot(settings.bank))
+        watcher.tidy = give_back_freed_memory
         health.watch("bank store", lambda: watcher.state)
         stack.enter_context(closing(watcher))
         watcher.start()

@@ -92,6 +92,18 @@ def test_serves_the_current_bank_then_each_new_one(store: FileBankStore, watch: 
     assert watch.taken.versions.empty()
 
 
+def test_what_a_bank_leaves_behind_is_tidied_when_it_serves_and_when_its_copy_is_written(
+    store: FileBankStore, watch: Watch, banks: list[Bank], tmp_path: Path
+) -> None:
+    copies = FileBankStore(tmp_path / "snapshot")
+    watcher = watch(store, copies)
+    tidied: list[tuple[bool, bool]] = []
+    watcher.tidy = lambda: tidied.append((not watch.taken.versions.empty(), copies.current(LINE) is not None))
+    store.publish(LINE, banks[0])
+    watcher.start()
+    assert tidied == [(True, False), (True, True)]
+
+
 def test_a_line_without_a_bank_says_how_to_push_one(store: FileBankStore, watch: Watch) -> None:
     with pytest.raises(DataError, match=r"^line 'line-1' has no bank; push one with 'quarterturn bank push'$"):
         watch(store).start()

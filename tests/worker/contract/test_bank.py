@@ -227,6 +227,13 @@ def test_the_bank_of_one_product(product: int) -> None:
     assert again.manifest == one.manifest
 
 
+def test_a_bank_that_was_read_knows_its_version_without_being_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    bank = make_bank()
+    again = read_bank(bank.blob, "bank")
+    monkeypatch.setattr(Bank, "blob", None)
+    assert again.version == bank.version
+
+
 def test_the_version_is_the_hash_of_the_blob_and_reproducible() -> None:
     assert make_bank().version == make_bank().version == sha256(make_bank().blob)
     assert make_bank(seed=1).version != make_bank().version
