@@ -73,6 +73,28 @@ def test_an_outage_ends_the_service(health: Health) -> None:
     assert not health.ready
 
 
+def test_a_service_that_fails_leaves_nothing_in_the_engine(health: Health) -> None:
+    """Whoever closes the engine next would take it away from a thread that works with it."""
+    at_work = threading.Event()
+
+    class Slow(NumpyEngine):
+        def embed(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+            at_work.set()
+            time.sleep(0.2)
+            found = super().embed(frames)
+            at_work.clear()
+            return found
+
+    class Failing(MemoryTransport):
+        def deliver(self, outcomes: Sequence[Outcome]) -> None:
+            assert at_work.wait(TIMEOUT_S), "the next batch did not come into the engine"
+            raise UnavailableError("memory: nothing is delivered")
+
+    with pytest.raises(UnavailableError, match="nothing is delivered"):
+        service(Failing(frames(8)), health, Slow()).run(threading.Event())
+    assert not at_work.is_set()
+
+
 class GatedEngine(NumpyEngine):
     """Embeds only while the gate is open, and tells when it was entered."""
 
