@@ -50,6 +50,14 @@ _SETTLED_S = 2.0  # after a swap
 
 
 @dataclass(frozen=True)
+class Alone:
+    """What decoding and the engine reach in turn, with nothing else in the process."""
+
+    frames_s: float
+    cpu_ms: float
+
+
+@dataclass(frozen=True)
 class Drained:
     """What a worker did with frames that all waited for it; times are milliseconds a frame."""
 
@@ -108,7 +116,7 @@ def loaded(  # noqa: PLR0917
     found = []
     for _ in range(rounds):
         bare = alone(at, encoded)
-        found.append((bare, drain(at, encoded, cameras, product, round(_FRAMES_S * bare))))
+        found.append((bare, drain(at, encoded, cameras, product, round(_FRAMES_S * bare.frames_s))))
     return figures_of(name, found)
 
 
@@ -121,8 +129,8 @@ def jpeg(picture: Picture, megapixels: float) -> bytes:
     return cv2.imencode(".jpg", cv2.cvtColor(resized, cv2.COLOR_RGB2BGR), options)[1].tobytes()
 
 
-def alone(at: Place, encoded: Sequence[bytes]) -> float:
-    """Frames/s of decoding by two threads and the engine, in turn: what a worker that did nothing else would reach."""
+def alone(at: Place, encoded: Sequence[bytes]) -> Alone:
+    """Decoding by two threads and the engine, in turn: what a worker that did nothing else would reach."""
     with (
         closing(open_engine(EngineSettings(path=at.engine, target=at.target))) as engine,
         ThreadPoolExecutor(2) as pool,
@@ -136,11 +144,12 @@ def alone(at: Place, encoded: Sequence[bytes]) -> float:
             engine.embed(np.concatenate(list(pool.map(frames, chosen))))
 
         one_batch(0)
-        count, started_s = 0, time.perf_counter()
+        count, started_s, cpu_started_s = 0, time.perf_counter(), time.process_time()
         while time.perf_counter() - started_s < _FRAMES_S / 2:
             one_batch(count)
             count += _BATCH
-        return count / (time.perf_counter() - started_s)
+        seconds, busy_s = time.perf_counter() - started_s, time.process_time() - cpu_started_s
+        return Alone(count / seconds, 1000 * busy_s / count)
 
 
 def drain(at: Place, encoded: Sequence[bytes], cameras: int, product: str, count: int) -> Drained:
@@ -177,7 +186,7 @@ def _times(found: Followed) -> Iterator[tuple[float, ...]]:
         yield tuple(verdict["processingTimes"][stage] for stage in STAGES)
 
 
-def figures_of(name: str, found: Sequence[tuple[float, Drained]]) -> list[Figure]:
+def figures_of(name: str, found: Sequence[tuple[Alone, Drained]]) -> list[Figure]:
     """What the rounds of one load gave."""
     drained = [one for _, one in found]
 
@@ -185,9 +194,12 @@ def figures_of(name: str, found: Sequence[tuple[float, Drained]]) -> list[Figure
         return Figure(PART, f"{name}: {what}", tuple(values), unit, better)
 
     return [
-        figure("decoding and engine alone", [bare for bare, _ in found], "frames/s", "more"),
+        figure("decoding and engine alone", [bare.frames_s for bare, _ in found], "frames/s", "more"),
         figure("worker", [one.frames_s for one in drained], "frames/s", "more"),
-        figure("share of both alone", [100 * one.frames_s / bare for bare, one in found], "%", "more"),
+        figure("share of both alone", [100 * one.frames_s / bare.frames_s for bare, one in found], "%", "more"),
+        figure(
+            "the same of processor time", [100 * bare.cpu_ms / one.worker_cpu_ms for bare, one in found], "%", "more"
+        ),
         *(figure(stage.removesuffix("Ms"), [one.stages[stage] for one in drained], "ms/frame") for stage in STAGES),
         figure("worker's processor time", [one.worker_cpu_ms for one in drained], "ms/frame"),
         figure("broker's processor time", [one.broker_cpu_ms for one in drained], "ms/frame"),

@@ -35,7 +35,9 @@ from quarterturn.worker.pictures.decode import decode_picture
 
 SIDE = 32
 LEARNED_FROM: dict[str, Any] = {
-    "pictures": PictureTraits(widths=(SIDE, SIDE), heights=(SIDE, SIDE), bits=(8,), grey=False, colour=True),
+    "pictures": PictureTraits(
+        widths=(SIDE, SIDE), heights=(SIDE, SIDE), bits=(8,), grey=False, colour=True, jpeg=None, other=True
+    ),
     "region": None,
     "bit_depth": None,
     "overkill": 0.02,

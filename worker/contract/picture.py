@@ -48,6 +48,7 @@ class Decoded:
         is_grey: whether there was one channel of brightness, alpha aside.
         doubt: a sentence, where the samples and what is known of their depth do not go together; else "".
         shrunk: how many pixels of the file one of `picture` stands for, along each side.
+        quality: of a JPEG, 1 to 100, about as libjpeg counts; None of all else.
     """
 
     picture: Picture
@@ -55,6 +56,7 @@ class Decoded:
     is_grey: bool
     doubt: str = ""
     shrunk: int = 1
+    quality: int | None = None
 
     @property
     def size(self) -> tuple[int, int]:

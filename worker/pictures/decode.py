@@ -41,7 +41,7 @@ def decode(
         stored, conversion = Stored(unpack(data, raw), layout.bits, layout.is_grey), layout.to_rgb
     bits = bit_depth or 16 if stored.bits == 16 else stored.bits
     picture = _to_rgb(_eight_bits(stored, bits), conversion)
-    return Decoded(picture, bits, stored.is_grey, _doubt(stored, bit_depth), stored.shrunk)
+    return Decoded(picture, bits, stored.is_grey, _doubt(stored, bit_depth), stored.shrunk, stored.quality)
 
 
 def decode_picture(data: bytes, raw: RawFormat | None = None, bit_depth: BitDepth | None = None) -> Picture:

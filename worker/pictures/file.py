@@ -48,6 +48,7 @@ class Stored:
         is_grey: whether there was one channel of brightness, alpha aside.
         is_negative: whether white is 0.
         shrunk: how many pixels of the file one of `samples` stands for, along each side.
+        quality: of a JPEG, 1 to 100; else None.
     """
 
     samples: Samples
@@ -55,6 +56,7 @@ class Stored:
     is_grey: bool
     is_negative: bool = False
     shrunk: int = 1
+    quality: int | None = None
 
 
 def read_file(data: bytes, shrink: Shrink = in_full) -> Stored:
@@ -102,7 +104,7 @@ def _jpeg(data: bytes, shrink: Shrink) -> Stored:
         raise truncated(f"{len(data)} bytes do not reach its pixels")
     _require_size(header.size)
     pixels, shrunk = read_jpeg(data, header, shrink)
-    return Stored(pixels, 8, pixels.ndim == 2, shrunk=shrunk)
+    return Stored(pixels, 8, pixels.ndim == 2, shrunk=shrunk, quality=header.quality)
 
 
 def _png(data: bytes) -> Stored:

@@ -11,10 +11,14 @@ from quarterturn.worker.pictures.tiff import Tiff
 
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")  # those of segments, and the end: not RST, SOI, TEM, nor data
 _END, _SCAN, _APP0, _APP1, _APP14 = 0xD9, 0xDA, 0xE0, 0xE1, 0xEE
+DQT = 0xDB
+"""The marker of quantisation tables."""
+
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 _SEGMENTS = 1000  # that are looked at: far more than any camera writes
 _COEFFICIENTS = 64  # of a block
+_STANDARD = 3688  # the sum of the table for brightness in T.81, K.1, which is libjpeg's quality 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ class JpegHeader:
         is_whole: whether the scans hold all of every component. A progressive file can end between two of them, and is
             a picture then, but a coarse one.
         orientation: 1 to 8 as EXIF counts them; 1 is upright.
+        quality: 1 to 100, about as libjpeg counts, by the sum of the first component's quantisation table; None if it
+            has none.
     """
 
     size: tuple[int, int]
@@ -57,12 +63,14 @@ class JpegHeader:
     scans: int
     is_whole: bool
     orientation: int
+    quality: int | None
 
     @classmethod
     def read(cls, data: bytes) -> JpegHeader | None:
         """The header; None where the file ends before its first scan."""
         frame, orientation, scans = None, 1, 0
         sampling: tuple[tuple[int, int], ...] = ()
+        tables: dict[int, int] = {}  # the sum of each quantisation table
         missing: dict[int, list[int]] = {}  # by component and coefficient the bits that are still to come, 1 at least
         try:
             for one in segments(data):
@@ -71,6 +79,8 @@ class JpegHeader:
                     components = data[one.start + 6 : one.start + 6 + 3 * data[one.start + 5]]
                     missing = {component: [1] * _COEFFICIENTS for component in components[::3]}
                     sampling = tuple((both >> 4, both & 15) for both in components[1::3])
+                elif one.marker == DQT:
+                    tables |= _table_sums(data[one.start : one.end])
                 elif one.marker == _APP1 and orientation == 1:
                     orientation = _orientation(data[one.start : one.end])
                 elif one.marker == _SCAN and frame is not None:
@@ -79,10 +89,11 @@ class JpegHeader:
             if frame is None or scans == 0:
                 return None
             height, width = struct.unpack_from(">HH", data, frame.start + 1)
+            quality = _quality(tables.get(data[frame.start + 8]))
         except (struct.error, IndexError):
             return None
         is_whole = not any(any(bits) for bits in missing.values())
-        return cls((width, height), sampling, scans, is_whole, orientation)
+        return cls((width, height), sampling, scans, is_whole, orientation, quality)
 
 
 def mended(data: bytes) -> bytes:
@@ -100,6 +111,25 @@ def mended(data: bytes) -> bytes:
         elif one.marker == _SCAN and not progressive:
             changed[one.end - 3 : one.end] = b"\0\x3f\0"
     return bytes(changed)
+
+
+def _table_sums(segment: bytes) -> dict[int, int]:
+    """The sums of the tables in a segment, by their numbers."""
+    sums, place = {}, 0
+    while place < len(segment):
+        width = 2 if segment[place] >> 4 else 1
+        table = segment[place + 1 : place + 1 + _COEFFICIENTS * width]
+        sums[segment[place] & 15] = sum(table) if width == 1 else 256 * sum(table[::2]) + sum(table[1::2])
+        place += 1 + _COEFFICIENTS * width
+    return sums
+
+
+def _quality(table_sum: int | None) -> int | None:
+    """The inverse of libjpeg's `jpeg_quality_scaling`, as far as rounding lets it be told."""
+    if not table_sum:
+        return None
+    percent = 100 * table_sum / _STANDARD
+    return max(1, round((200 - percent) / 2 if percent <= 100 else 5000 / percent))
 
 
 def _look_at_scan(header: bytes, missing: dict[int, list[int]], progressive: bool) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from unittest.mock import ANY
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from quarterturn.worker.contract.traits import PictureTraits, Traits
 from quarterturn.worker.pictures.decode import decode
 
 GREY = Traits(size=(640, 480), bits=8, is_grey=True, has_colour=False)
+JPEG = replace(GREY, quality=90)
 THEIRS = "are looked at, in the bank's pictures"
 COLOUR = Traits(size=(640, 480), bits=8, is_grey=False, has_colour=True)
 
@@ -36,7 +38,12 @@ def test_what_a_picture_is() -> None:
     assert traits(png(red)) == Traits((60, 40), 8, is_grey=False, has_colour=True)
 
 
-@pytest.mark.parametrize("learned", [GREY, COLOUR])
+def test_a_jpeg_says_its_quality() -> None:
+    encoded = cv2.imencode(".jpg", np.zeros((40, 60), np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 70])[1].tobytes()
+    assert traits(encoded) == Traits((60, 40), 8, is_grey=True, has_colour=False, quality=70)
+
+
+@pytest.mark.parametrize("learned", [GREY, COLOUR, JPEG])
 def test_a_picture_like_those_learned_from_is_no_news(learned: Traits) -> None:
     assert PictureTraits.of([learned, learned]).differences(learned) == {}
 
@@ -47,6 +54,16 @@ def test_a_picture_like_those_learned_from_is_no_news(learned: Traits) -> None:
         (GREY, replace(GREY, size=(960, 480)), {"picture_size": f"960x480 pixels {THEIRS} 640x480"}),
         (GREY, replace(GREY, size=(640, 240)), {"picture_size": f"640x240 pixels {THEIRS} 640x480"}),
         (GREY, replace(GREY, bits=12), {"picture_depth": "a sample has 12 bits, in the bank's pictures 8"}),
+        (JPEG, GREY, {"picture_compression": "it is no JPEG, the bank's pictures are JPEG of quality 90"}),
+        (GREY, JPEG, {"picture_compression": "it is a JPEG of quality 90, the bank's pictures are no JPEG"}),
+        (
+            JPEG,
+            replace(JPEG, quality=70),
+            {"picture_compression": "it is a JPEG of quality 70, the bank's pictures are JPEG of quality 90"},
+        ),
+        (JPEG, replace(JPEG, quality=88), {}),
+        (JPEG, replace(JPEG, quality=87), {"picture_compression": ANY}),
+        (JPEG, replace(JPEG, quality=93), {"picture_compression": ANY}),
         (GREY, COLOUR, {"picture_colour": "its pictures have colour, those of the bank are grey"}),
         (COLOUR, GREY, {"picture_colour": "its pictures are grey, those of the bank have colour"}),
         (COLOUR, replace(COLOUR, has_colour=False), {}),  # a colour camera that looks at something grey, or at nothing
@@ -58,13 +75,20 @@ def test_how_a_picture_differs(learned: Traits, seen: Traits, told: dict[str, st
 
 
 def test_what_varied_among_those_learned_from_may_vary() -> None:
-    several = PictureTraits.of([GREY, replace(COLOUR, size=(600, 500), bits=16)])
+    several = PictureTraits.of([GREY, replace(COLOUR, size=(600, 500), bits=16), replace(GREY, quality=80), JPEG])
     for bits in (8, 16):
         assert several.differences(replace(GREY, bits=bits)) == several.differences(replace(COLOUR, bits=bits)) == {}
     assert several.differences(replace(GREY, size=(650, 475))) == {}  # a quarter of the range beyond is no news
-    told = several.differences(replace(GREY, size=(651, 480), bits=10))
+    for quality in (None, 78, 85, 92):  # other files, and a quarter of the range beyond
+        assert several.differences(replace(GREY, quality=quality)) == {}
+    told = several.differences(replace(GREY, size=(651, 480), bits=10, quality=77))
     assert told == {
         "picture_size": "651x480 pixels are looked at, in the bank's pictures 600 to 640 x 480 to 500",
         "picture_depth": "a sample has 10 bits, in the bank's pictures 8 or 16",
+        "picture_compression": (
+            "it is a JPEG of quality 77, the bank's pictures are JPEG of quality 80 to 90 and others"
+        ),
     }
-    assert str(several) == "600 to 640 x 480 to 500 pixels, 8 or 16 bits, grey and in colour"
+    kinds = "grey and in colour, JPEG of quality 80 to 90 and others"
+    assert str(several) == f"600 to 640 x 480 to 500 pixels, 8 or 16 bits, {kinds}"
+    assert str(PictureTraits.of([GREY])) == "640x480 pixels, 8 bits, grey, no JPEG"

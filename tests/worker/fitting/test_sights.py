@@ -54,14 +54,16 @@ def test_limits_are_learned_from_all_pictures_but_those_that_calibrate(split: Sp
 def test_a_bank_says_what_its_pictures_were_and_how_they_were_read(split: Split) -> None:
     region = Region(x=2, y=1, width=20, height=25)
     bank = fit_bank(NumpyEngine(), split, FRAME, 0.06, region=region, bit_depth=12)
-    alike = PictureTraits(widths=(20, 20), heights=(25, 25), bits=(8,), grey=False, colour=True)
+    alike = PictureTraits(widths=(20, 20), heights=(25, 25), bits=(8,), grey=False, colour=True, jpeg=None, other=True)
     assert bank.manifest.pictures == alike
     assert (bank.manifest.region, bank.manifest.bit_depth, bank.manifest.overkill) == (region, 12, 0.06)
     deep, grey = split.normal["ring"][:2]
     cv2.imwrite(str(deep), np.full((40, 50, 3), (1000, 2000, 60_000), np.uint16))
     cv2.imwrite(str(grey), np.full((SIDE, 60), 99, np.uint8))
     several = fit_bank(NumpyEngine(), split, FRAME, 0.06).manifest.pictures
-    assert several == PictureTraits(widths=(SIDE, 60), heights=(SIDE, 40), bits=(8, 16), grey=True, colour=True)
+    assert several == PictureTraits(
+        widths=(SIDE, 60), heights=(SIDE, 40), bits=(8, 16), grey=True, colour=True, jpeg=None, other=True
+    )
 
 
 def test_calibration_pictures_that_the_guard_would_stop_are_named(

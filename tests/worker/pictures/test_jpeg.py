@@ -284,3 +284,30 @@ def test_an_unheard_of_number_of_components_is_refused(components: int) -> None:
     data = bytearray(saved("not subsampled"))
     data[data.index(b"\xff\xc0") + 9] = components
     assert reason(bytes(data), 2) in {"truncated", "undecodable"}
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_the_quality_is_told_from_the_tables(mode: str, progressive: bool) -> None:
+    told = {}
+    for quality in range(1, 101):
+        file = io.BytesIO()
+        Image.fromarray(scene()).convert(mode).save(file, "jpeg", quality=quality, progressive=progressive)
+        told[quality] = decode(file.getvalue()).quality
+    assert {quality: found for quality, found in told.items() if quality >= 20} == {
+        **{quality: quality for quality in range(20, 100)},
+        100: 99,
+    }
+    assert list(told.values()) == sorted(told.values()), "below 20 the table's numbers end at 255"
+
+
+def test_coefficients_in_16_bits_are_added_up_alike() -> None:
+    """As Pillow writes them where a number of the table is above 255."""
+    table, file = [300, *[100] * 63], io.BytesIO()
+    Image.fromarray(scene()).convert("L").save(file, "jpeg", qtables=[table])
+    assert b"\xff\xdb\x00\x83\x10" in file.getvalue(), "no table of 16 bits"
+    assert decode(file.getvalue()).quality == round(5000 / (100 * sum(table) / 3688))
+
+
+def test_only_a_jpeg_has_a_quality() -> None:
+    assert decode(cv2.imencode(".png", scene())[1].tobytes()).quality is None

@@ -18,6 +18,7 @@ from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.picture import BitDepth
 from quarterturn.worker.fitting.normal import auroc
 from quarterturn.worker.pictures.decode import decode_picture
+from quarterturn.worker.pictures.jpeg_header import DQT, segments
 from quarterturn.worker.pictures.near_duplicates import Grey, thumbnail
 
 NOTABLE = 0.65  # an AUROC below it is a trifle, however many pictures show it
@@ -46,7 +47,6 @@ _FORMATS = {
     b"RIFF": "WebP",
 }
 _PNG_COLOURS = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
-_DQT, _SOS = 0xDB, 0xDA  # JPEG markers: quantisation tables, start of the scan
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,20 +151,11 @@ def _encoding(data: bytes) -> tuple[str, str]:
     """The file's format, and how it is compressed: a JPEG's quantisation tables, a PNG's depth and colours."""
     name = next((name for magic, name in _FORMATS.items() if data.startswith(magic)), "other")
     if name == "JPEG":
-        return name, f"JPEG with tables {zlib.crc32(_quantisation_tables(data)):08x}"
+        tables = b"".join(data[one.start : one.end] for one in segments(data) if one.marker == DQT)
+        return name, f"JPEG with tables {zlib.crc32(tables):08x}"
     if name == "PNG":
         return name, f"{data[24]}-bit {_PNG_COLOURS.get(data[25], 'unknown')} PNG"
     return name, name
-
-
-def _quantisation_tables(data: bytes) -> bytes:
-    tables, at = b"", 2
-    while at + 4 <= len(data) and data[at + 1] != _SOS:
-        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        if data[at + 1] == _DQT:
-            tables += data[at + 4 : end]
-        at = end
-    return tables
 
 
 def _numbers_of(pictures: Sequence[Traits]) -> npt.NDArray[np.float64]:
