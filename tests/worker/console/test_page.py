@@ -9,6 +9,8 @@ from urllib.parse import unquote
 import pytest
 from playwright.sync_api import expect
 
+from quarterturn.worker.messages.events import result_id
+from quarterturn.worker.messages.frames import Position
 from tests import services
 from tests.worker.console.browser import ANNA, CONTRASTS, DESK, PHONE, TABLET, TARGETS, WORDS, rows
 from tests.worker.console.conftest import Serve, Visit
@@ -190,6 +192,16 @@ def test_a_picture_that_is_gone_is_said(line: PretendLine, visit: Visit) -> None
     page = visit().go("review/defect")
     expect(page.locator(".stage .gone").first).to_contain_text(WORDS["en"]["picture.gone"])
     expect(page.locator(".stage .gone").first).to_contain_text("the frame is gone")
+
+
+def test_a_result_that_comes_after_whoever_asks_for_it_is_shown(line: PretendLine, visit: Visit) -> None:
+    """As by a link in a message that is faster than the topic."""
+    coming = result_id(Position(line.topics.frames, 0, 10**9 + 1))
+    page = visit().go(f"result/{coming}")
+    expect(page.locator(".empty")).to_have_text(WORDS["en"]["fault.recent"])
+    assert line.publish(Made("defect")) == [coming]
+    expect(page.locator(".review.alone")).to_be_visible()
+    expect(page.locator(".empty")).to_have_count(0)
 
 
 def test_it_notifies_whoever_wants_it_and_looks_elsewhere(line: PretendLine, visit: Visit) -> None:

@@ -6,11 +6,14 @@ import { failed, judge as say, noted } from "./judging.js";
 import { stage } from "./stage.js";
 import { t } from "./words.js";
 
-/** As `reviewView`, of the result `id`. */
-export async function resultView(id, { onSay, needName }) {
+/** As `reviewView`, of the result `id`; calls `again` where it comes after the one who asks for it. */
+export async function resultView(id, { onSay, needName, again }) {
   const view = stage(() => judge(row.verdict));
   let row = await api.result(id).catch((error) => ({ error }));
-  if (row.error) return { element: h("p", { class: "empty" }, row.error.message), state() {}, key: () => false };
+  if (row.error) {
+    const state = () => api.result(id).then(again, () => {});
+    return { element: h("p", { class: "empty" }, row.error.message), state, key: () => false };
+  }
   view.show(row);
   async function judge(verdict) {
     if (!(await needName())) return;

@@ -19,7 +19,7 @@ let went = 0;
 async function route() {
   const [, where = "", what = ""] = location.hash.split("/");
   const mine = ++went;
-  const help = { onSay: say, needName };
+  const help = { onSay: say, needName, again: route };
   const found = where === "review" && LANES.includes(what) ? reviewView(what, help)
     : where === "result" ? await resultView(decodeURIComponent(what), help) : lineWrapped();
   if (mine !== went) return; // another was chosen meanwhile
