@@ -21,6 +21,7 @@ from tests.services import Broker, RedisServer
 _JOIN_S = 60.0
 _STRIKE_S = 60.0
 _DRAIN_S = 30.0
+_ENOUGH = 5  # defects: more of the same tell nothing new
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Deck:
 
 
 class Supervisor(threading.Thread):
-    """Lets one worker after another live and die, until no fate is left."""
+    """Lets one worker after another live and die, until no fate is left, or the run has failed anyway."""
 
     def __init__(self, name: str, line: Line, deck: Deck, record: Record, seed: int) -> None:
         super().__init__(name=name, daemon=True)
@@ -96,7 +97,7 @@ class Supervisor(threading.Thread):
 
     def run(self) -> None:
         config = self._line.config(self.name)
-        while (fate := self._deck.draw()) is not None:
+        while len(self._record.defects) < _ENOUGH and (fate := self._deck.draw()) is not None:
             strike = ""
             if fate.step is not None:
                 strike = f"{fate.signal.name.removeprefix('SIG')}:{fate.step}:{self._rng.randint(1, 40)}"

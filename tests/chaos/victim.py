@@ -92,8 +92,8 @@ def arm(step: str, passage: int, strike: Callable[[], None]) -> None:
 
     places: dict[str, tuple[Callable[[type, str], None], type, str]] = {
         "polled": (after, KafkaTransport, "poll"),
-        "decoded": (after, Inspector, "prepare"),
-        "scored": (after, Inspector, "score"),
+        "decoded": (after, Inspector, "_prepare"),
+        "scored": (after, Inspector, "_score"),
         "records_sent": (functools.partial(between, positions_first=False), Transactions, "_ask"),
         "offsets_sent": (functools.partial(between, positions_first=True), Transactions, "_ask"),
         "confirmed": (after_journey, Transactions, "store"),

@@ -120,11 +120,11 @@ def _inspect(
 ) -> list[Outcome]:
     outcomes: list[Outcome] = []
     begun: deque[Future[list[Outcome]]] = deque()
-    for start in range(0, len(declared) + _AHEAD * _BATCH, _BATCH):
-        if batch := declared[start : start + _BATCH]:
-            frames = [_frame(path, product, index) for index, (path, product) in enumerate(batch, start)]
-            begun.append(inspector.begin(frames))
-        if start >= _AHEAD * _BATCH and begun:
+    for start in range(0, len(declared), _BATCH):
+        batch = enumerate(declared[start : start + _BATCH], start)
+        begun.append(inspector.begin([_frame(path, product, index) for index, (path, product) in batch]))
+        ahead = _AHEAD if start + _BATCH < len(declared) else 0
+        while len(begun) > ahead:
             outcomes += begun.popleft().result()
             if on_progress:
                 on_progress(len(outcomes), len(declared))
