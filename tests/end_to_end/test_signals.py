@@ -140,7 +140,7 @@ def test_ready_with_the_first_assignment_and_not_without_a_broker(
 
 
 PLACES = {
-    "in the engine": "inspector.Inspector.score",
+    "in the engine": "inspector.Inspector._score",
     "in code of its own": "transport.KafkaTransport.deliver",
 }
 
