@@ -247,7 +247,7 @@ def test_the_version_is_the_hash_of_the_blob_and_reproducible() -> None:
 
 
 def test_the_blob_is_no_pickle() -> None:
-    with pytest.raises(Exception, match=r"opcode|pickle"):
+    with pytest.raises(ValueError):  # whichever opcode its first byte, a length, may happen to be
         list(pickletools.genops(io.BytesIO(make_bank().blob)))
 
 
