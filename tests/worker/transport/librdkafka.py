@@ -49,8 +49,11 @@ def produce(
     assert to_broker.flush(20) == 0
 
 
-def consume(bootstrap: str, topic: str) -> list[Message]:
-    """Every record of `topic` that a read_committed consumer can see now, in order per partition."""
+def consume(bootstrap: str, topic: str, least: int = 0) -> list[Message]:
+    """Every record of `topic` that a read_committed consumer can see now, in order per partition.
+
+    It waits for `least` of them: Kafka confirms a commit before all partitions know of it.
+    """
     settings = {
         "group.id": "none",
         "isolation.level": "read_committed",
@@ -63,9 +66,9 @@ def consume(bootstrap: str, topic: str) -> list[Message]:
     consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
     messages: list[Message] = []
     reading = set(partitions)
-    while reading:
+    while reading or len(messages) < least:
         message = consumer.poll(20)
-        assert message is not None, f"{topic} does not answer"
+        assert message is not None, f"{topic} does not answer, or holds {len(messages)} of {least} records"
         if message.error() is None:
             messages.append(message)
         elif message.error().code() == KafkaError._PARTITION_EOF:

@@ -48,7 +48,7 @@ def test_whatever_a_batch_holds_is_seen_whole_in_order_and_where_its_key_belongs
     with closing(Transactions(settings, "whole")) as transactions:
         for n in range(2):
             transactions.transact(records(topic, count, size, keys), positions(settings, n), ALONE)
-    found = librdkafka.consume(settings.bootstrap_servers, topic)
+    found = librdkafka.consume(settings.bootstrap_servers, topic, least=2 * count)
     for key in {record.key for record in records(topic, count, size, keys)}:
         of_key = [record for record in found if record.key() == key]
         assert len({record.partition() for record in of_key}) == 1
