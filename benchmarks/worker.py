@@ -137,7 +137,7 @@ def alone(at: Place, encoded: Sequence[bytes]) -> Alone:
     ):
 
         def frames(data: bytes) -> Any:
-            return cut(see(data, engine.spec.framing).picture, engine.spec.framing)[0]
+            return cut(see(data, engine.spec.framing).pixels, engine.spec.framing)[0]
 
         def one_batch(start: int) -> None:
             chosen = [encoded[(start + n) % len(encoded)] for n in range(_BATCH)]

@@ -11,6 +11,9 @@ Array = npt.NDArray[np.float32]
 Picture = npt.NDArray[np.uint8]
 """(H, W, 3) RGB."""
 
+Pixels = npt.NDArray[np.uint8]
+"""(H, W, 3) RGB, or (H, W) grey: spreading grey to three channels is left for when it is smaller."""
+
 Frames = npt.NDArray[np.uint8]
 """(N, side, side, 3) RGB: what an engine takes."""
 

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from quarterturn.worker.contract.arrays import Frames, Picture
+from quarterturn.worker.contract.arrays import Frames, Pixels
 from quarterturn.worker.contract.errors import FrameError
+from quarterturn.worker.contract.picture import in_colour
 from quarterturn.worker.contract.settings import Settings
 
 UNITS = 16  # a frame's side in units
@@ -91,18 +92,20 @@ WHOLE = Layout(UNITS, UNITS, ((0, 0),))
 """The layout of a picture that is one frame."""
 
 
-def cut(picture: Picture, framing: Framing) -> tuple[Frames, Layout]:
-    """The frames (T, side, side, 3) uint8 of a picture (H, W, 3) uint8 RGB, a copy, and where they lie in it.
+def cut(pixels: Pixels, framing: Framing) -> tuple[Frames, Layout]:
+    """The frames (T, side, side, 3) uint8 RGB of a picture, a copy, and where they lie in it.
 
     Raises:
         FrameError: `too_elongated`, if the picture takes more than `MAX_TILES` tiles.
     """
-    layout = layout_of(picture.shape[0], picture.shape[1], framing)
+    layout = layout_of(pixels.shape[0], pixels.shape[1], framing)
     if framing.fit == "stretch":
-        return resize(picture, framing.side, framing.side)[np.newaxis], layout
-    if framing.fit == "letterbox":
-        return _letterbox(picture, framing.side, layout), layout
-    return _cut_tiles(picture, framing.side, layout), layout
+        frames = [resize(pixels, framing.side, framing.side)]
+    elif framing.fit == "letterbox":
+        frames = [_letterbox(pixels, framing.side, layout)]
+    else:
+        frames = _cut_tiles(pixels, framing.side, layout)
+    return np.stack([in_colour(frame) for frame in frames]), layout
 
 
 def layout_of(height: int, width: int, framing: Framing) -> Layout:
@@ -134,22 +137,22 @@ def scaled_size(height: int, width: int, framing: Framing) -> tuple[int, int]:
     return rows * unit, columns * unit
 
 
-def resize(picture: Picture, height: int, width: int) -> Picture:
-    """`picture` (H, W, 3) uint8 as (height, width, 3), a copy.
+def resize(pixels: Pixels, height: int, width: int) -> Pixels:
+    """A picture as (height, width, 3), or as (height, width) where it is grey, a copy.
 
     Shrinks with area averaging, so that thin structures do not alias away, and enlarges bilinearly.
     """
     # In two steps: OpenCV averages areas only where both sides shrink, and a long thin picture would alias.
-    smaller = (min(picture.shape[1], width), min(picture.shape[0], height))
-    shrunk = cv2.resize(picture, smaller, interpolation=cv2.INTER_AREA)
+    smaller = (min(pixels.shape[1], width), min(pixels.shape[0], height))
+    shrunk = cv2.resize(pixels, smaller, interpolation=cv2.INTER_AREA)
     return cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
 
 
-def fitted(picture: Picture, longest: int) -> Picture:
-    """`picture` (H, W, 3) uint8 with at most `longest` pixels on its longer side, a copy."""
-    height, width = picture.shape[:2]
+def fitted(pixels: Pixels, longest: int) -> Pixels:
+    """A picture with at most `longest` pixels on its longer side, a copy."""
+    height, width = pixels.shape[:2]
     scale = min(1.0, longest / max(height, width))
-    return resize(picture, max(1, round(height * scale)), max(1, round(width * scale)))
+    return resize(pixels, max(1, round(height * scale)), max(1, round(width * scale)))
 
 
 def _units(height: int, width: int, framing: Framing) -> tuple[int, int]:
@@ -163,24 +166,24 @@ def _units(height: int, width: int, framing: Framing) -> tuple[int, int]:
     return round(spanned * height / shorter), round(spanned * width / shorter)
 
 
-def _letterbox(picture: Picture, side: int, layout: Layout) -> Frames:
+def _letterbox(pixels: Pixels, side: int, layout: Layout) -> Pixels:
     """One frame with the whole picture in its middle; the margins mirror it, so that no edge is made up."""
     ((row, column),) = layout.corners
     bottom, right = UNITS - layout.height + row, UNITS - layout.width + column
     unit = side // UNITS
-    scaled = resize(picture, layout.height * unit, layout.width * unit)
+    scaled = resize(pixels, layout.height * unit, layout.width * unit)
     frame = cv2.copyMakeBorder(
         scaled, -row * unit, bottom * unit, -column * unit, right * unit, borderType=cv2.BORDER_REFLECT_101
     )
-    return frame.astype(np.uint8, copy=False)[np.newaxis]
+    return frame.astype(np.uint8, copy=False)
 
 
-def _cut_tiles(picture: Picture, side: int, layout: Layout) -> Frames:
+def _cut_tiles(pixels: Pixels, side: int, layout: Layout) -> list[Pixels]:
     """Overlapping tiles in row-major order."""
     unit = side // UNITS
-    scaled = resize(picture, layout.height * unit, layout.width * unit)
+    scaled = resize(pixels, layout.height * unit, layout.width * unit)
     corners = ((row * unit, column * unit) for row, column in layout.corners)
-    return np.stack([scaled[y : y + side, x : x + side] for y, x in corners])
+    return [scaled[y : y + side, x : x + side] for y, x in corners]
 
 
 def _tiles_along(length: int) -> int:

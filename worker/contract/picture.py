@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+import cv2
+import numpy as np
 from pydantic import Field
 
-from quarterturn.worker.contract.arrays import Picture
+from quarterturn.worker.contract.arrays import Picture, Pixels
 from quarterturn.worker.contract.settings import Settings
 
 BitDepth = Literal[10, 12, 14, 16]
@@ -40,18 +42,18 @@ class RawFormat:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A picture, and what it was before it became 8-bit RGB.
+    """A picture, and what it was before it had 8 bits.
 
     Attributes:
-        picture: (H, W, 3) uint8 RGB.
+        pixels: (H, W, 3) uint8 RGB, or (H, W) where it is grey.
         bits: of a sample as it came: 8, 10, 12, 14 or 16.
         is_grey: whether there was one channel of brightness, alpha aside.
         doubt: a sentence, where the samples and what is known of their depth do not go together; else "".
-        shrunk: how many pixels of the file one of `picture` stands for, along each side.
+        shrunk: how many pixels of the file one of `pixels` stands for, along each side.
         quality: of a JPEG, 1 to 100, about as libjpeg counts; None of all else.
     """
 
-    picture: Picture
+    pixels: Pixels
     bits: int
     is_grey: bool
     doubt: str = ""
@@ -59,7 +61,17 @@ class Decoded:
     quality: int | None = None
 
     @property
+    def picture(self) -> Picture:
+        """(H, W, 3) uint8 RGB."""
+        return in_colour(self.pixels)
+
+    @property
     def size(self) -> tuple[int, int]:
         """Width and height of what is shown, in pixels of the file."""
-        height, width = self.picture.shape[:2]
+        height, width = self.pixels.shape[:2]
         return width * self.shrunk, height * self.shrunk
+
+
+def in_colour(pixels: Pixels) -> Picture:
+    """(H, W, 3) uint8 RGB of pixels that may be grey."""
+    return pixels if pixels.ndim == 3 else np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB), np.uint8)

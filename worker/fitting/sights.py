@@ -32,7 +32,7 @@ class Sight:
     @classmethod
     def of(cls, seen: Decoded, framing: Framing) -> Sight:
         """That of a decoded picture, as a worker would see it."""
-        frames, layout = cut(seen.picture, framing)
+        frames, layout = cut(seen.pixels, framing)
         return cls(Traits.of(seen, frames), measure(frames), small_picture(frames, layout))
 
 

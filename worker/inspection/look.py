@@ -43,7 +43,7 @@ def look_at(frame: Frame, info: FrameInfo, camera: CameraSettings, framing: Fram
         FrameError: it is no picture, or does not fit the region or the framing.
     """
     seen = see(frame.data, framing, camera.region, camera.bit_depth, info.raw)
-    tiles, layout = cut(seen.picture, framing)
+    tiles, layout = cut(seen.pixels, framing)
     return Look(
         info,
         tiles,

@@ -1,11 +1,11 @@
-"""From the bytes of a frame to its pixels: 8-bit RGB, whatever the file or the camera holds."""
+"""From the bytes of a frame to its pixels: 8 bits, RGB or grey, whatever the file or the camera holds."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-from quarterturn.worker.contract.arrays import Picture
+from quarterturn.worker.contract.arrays import Picture, Pixels
 from quarterturn.worker.contract.errors import FrameError
 from quarterturn.worker.contract.picture import BitDepth, Decoded, RawFormat
 from quarterturn.worker.pictures.file import Stored, read_file, refuse_size
@@ -20,11 +20,10 @@ def decode(
 ) -> Decoded:
     """The picture in `data`, and what it was.
 
-    Without `raw`, data is a JPEG, PNG, BMP, TIFF or WebP file, told by its content. Grey is spread to three channels,
-    alpha is dropped and colours stay as written, an EXIF orientation is applied, of an animation the first picture
-    counts. Of deeper samples the highest 8 bits are kept. Where they lie in 16 bits, `bit_depth` says how many of these
-    are used, 10, 12, 14 or 16; None: what the pixel format says, or all 16. A JPEG is decoded smaller by as much as
-    `shrink` allows.
+    Without `raw`, data is a JPEG, PNG, BMP, TIFF or WebP file, told by its content. Alpha is dropped, colours stay as
+    written, an EXIF orientation is applied, of an animation the first picture counts. Of deeper samples the highest 8
+    bits are kept. Where they lie in 16 bits, `bit_depth` says how many of these are used, 10, 12, 14 or 16; None: what
+    the pixel format says, or all 16. A JPEG is decoded smaller by as much as `shrink` allows.
 
     Raises:
         FrameError: `empty`, `truncated`, `undecodable`, `too_many_pixels`, `bad_pixel_format`, `size_mismatch` or
@@ -34,14 +33,14 @@ def decode(
         raise FrameError("empty", "the frame has no bytes; check the camera's encoder")
     if raw is None:
         stored = read_file(data, shrink)
-        conversion = cv2.COLOR_GRAY2RGB if stored.samples.ndim == 2 else None
+        conversion = None
     else:
         layout = format_of(raw.pixel_format)
         refuse_size(raw.width, raw.height)
         stored, conversion = Stored(unpack(data, raw), layout.bits, layout.is_grey), layout.to_rgb
     bits = bit_depth or 16 if stored.bits == 16 else stored.bits
-    picture = _to_rgb(_eight_bits(stored, bits), conversion)
-    return Decoded(picture, bits, stored.is_grey, _doubt(stored, bit_depth), stored.shrunk, stored.quality)
+    pixels = _converted(_eight_bits(stored, bits), conversion)
+    return Decoded(pixels, bits, stored.is_grey, _doubt(stored, bit_depth), stored.shrunk, stored.quality)
 
 
 def decode_picture(data: bytes, raw: RawFormat | None = None, bit_depth: BitDepth | None = None) -> Picture:
@@ -49,7 +48,7 @@ def decode_picture(data: bytes, raw: RawFormat | None = None, bit_depth: BitDept
     return decode(data, raw, bit_depth).picture
 
 
-def _eight_bits(stored: Stored, bits: int) -> Picture:
+def _eight_bits(stored: Stored, bits: int) -> Pixels:
     samples = stored.samples
     if samples.dtype == np.uint16:
         if bits < 16 and (highest := int(samples.max())) >> bits:
@@ -74,7 +73,7 @@ def _doubt(stored: Stored, bit_depth: BitDepth | None) -> str:
     return ""
 
 
-def _to_rgb(samples: Picture, conversion: int | None) -> Picture:
+def _converted(samples: Pixels, conversion: int | None) -> Pixels:
     if conversion is None:
         return samples
     try:

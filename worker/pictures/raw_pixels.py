@@ -27,7 +27,7 @@ class PixelFormat:
         bits: of a sample.
         stored: bits that a sample takes in the data: 8, 16, or as many as it has where samples are packed.
         channels: samples of a pixel.
-        to_rgb: OpenCV's conversion of the samples to RGB, None where they are RGB already.
+        to_rgb: OpenCV's conversion of the samples to RGB, None where they are RGB or grey.
     """
 
     bits: int
@@ -38,12 +38,12 @@ class PixelFormat:
     @property
     def is_grey(self) -> bool:
         """Whether there is one channel of brightness."""
-        return self.to_rgb == cv2.COLOR_GRAY2RGB
+        return self.channels == 1 and self.to_rgb is None
 
 
 # One sample a pixel. OpenCV names Bayer patterns by the first 2x2 block since 4.5.3, as PFNC's BayerRG8 means it.
 _ONE_CHANNEL = {
-    "Mono": cv2.COLOR_GRAY2RGB,
+    "Mono": None,
     "BayerRG": cv2.COLOR_BayerRGGB2RGB,
     "BayerGR": cv2.COLOR_BayerGRBG2RGB,
     "BayerGB": cv2.COLOR_BayerGBRG2RGB,
@@ -58,16 +58,15 @@ _LAYOUTS = {  # by what comes behind such a name: bits of a sample, and how many
     "12Packed": (12, 12),
 }
 _FORMATS: dict[str, PixelFormat] = {
-    **{f"Mono{ending}": PixelFormat(*layout, 1, cv2.COLOR_GRAY2RGB) for ending, layout in _LAYOUTS.items()},
-    "RGB8": PixelFormat(8, 8, 3, None),
-    "BGR8": PixelFormat(8, 8, 3, cv2.COLOR_BGR2RGB),
-    "RGBa8": PixelFormat(8, 8, 4, cv2.COLOR_RGBA2RGB),
-    "BGRa8": PixelFormat(8, 8, 4, cv2.COLOR_BGRA2RGB),
     **{
         f"{name}{ending}": PixelFormat(*layout, 1, conversion)
         for name, conversion in _ONE_CHANNEL.items()
         for ending, layout in _LAYOUTS.items()
     },
+    "RGB8": PixelFormat(8, 8, 3, None),
+    "BGR8": PixelFormat(8, 8, 3, cv2.COLOR_BGR2RGB),
+    "RGBa8": PixelFormat(8, 8, 4, cv2.COLOR_RGBA2RGB),
+    "BGRa8": PixelFormat(8, 8, 4, cv2.COLOR_BGRA2RGB),
 }
 PIXEL_FORMATS = tuple(_FORMATS)
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from quarterturn.worker.contract.arrays import Frames, Picture
+from quarterturn.worker.contract.arrays import Frames, Picture, Pixels
 from quarterturn.worker.contract.errors import DataError, FrameError
 from quarterturn.worker.contract.framing import Framing, cut
 from quarterturn.worker.contract.picture import BitDepth, Decoded, RawFormat, Region
@@ -33,11 +33,11 @@ def see(
         FrameError: as `decode` does, or `region_outside`.
     """
     seen = decode(data, raw, bit_depth, partial(shrinkage, region=region, framing=framing))
-    return replace(seen, picture=crop(seen.picture, region, seen.shrunk))
+    return replace(seen, pixels=crop(seen.pixels, region, seen.shrunk))
 
 
-def crop(picture: Picture, region: Region | None, shrunk: int = 1) -> Picture:
-    """The part of `picture` (H, W, 3) in `region`, a view into it; the whole picture where that is None.
+def crop(pixels: Pixels, region: Region | None, shrunk: int = 1) -> Pixels:
+    """The part of a picture in `region`, a view into it; the whole picture where that is None.
 
     Where the picture was `shrunk`, the region is still in pixels of the file, which `shrunk` divides.
 
@@ -45,8 +45,8 @@ def crop(picture: Picture, region: Region | None, shrunk: int = 1) -> Picture:
         FrameError: `region_outside`.
     """
     if region is None:
-        return picture
-    height, width = (length * shrunk for length in picture.shape[:2])
+        return pixels
+    height, width = (length * shrunk for length in pixels.shape[:2])
     if region.x + region.width > width or region.y + region.height > height:
         raise FrameError(
             "region_outside",
@@ -54,7 +54,7 @@ def crop(picture: Picture, region: Region | None, shrunk: int = 1) -> Picture:
             f"but the picture is {width}x{height}; correct the camera's region",
         )
     top, left = region.y // shrunk, region.x // shrunk
-    return picture[top : top + region.height // shrunk, left : left + region.width // shrunk]
+    return pixels[top : top + region.height // shrunk, left : left + region.width // shrunk]
 
 
 def read_picture(path: Path, region: Region | None = None, bit_depth: BitDepth | None = None) -> Picture:
@@ -83,9 +83,9 @@ def read_frames(
     Raises:
         DataError: the file cannot be read, is no picture, or does not fit region or framing; the text names it.
     """
-    picture = read_seen(path, framing, region, bit_depth).picture
+    pixels = read_seen(path, framing, region, bit_depth).pixels
     try:
-        return cut(picture, framing)[0]
+        return cut(pixels, framing)[0]
     except FrameError as error:
         raise DataError(f"{path}: {error}") from error
 

@@ -55,6 +55,15 @@ def stitched_by_hand(values: Floats, layout: Layout) -> npt.NDArray[np.float64]:
     return np.array([[np.mean(found[y, x]) for x in range(columns)] for y in range(rows)])
 
 
+@given(sizes, st.sampled_from(["stretch", "letterbox", "tiles"]))
+def test_grey_pixels_give_the_frames_of_the_same_grey_in_three_channels(size: tuple[int, int], fit: Any) -> None:
+    grey, framing = noise(*size)[..., 0], Framing(side=SIDE, fit=fit)
+    spread = np.repeat(grey[..., np.newaxis], 3, axis=-1)
+    found, wanted = cut(grey, framing), cut(spread, framing)
+    np.testing.assert_array_equal(found[0], wanted[0])
+    assert found[1] == wanted[1]
+
+
 @pytest.mark.parametrize("size", [*SIZES, (32, 32), (1000, 7)])
 def test_stretching_averages_areas_then_enlarges_bilinearly(size: tuple[int, int]) -> None:
     picture = noise(*size)
