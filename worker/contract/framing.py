@@ -1,7 +1,8 @@
 """From a picture to the square frames that an engine takes, and from values per grid position back to the picture.
 
-Everything is laid on a lattice of units: a frame is 16 x 16 units, and a picture, scaled, is a whole number of units
-high and wide. So the grid cells of overlapping tiles coincide, and no value has to be interpolated.
+Where a frame is not the whole picture, all is laid on a lattice of units: a frame is 16 x 16 units, and a picture,
+scaled, is a whole number of units high and wide. So the grid cells of overlapping tiles coincide, and no value has to
+be interpolated.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ class Framing(Settings):
     fit: Literal["stretch", "letterbox", "tiles"] = "stretch"
     tiles: int = Field(default=1, ge=1, le=isqrt(MAX_TILES), description="that span the picture's shorter side")
 
+    def takes(self, grid: int) -> bool:
+        """Whether values on a grid of G x G places in each frame can be put together as those of the picture."""
+        return self.fit == "stretch" or _is_on_lattice(grid)
+
     @model_validator(mode="after")
     def _tiles_need_their_fit(self) -> Framing:
         if self.fit != "tiles" and self.tiles != 1:
@@ -56,7 +61,7 @@ class Layout:
 
         Args:
             values: (T, ..., P), tile by tile the values at P = G·G positions, row by row; G divides 16 or is a
-                multiple of it.
+                multiple of it, unless one tile is the whole picture.
 
         Returns:
             (..., height·r, width·r) with r = max(1, G/16) cells a unit, a copy; or (..., G, G), a view into `values`,
@@ -66,7 +71,8 @@ class Layout:
             ValueError: T is not the number of tiles, or P is no such square.
         """
         grid = isqrt(values.shape[-1])
-        if values.shape[0] != len(self.corners) or grid**2 != values.shape[-1] or (UNITS % grid and grid % UNITS):
+        is_grid = grid**2 == values.shape[-1] and (self == WHOLE or _is_on_lattice(grid))
+        if values.shape[0] != len(self.corners) or not is_grid:
             raise ValueError(
                 f"values {values.shape} are not (T, ..., G·G) for T = {len(self.corners)} tiles "
                 f"and a G that divides {UNITS} or is a multiple of it"
@@ -153,6 +159,10 @@ def fitted(pixels: Pixels, longest: int) -> Pixels:
     height, width = pixels.shape[:2]
     scale = min(1.0, longest / max(height, width))
     return resize(pixels, max(1, round(height * scale)), max(1, round(width * scale)))
+
+
+def _is_on_lattice(grid: int) -> bool:
+    return not UNITS % grid or not grid % UNITS
 
 
 def _units(height: int, width: int, framing: Framing) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from quarterturn.worker.contract.embeddings import FRAME, LOGITS, PLACES
 from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
@@ -33,12 +33,6 @@ def _is_ours(contract: int) -> int:
     return contract
 
 
-def _tileable(grid: int) -> int:
-    if UNITS % grid and grid % UNITS:
-        raise ValueError(f"a grid of {grid} x {grid} places neither divides {UNITS} nor is a multiple of it")
-    return grid
-
-
 Contract = Annotated[int, AfterValidator(_is_ours)]
 M = TypeVar("M", bound=Settings)
 
@@ -48,11 +42,6 @@ class Depth(Settings):
 
     grid: int = Field(gt=0)
     dimensions: int = Field(gt=0)
-
-    @field_validator("grid")
-    @classmethod
-    def _fits_tiles(cls, grid: int) -> int:
-        return _tileable(grid)
 
 
 class EmbeddingSpec(Settings):
@@ -70,10 +59,16 @@ class EmbeddingSpec(Settings):
     places: dict[str, Depth] = Field(default_factory=dict)
     logits: int | None = Field(default=None, gt=0)
 
-    @field_validator("logits")
-    @classmethod
-    def _fits_tiles(cls, grid: int | None) -> int | None:
-        return None if grid is None else _tileable(grid)
+    @model_validator(mode="after")
+    def _fits_the_framing(self) -> EmbeddingSpec:
+        grids = [depth.grid for depth in self.places.values()] + ([] if self.logits is None else [self.logits])
+        for grid in grids:
+            if not self.framing.takes(grid):
+                raise ValueError(
+                    f"a grid of {grid} x {grid} places neither divides {UNITS} nor is a multiple of it, "
+                    f"as fit '{self.framing.fit}' needs"
+                )
+        return self
 
     @property
     def side(self) -> int:

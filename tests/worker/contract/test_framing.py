@@ -255,7 +255,7 @@ def test_a_constant_stays_constant(size: tuple[int, int], fit: Any, grid: int, v
     np.testing.assert_allclose(stitched, np.float32(value), rtol=1e-6)
 
 
-@pytest.mark.parametrize("grid", [*GRIDS, 5 * 16])
+@pytest.mark.parametrize("grid", [*GRIDS, 5 * 16, 3, 6, 12])
 def test_one_whole_tile_keeps_its_grid(grid: int) -> None:
     values = np.random.default_rng(3).normal(size=(1, 4, grid * grid)).astype(np.float32)
     stitched = Layout(16, 16, ((0, 0),)).stitch(values)
@@ -269,9 +269,10 @@ def test_whole_frame_embeddings_become_blocks() -> None:
     np.testing.assert_array_equal(layout.stitch(np.array([[1], [3]], np.float32)), expected)
 
 
-@pytest.mark.parametrize("shape", [(2, 16), (1, 15), (1, 17), (1, 9), (1, 24 * 24), (1, 4, 12 * 12), (0, 16)])
+@pytest.mark.parametrize("shape", [(2, 16), (1, 15), (1, 17), (0, 16), (1, 9), (1, 24 * 24), (1, 4, 12 * 12)])
 def test_values_that_are_no_such_grids_are_refused(shape: tuple[int, ...]) -> None:
-    for layout in (Layout(16, 16, ((0, 0),)), Layout(8, 16, ((-4, 0),))):
+    whole = [Layout(16, 16, ((0, 0),))] if shape in {(2, 16), (1, 15), (1, 17), (0, 16)} else []
+    for layout in (*whole, Layout(8, 16, ((-4, 0),))):
         with pytest.raises(ValueError, match="for T = 1 tiles and a G that divides 16 or is a multiple of it"):
             layout.stitch(np.zeros(shape, np.float32))
 

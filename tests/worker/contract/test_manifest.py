@@ -184,5 +184,8 @@ def test_a_spec_says_every_output_and_its_shape() -> None:
 def test_a_grid_that_no_tile_takes_is_refused(grid: int) -> None:
     """Of places as of logits: cells of overlapping tiles would not coincide."""
     for part in ({"logits": grid}, {"places": {"deep": {"grid": grid, "dimensions": 4}}}):
-        with pytest.raises(ValueError, match=f"a grid of {grid} x {grid} places neither divides 16 nor is a multiple"):
-            EmbeddingSpec.model_validate({**SPEC.model_dump(), **part})
+        for fit in ("letterbox", "tiles"):
+            tiled = {**SPEC.model_dump(), **part, "framing": {"side": SPEC.side, "fit": fit}}
+            with pytest.raises(ValueError, match=f"a grid of {grid} x {grid} places .* as fit '{fit}' needs"):
+                EmbeddingSpec.model_validate(tiled)
+        EmbeddingSpec.model_validate({**SPEC.model_dump(), **part})
