@@ -82,10 +82,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         "vendor_bindings": bindings.install,
         "chromium": services.install_chromium,
     }
-    for fixture, install in installs.items():
-        if fixture in wanted:
-            with contextlib.suppress(services.ServiceError):  # the fixture says it again, as a failed test
-                install()
+    with services.alone():
+        for fixture, install in installs.items():
+            if fixture in wanted:
+                with contextlib.suppress(services.ServiceError):  # the fixture says it again, as a failed test
+                    install()
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ and none is started. As root on Debian or Ubuntu, missing programs are installed
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import random
@@ -241,6 +242,15 @@ def install_chromium() -> str:
     if found is None:
         raise ServiceError("Chromium is missing: install it (apt-get install chromium)")
     return found
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Wait until no other process of this checkout's tests installs or downloads anything."""
+    DOWNLOADS.mkdir(exist_ok=True)
+    with (DOWNLOADS / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def need(is_there: bool, what: str, packages: tuple[str, ...], variable: str | None = None) -> None:
