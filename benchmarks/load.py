@@ -96,6 +96,13 @@ class Line:
             self._producer.poll(0)
         self._producer.flush()
 
+    def staged(self, frames: int) -> dict[str, float]:
+        """Milliseconds of processor time a frame in each stage of a worker of this line, see `benchmarks.staged`."""
+        command = [sys.executable, "-m", "benchmarks.staged", "--config", str(self._config), "--frames", str(frames)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        found: dict[str, float] = json.loads(done.stdout)
+        return found
+
     def push(self, bank: Path) -> None:
         """Make this the line's bank."""
         quarterturn("bank", "push", str(bank), "--config", str(self._config))

@@ -4,8 +4,9 @@
 
 Frames are JPEGs of several sizes, made of the pictures of `--data`. Of each: frames/s of a worker that finds them all
 waiting, as a share of what decoding and the engine alone reach in turn; milliseconds a frame in each stage, and of
-processor time in the worker and in the broker. Of the smallest: the time from publishing a frame to its verdict when
-half, four fifths and all of that speed are published; from a worker's start to its first verdict; several workers.
+processor time in the worker, in each of its stages, and in the broker. Of the smallest: the time from publishing a
+frame to its verdict when half, four fifths and all of that speed are published; from a worker's start to its first
+verdict; several workers.
 """
 
 from __future__ import annotations
@@ -117,7 +118,12 @@ def loaded(  # noqa: PLR0917
     for _ in range(rounds):
         bare = alone(at, encoded)
         found.append((bare, drain(at, encoded, cameras, product, round(_FRAMES_S * bare.frames_s))))
-    return figures_of(name, found)
+    line, count = Line(at, cameras, cameras, _BATCH, product), round(_FRAMES_S / 2 * found[0][0].frames_s)
+    line.publish(encoded, count)
+    return figures_of(name, found) + [
+        Figure(PART, f"{name}: processor time of {stage}", (ms,), "ms/frame", "less")
+        for stage, ms in line.staged(count).items()
+    ]
 
 
 def jpeg(picture: Picture, megapixels: float) -> bytes:
