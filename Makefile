@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Tests side by side, each with servers of its own.
+JOBS ?= 2
 
 
 .PHONY: help install demo line wheel test quick lint audit check bench fuzz chaos soak format lock clean
@@ -39,11 +41,11 @@ line: install
 wheel: install # from the sdist: nothing of an earlier build gets in
 	$(BIN)/uv build --quiet --out-dir dist
 
-test: install
-	$(BIN)/python -m pytest
+test: install # a file's tests stay together, for what they share
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 quick: install
-	$(BIN)/python -m pytest -m "not server and not slow"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not server and not slow"
 
 lint: install
 	$(BIN)/ruff format --check .
