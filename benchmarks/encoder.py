@@ -6,7 +6,8 @@ import argparse
 
 import torch
 
-from quarterturn.trainer.encoder import Architecture, Encoder
+from quarterturn.trainer.architecture import Architecture
+from quarterturn.trainer.encoder import Encoder
 from quarterturn.trainer.weights import PACKAGED, create_encoder
 from quarterturn.worker.contract.framing import Framing
 from quarterturn.worker.contract.manifest import EmbeddingSpec

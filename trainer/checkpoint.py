@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
+from quarterturn.trainer.architecture import Architecture
 from quarterturn.trainer.backbone import without_counters
-from quarterturn.trainer.encoder import Architecture, Encoder
+from quarterturn.trainer.encoder import Encoder
 from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
 from quarterturn.worker.contract.framing import Framing
 from quarterturn.worker.contract.known_pictures import KnownPictures

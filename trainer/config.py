@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from quarterturn.trainer.encoder import Architecture
+from quarterturn.trainer.architecture import Architecture
 from quarterturn.worker.contract.errors import ConfigError
 from quarterturn.worker.contract.framing import Framing
 from quarterturn.worker.contract.picture import Depth, Region

@@ -6,80 +6,26 @@ each place at some depths, and, if it is to learn from pasted defects, a logit f
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
-from typing import Annotated, Literal, cast
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import timm
 import torch
-from pydantic import Field, PositiveFloat, StringConstraints, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from quarterturn.trainer.backbone import Backbone, Stem, Trained, create_network, listed_maps, resize_map, suggest
-from quarterturn.trainer.depths import DepthSettings, default_depths, default_head_layers
+from quarterturn.trainer.architecture import Architecture
+from quarterturn.trainer.backbone import Backbone, create_network, listed_maps, resize_map
+from quarterturn.trainer.depths import DepthSettings
+from quarterturn.trainer.grids import on_grid, require_division, require_framing
 from quarterturn.worker.contract.embeddings import FRAME, LOGITS, PLACES, Embeddings
 from quarterturn.worker.contract.errors import ConfigError
-from quarterturn.worker.contract.framing import UNITS, Framing
+from quarterturn.worker.contract.framing import Framing
 from quarterturn.worker.contract.manifest import Depth, EmbeddingSpec
-from quarterturn.worker.contract.settings import Settings
 from quarterturn.worker.contract.views import place_order, turn
 
 _SQUEEZED = 64  # channels between the maps and the logit
 _DEPTHS, _HEAD_LAYERS = "architecture.depths.", "architecture.head_layers"
-
-DepthName = Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9_]*$")]
-Colour = tuple[float, float, float]
-
-
-class Architecture(Settings):
-    """The encoder's shape. What is None is chosen for the backbone, see `Architecture.completed`."""
-
-    backbone: str = Field(default="tf_efficientnet_lite0", description="a network of timm's")
-    stem: Stem = Field(default="own", description="cifar: 3x3 without pooling, for ResNets and frames of 32 to 64 px")
-    trained: Trained = Field(default="none", description="last: what only the deepest layer used depends on")
-    depths: dict[DepthName, DepthSettings] | None = Field(default=None, description="from shallow to deep")
-    dimensions: int = Field(default=128, gt=0, description="most principal axes that are kept of a depth's features")
-    hidden: int = Field(default=512, gt=0, description="width of the projection's hidden layer")
-    frame: int = Field(default=64, gt=1, description="of a frame's embedding")
-    head: bool = Field(default=True, description="whether there is a logit that a place looks pasted")
-    head_layers: tuple[str, ...] | None = Field(default=None, min_length=1, description="that the head looks at")
-    mean: Colour | None = Field(default=None, description="of red, green and blue from 0 to 255, as the weights expect")
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = Field(default=None, description="as `mean`")
-
-    @field_validator("backbone")
-    @classmethod
-    def _is_known(cls, name: str) -> str:
-        if not timm.is_model(name):
-            raise ValueError(f"timm has no such network; {suggest(name, timm.list_models())}")
-        return name
-
-    @field_validator("depths")
-    @classmethod
-    def _can_be_named(cls, depths: dict[str, DepthSettings] | None) -> dict[str, DepthSettings] | None:
-        for name in depths or ():
-            if hasattr(nn.ModuleDict(), name):
-                raise ValueError(f"a depth cannot be called '{name}'; call it 'shallow', 'middle' or 'deep'")
-        return depths
-
-    def completed(self, network: nn.Module) -> Architecture:
-        """This with nothing left open, for the whole network `network` with the name `backbone`.
-
-        Raises:
-            ConfigError: nothing can be chosen for this network.
-        """
-        chosen: dict[str, object] = {}
-        if self.depths is None:
-            chosen["depths"] = default_depths(self.backbone, network)
-        if self.head and self.head_layers is None:
-            chosen["head_layers"] = default_head_layers(self.backbone, network)
-        constants = cast("dict[str, Colour]", network.pretrained_cfg)  # from 0 to 1
-        for name in ("mean", "std"):
-            if getattr(self, name) is None:
-                chosen[name] = tuple(255 * value for value in constants[name])
-        return self.model_copy(update=chosen)
 
 
 class Encoder(nn.Module):
@@ -125,7 +71,7 @@ class Encoder(nn.Module):
         ).requires_grad_(False)
         self.head = Head(self.backbone, head_layers) if head_layers else None
         if self.head is not None:
-            _require_division(_HEAD_LAYERS, side, side // self.head.grid)
+            require_division(_HEAD_LAYERS, side, side // self.head.grid)
 
     def forward(self, pictures: Tensor, smaller: Tensor | None = None) -> dict[str, Tensor]:
         """(N, 3, S, S) -> float32 by name: (N, E), not of unit length; (N, P, D) of each depth; (N, P) logits.
@@ -193,7 +139,7 @@ class Encoder(nn.Module):
         sides = [self.backbone.grids[self._index(layer)] for layer in taken.layers]
         maps += [halves[self._index(layer)] for layer in taken.halved]
         sides += [self._half_grids[self._index(layer)] for layer in taken.halved]
-        return torch.cat([_on_grid(one, side, grid) for one, side in zip(maps, sides, strict=True)], dim=1)
+        return torch.cat([on_grid(one, side, grid) for one, side in zip(maps, sides, strict=True)], dim=1)
 
     def spec(self, framing: Framing, views: Literal[1, 2, 4, 8]) -> EmbeddingSpec:
         """What the embeddings of frames made by `framing` mean, with so many views.
@@ -214,14 +160,7 @@ class Encoder(nn.Module):
             ConfigError: names the depth and a side that would do.
         """
         grids = {f"{_DEPTHS}{name}": depth.grid for name, depth in self.places.items()}
-        for where, grid in (grids if self.head is None else {**grids, _HEAD_LAYERS: self.head.grid}).items():
-            if not framing.takes(grid):
-                stride = self.side // grid
-                sides = [stride * places for places in (4, 8, 16, 32, 48, 64) if stride * places % UNITS == 0]
-                raise ConfigError(
-                    f"{where}: with fit '{framing.fit}' frames of {self.side} px cannot have {grid} x {grid} places; "
-                    f"set 'data.side' to {_nearest(sides, self.side)}, or 'data.fit' to 'stretch'"
-                )
+        require_framing(grids if self.head is None else {**grids, _HEAD_LAYERS: self.head.grid}, framing)
 
     @torch.no_grad()
     def _measure_halves(self) -> tuple[int, ...]:
@@ -237,7 +176,7 @@ class Encoder(nn.Module):
     def _places(self, name: str, depth: DepthSettings) -> Depth:
         """The grid of a depth, and how many numbers a place gets."""
         where = f"{_DEPTHS}{name}"
-        _require_division(where, self.side, depth.stride)
+        require_division(where, self.side, depth.stride)
         grid = self.side // depth.stride
         for layer in depth.layers:
             found = self.backbone.grids[self._index(layer)]
@@ -254,28 +193,6 @@ class Encoder(nn.Module):
 
     def _channels(self, layers: tuple[str, ...]) -> int:
         return sum(self.backbone.channels[self._index(layer)] for layer in layers)
-
-
-def _on_grid(maps: Tensor, side: int, grid: int) -> Tensor:
-    """(N, C, side, side) -> (N, C, grid, grid)."""
-    if side % grid == 0:
-        return F.avg_pool2d(maps, side // grid) if side > grid else maps
-    return resize_map(maps, grid / side)
-
-
-def _require_division(where: str, side: int, stride: int) -> None:
-    """Refuse places of `stride` px that do not divide the frame."""
-    if side % stride or side < stride:
-        step = math.lcm(stride, UNITS)
-        sides = [step * times for times in range(1, side // step + 2)]
-        raise ConfigError(
-            f"{where}: frames of {side} px cannot be divided into places of {stride} px; "
-            f"set 'data.side' to {_nearest(sides, side)}"
-        )
-
-
-def _nearest(sides: Iterable[int], side: int) -> int:
-    return min(sides, key=lambda fitting: abs(fitting - side))
 
 
 class Head(nn.Module):

@@ -13,8 +13,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from quarterturn.trainer.architecture import Architecture
 from quarterturn.trainer.backbone import create_network, without_counters
-from quarterturn.trainer.encoder import Architecture, Encoder
+from quarterturn.trainer.encoder import Encoder
 from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
 from quarterturn.worker.contract.manifest import sha256
 

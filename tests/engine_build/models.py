@@ -10,10 +10,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from quarterturn.trainer.architecture import Architecture
 from quarterturn.trainer.basis import fit_bases
 from quarterturn.trainer.checkpoint import load_model, save_model
 from quarterturn.trainer.depths import DepthSettings
-from quarterturn.trainer.encoder import Architecture, Encoder
+from quarterturn.trainer.encoder import Encoder
 from quarterturn.worker.contract.embeddings import Embeddings
 from quarterturn.worker.contract.framing import Framing
 from quarterturn.worker.contract.known_pictures import KnownPictures

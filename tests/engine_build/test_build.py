@@ -19,7 +19,7 @@ import quarterturn.engine_build.openvino
 from quarterturn.engine_build.build import build, seconds_of
 from quarterturn.engine_build.config import BuildSettings
 from quarterturn.engine_build.golden import parity
-from quarterturn.trainer.encoder import Architecture
+from quarterturn.trainer.architecture import Architecture
 from quarterturn.worker.contract.embeddings import Embeddings, rows
 from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
 from quarterturn.worker.contract.known_pictures import KnownPictures

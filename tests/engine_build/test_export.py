@@ -17,8 +17,9 @@ from torch import nn
 
 from quarterturn.engine_build.export import Exporter, FrameGraph, to_onnx
 from quarterturn.engine_build.source import GraphPrecision
+from quarterturn.trainer.architecture import Architecture
 from quarterturn.trainer.basis import fit_bases
-from quarterturn.trainer.encoder import Architecture, Encoder
+from quarterturn.trainer.encoder import Encoder
 from quarterturn.trainer.weights import create_encoder
 from quarterturn.worker.contract.embeddings import Embeddings
 from quarterturn.worker.contract.framing import Framing

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from quarterturn.trainer.architecture import Architecture
 from quarterturn.trainer.basis import fit_bases
-from quarterturn.trainer.encoder import Architecture, Encoder
+from quarterturn.trainer.encoder import Encoder
 
 SIDE, CHANNELS = 64, {"shallow": 32, "middle": 48, "deep": 112, "halved": 112}
 DEPTHS = {

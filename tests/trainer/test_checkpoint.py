@@ -13,9 +13,10 @@ import torch
 from torch.amp import GradScaler
 from torch.optim import SGD, AdamW, Optimizer
 
+from quarterturn.trainer.architecture import Architecture
 from quarterturn.trainer.checkpoint import Learner, load_checkpoint, load_model, save_checkpoint, save_model
 from quarterturn.trainer.depths import DepthSettings
-from quarterturn.trainer.encoder import Architecture, Encoder
+from quarterturn.trainer.encoder import Encoder
 from quarterturn.worker.contract.errors import DataError, MismatchError
 from quarterturn.worker.contract.framing import Framing
 from quarterturn.worker.contract.manifest import ModelManifest, RotationReport

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from quarterturn.trainer.architecture import Architecture
 from quarterturn.trainer.config import DataSettings, TrainSettings
-from quarterturn.trainer.encoder import Architecture
 from quarterturn.worker.contract.errors import ConfigError
 from quarterturn.worker.contract.framing import Framing
 from quarterturn.worker.contract.settings import load_settings

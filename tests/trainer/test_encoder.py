@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from quarterturn.trainer.architecture import Architecture
 from quarterturn.trainer.backbone import create_network
 from quarterturn.trainer.depths import DepthSettings
-from quarterturn.trainer.encoder import Architecture, Encoder, embed_views
+from quarterturn.trainer.encoder import Encoder, embed_views
 from quarterturn.worker.contract.errors import ConfigError
 from quarterturn.worker.contract.framing import Framing
 from quarterturn.worker.contract.settings import parse_settings

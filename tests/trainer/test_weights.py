@@ -13,7 +13,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from quarterturn.trainer.encoder import Architecture, Encoder
+from quarterturn.trainer.architecture import Architecture
+from quarterturn.trainer.encoder import Encoder
 from quarterturn.trainer.weights import create_encoder
 from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
 
