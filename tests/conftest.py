@@ -137,7 +137,12 @@ def vendor_bindings() -> None:
 @pytest.fixture(scope="session")
 def create_topics(kafka_bootstrap: str) -> CreateTopics:
     """`create_topics(n)` makes the topics of a line under new names, the frames topic with n partitions."""
-    admin = AdminClient({"bootstrap.servers": kafka_bootstrap, "log_level": 2})
+    return topics_at(kafka_bootstrap)
+
+
+def topics_at(bootstrap: str) -> CreateTopics:
+    """`create_topics` of another broker."""
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
 
     def create(partitions: int = 1) -> Topics:
         suffix = uuid.uuid4().hex[:8]

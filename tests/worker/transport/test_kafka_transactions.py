@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
 import pytest
-from kafka import OffsetAndMetadata, TopicPartition
+from kafka import KafkaAdminClient, OffsetAndMetadata, TopicPartition
 from kafka.errors import KafkaError
 from kafka.net.manager import KafkaConnectionManager
 
@@ -16,20 +16,55 @@ from quarterturn.worker.transport.kafka.connection import StaleMemberError
 from quarterturn.worker.transport.kafka.consumer import Member
 from quarterturn.worker.transport.kafka.outgoing import Record
 from quarterturn.worker.transport.kafka.transactions import Transactions
+from tests import services
+from tests.conftest import topics_at
 from tests.worker.transport import librdkafka
 from tests.worker.transport.workers import settings_for
 
 ALONE = Member("nobody", -1, "")  # of no group that has members: its positions are taken as they come
 
+TOLD = ["AddOffsetsToTxnRequest", "AddPartitionsToTxnRequest"]  # what a broker with transactions of the first kind is
+STORED = ["EndTxnRequest", "ProduceRequest", "TxnOffsetCommitRequest"]
+
 CreateTopics = Callable[..., Topics]
 
 
-@pytest.fixture
-def settings(kafka_bootstrap: str, create_topics: CreateTopics) -> KafkaSettings:
+def make_kind(bootstrap: str, kind: int) -> None:
+    """Let the broker do transactions of this kind: 1 as before Kafka 4.0, 2 as since then."""
+    with closing(KafkaAdminClient(bootstrap_servers=bootstrap)) as admin:
+        present = admin.describe_features()["transaction.version"]["finalized"][1]
+        if kind != present:
+            admin.update_features({"transaction.version": ("UPGRADE" if kind > present else "SAFE_DOWNGRADE", kind)})
+
+
+@pytest.fixture(scope="module")
+def older() -> Iterator[str]:
+    """A broker whose kind of transactions a test may change."""
+    with services.broker() as own:
+        yield own.bootstrap
+
+
+def settings_at(bootstrap: str, create_topics: CreateTopics) -> KafkaSettings:
     topics = create_topics(3)
     for topic in topics.model_dump().values():
-        librdkafka.consume(kafka_bootstrap, topic)  # its partitions are led by now
-    return settings_for(kafka_bootstrap, topics, group=ALONE.group)
+        librdkafka.consume(bootstrap, topic)  # its partitions are led by now
+    return settings_for(bootstrap, topics, group=ALONE.group)
+
+
+@pytest.fixture(params=[1, 2])
+def kind(request: pytest.FixtureRequest) -> int:
+    number: int = request.param
+    return number
+
+
+@pytest.fixture
+def settings(kind: int, request: pytest.FixtureRequest) -> KafkaSettings:
+    """Of a broker with transactions of this kind."""
+    if kind == 1:
+        bootstrap = request.getfixturevalue("older")
+        make_kind(bootstrap, 1)
+        return settings_at(bootstrap, topics_at(bootstrap))
+    return settings_at(request.getfixturevalue("kafka_bootstrap"), request.getfixturevalue("create_topics"))
 
 
 def positions(settings: KafkaSettings, offset: int) -> dict[TopicPartition, OffsetAndMetadata]:
@@ -65,7 +100,9 @@ def test_whatever_a_batch_holds_is_seen_whole_in_order_and_where_its_key_belongs
     assert {len(several) for several in places.values()} == {1}
 
 
-def test_three_journeys_whatever_a_batch_holds(settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_journey_too_many_whatever_a_batch_holds(
+    settings: KafkaSettings, kind: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[tuple[str, bool]] = []
     answers: list[Any] = []
     send = KafkaConnectionManager.send
@@ -76,19 +113,32 @@ def test_three_journeys_whatever_a_batch_holds(settings: KafkaSettings, monkeypa
         return answers[-1]
 
     topics = settings.topics
-    with closing(Transactions(settings, "three")) as transactions:
+    with closing(Transactions(settings, "few")) as transactions:
         monkeypatch.setattr(KafkaConnectionManager, "send", counted)
         batch = [*records(topics.verdicts, 8), *records(topics.alerts, 8), *records(topics.frames, 8, keys=3)]
         transactions.transact(batch, positions(settings, 8), ALONE)
     first = dict(reversed(asked))  # what was asked too early is asked again
-    assert sorted(first) == [
-        "AddOffsetsToTxnRequest",
-        "AddPartitionsToTxnRequest",
-        "EndTxnRequest",
-        "ProduceRequest",
-        "TxnOffsetCommitRequest",
-    ]
-    assert sum(first.values()) == 3
+    assert sorted(first) == {1: TOLD + STORED, 2: STORED}[kind]
+    assert sum(first.values()) == {1: 3, 2: 2}[kind]
+
+
+@pytest.mark.parametrize("later", [1, 2])
+def test_a_broker_may_change_its_kind_of_transactions(older: str, later: int) -> None:
+    """What is under way goes on, or is refused as a whole; the next producer does as the broker does."""
+    make_kind(older, 3 - later)
+    settings = settings_at(older, topics_at(older))
+    stored = 1
+    with closing(Transactions(settings, "changed")) as before:
+        before.transact(records(settings.topics.verdicts, 1), positions(settings, 1), ALONE)
+        make_kind(older, later)
+        try:
+            before.transact(records(settings.topics.verdicts, 1), positions(settings, 2), ALONE)
+            stored += 1
+        except KafkaError:
+            pass
+    with closing(Transactions(settings, "changed")) as after:
+        after.transact(records(settings.topics.verdicts, 1), positions(settings, 3), ALONE)
+    assert len(librdkafka.consume(older, settings.topics.verdicts, least=stored + 1)) == stored + 1
 
 
 def test_what_comes_late_of_a_predecessor_is_refused(settings: KafkaSettings) -> None:

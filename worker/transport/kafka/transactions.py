@@ -1,9 +1,10 @@
-"""Transactions (KIP-98, KIP-447) in three journeys to the broker, on one thread.
+"""Transactions (KIP-98, KIP-447) in two or three journeys to the broker, on one thread.
 
 kafka-python's own producer asks one thing after the other: five journeys for each transaction. Here what does not wait
 for each other travels together:
 
-1. `begin`: the partitions and the group's positions become parts of the transaction;
+1. `begin`: the partitions and the group's positions become parts of the transaction; only at brokers that do not make
+   them so by themselves (KIP-890, as those from 4.0 on do);
 2. `store`: the records are written, and the positions put down in the name of the group member that polled the frames;
 3. `commit`.
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from kafka import TopicPartition
 from kafka.errors import (
@@ -32,7 +33,7 @@ from kafka.errors import (
     for_code,
 )
 from kafka.net.compat import KafkaNetClient
-from kafka.protocol.metadata import CoordinatorType, FindCoordinatorRequest
+from kafka.protocol.metadata import ApiVersionsRequest, CoordinatorType, FindCoordinatorRequest
 from kafka.protocol.producer import (
     AddOffsetsToTxnRequest,
     AddPartitionsToTxnRequest,
@@ -64,6 +65,21 @@ _NOT_YET = (
 _MOVED = (NotCoordinatorError, NotLeaderForPartitionError)
 _ALL_REPLICAS = -1
 _SEQUENCES = 2**31
+_FEATURE, _LEVEL = "transaction.version", 2  # of a cluster: what all its brokers do
+
+
+class _Kind(NamedTuple):
+    """How a broker does transactions: whether it is `told` what becomes part of one, and the newest requests for it."""
+
+    told: bool
+    produce: int
+    positions: int
+    end: int
+
+
+_FIRST = _Kind(told=True, produce=9, positions=3, end=3)
+_SECOND = _Kind(told=False, produce=12, positions=5, end=5)
+"""KIP-890: what is written becomes part of the transaction, and each one has an epoch of its own."""
 
 
 class Transactions:
@@ -102,6 +118,7 @@ class Transactions:
         """Find out whom to ask, and end what a predecessor left."""
         await self._manager.bootstrap_async(ms(connection.ANSWER_S))
         await self._manager.cluster.set_topics(list(topics))
+        self._kind = await self._ask_for_kind()
         await self._find_coordinators()
         patience_ms = ms(connection.ANSWER_S)  # readers wait so long for a worker that died in a transaction
         request = InitProducerIdRequest(
@@ -112,10 +129,12 @@ class Transactions:
             max_version=4,
         )
         (begun,) = await self._ask((TRANSACTION, request))
-        self._ours = {"producer_id": begun.producer_id, "producer_epoch": begun.producer_epoch}
+        self._begin_epoch(begun)
 
     async def begin(self, partitions: Iterable[TopicPartition]) -> None:
         """Make `partitions`, and the positions of the group, parts of the next transaction."""
+        if not self._kind.told:
+            return
         topics = [
             AddPartitionsToTxnRequest.AddPartitionsToTxnTopic(name=topic, partitions=[one.partition for one in several])
             for topic, several in by_topic(partitions).items()
@@ -139,13 +158,28 @@ class Transactions:
 
     async def commit(self) -> None:
         """Let it be seen."""
-        request = EndTxnRequest(transactional_id=self._id, **self._ours, committed=True, max_version=3)
-        await self._ask((TRANSACTION, request))
+        ours, newest = self._ours, self._kind.end
+        request = EndTxnRequest(transactional_id=self._id, **ours, committed=True, max_version=newest)
+        (ended,) = await self._ask((TRANSACTION, request))
+        if not self._kind.told:
+            self._begin_epoch(ended)
 
     async def _transact(self, records: Records, positions: Positions, member: Member) -> None:
         await self.begin(records)
         await self.store(records, positions, member)
         await self.commit()
+
+    def _begin_epoch(self, answer: Any) -> None:
+        """Who we are from now on; records are numbered anew."""
+        self._ours = {"producer_id": answer.producer_id, "producer_epoch": answer.producer_epoch}
+        self._sequences.clear()
+
+    async def _ask_for_kind(self) -> _Kind:
+        names = ("client_software_name", "client_software_version")
+        ours = {name: self._manager.config[name] for name in names}
+        (answer,) = await self._ask((None, ApiVersionsRequest(**ours)))
+        levels = {one.name: one.max_version_level for one in answer.finalized_features or ()}  # none before 2.4
+        return _SECOND if levels.get(_FEATURE, 0) >= _LEVEL else _FIRST
 
     async def _find_coordinators(self) -> None:
         for kind, key in self._keys.items():
@@ -219,7 +253,7 @@ class Transactions:
                     timeout_ms=ms(connection.ANSWER_S),
                     topic_data=data,
                     min_version=3,
-                    max_version=9,
+                    max_version=self._kind.produce,
                 ),
             )
 
@@ -249,7 +283,7 @@ class Transactions:
             member_id=member.id,
             group_instance_id=None,
             topics=topics,
-            max_version=3,
+            max_version=self._kind.positions,
         )
 
 
