@@ -116,7 +116,7 @@ class _Judged:
     @property
     def orientations(self) -> Array | None:
         """(R,) its distances from that product if it lay turned; None where that is not to be told."""
-        return self.scored.orientations[self.product]
+        return self.scored.orientations(self.product)
 
     @property
     def raw(self) -> Array:

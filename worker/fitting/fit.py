@@ -203,7 +203,7 @@ def calibrate(
     scorer = Scorer(bank.of_products([product]))
     scored = [one for embeddings, layouts in batches for one in scorer.score(embeddings, layouts)]
     whole = [one.appearance for one in scored]
-    ratios = [turn_ratio(lies) for one in scored if (lies := one.orientations[0]) is not None]
+    ratios = [turn_ratio(lies) for one in scored if (lies := one.orientations(0)) is not None]
     seen, registration = [*sights], bank.registrations[product]
     numbers = (
         [one.scores[0] for one in scored],

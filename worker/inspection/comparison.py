@@ -1,7 +1,7 @@
 """One frame beside the products that it may show, while they are compared.
 
 Every detector only adds to a score, so what some of them have said is a lower bound of it.
-Shapes: T tiles of the frame, C products of the bank, A of them that it may show, K detectors, R orientations.
+Shapes: T tiles of the frame, C products of the bank, A of them that it may show, K detectors.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ class Comparison:
     """One frame, its `tiles` among those of all frames, and what has been found of it so far.
 
     `scores` (A,) are by the detectors that have looked, and `complete` (A,) says where all have. Of those products,
-    `maps[c]` is K times (h, w), the distance of each place from product c, and `orientations[c]` (R,) how far the frame
-    would be if the part lay turned, or None, see `scoring.orientations`.
+    `maps[c]` is K times (h, w), the distance of each place from product c.
     """
 
     def __init__(
@@ -46,7 +45,6 @@ class Comparison:
         self.scores: Array = np.zeros(len(products), np.float32)
         self.complete: Mask = np.zeros(len(products), bool)
         self.maps: dict[int, tuple[Array, ...]] = {}
-        self.orientations: dict[int, Array | None] = {}
         self._undecided = undecided
         self._scales, self._votes = bank.scales[list(products)], np.array([*bank.manifest.votes.values()], np.float32)
         self._raw: Array = np.zeros((len(products), len(self._votes)), np.float32)
@@ -86,13 +84,12 @@ class Comparison:
             self._open = self._undecided(self.products, self.scores, self.complete)
         return bool(self._open[self._at])
 
-    def finish(self, orientations: Array | None) -> None:
+    def finish(self) -> None:
         """All detectors have said what they have to say of the product at hand."""
         product, maps = self.products[self._at], dict(self._of_one)
         for detector, seen in self._of_all.items():
             maps[detector] = seen[self._at if len(seen) > 1 else 0]
         self.maps[product] = tuple(maps[detector] for detector in range(len(self._votes)))
-        self.orientations[product] = orientations
         if len(self.products) > 1 and not self.complete.any():
             self.scores = self._by(list(self._of_all), slice(None))
         self.scores[self._at] = self._by(list(maps), self._at)

@@ -149,15 +149,15 @@ class Judge:
         nearest = int(farness.argmin())
         if nearest not in scored.products and farness[nearest] <= _NEARLY_GOOD and farness[product] > 1:
             return "wrong_product", nearest
-        return "wrong_orientation" if self._is_turned(product, scored.orientations[product]) else "defect", product
+        return "wrong_orientation" if self._is_turned(product, scored) else "defect", product
 
-    def _is_turned(self, product: int, orientations: Array | None) -> bool:
+    def _is_turned(self, product: int, scored: Scored) -> bool:
         """Whether another orientation explains the frame, better than one explains any good part, and about as well.
 
         A small defect is as bad in every orientation; a good part that lies turned is good in the right one.
         """
         limit = self.turn_limits[product]
-        if limit is None or orientations is None:
+        if limit is None or (orientations := scored.orientations(product)) is None:
             return False
         return turn_ratio(orientations) > limit and bool(orientations[1:].min() <= _NEARLY_GOOD * self.limits[product])
 

@@ -47,15 +47,22 @@ class Scored:
 
     `products` (A,) are the indices of those that it may show, `scores` (A,) its scores against them, or a lower bound
     where nobody needs more. Of the others, by their index, `maps[c]` is K times (h, w), the distance of each place of
-    the unturned frame by each detector, and `orientations[c]` (R,) the distance of the whole frame if the part lay
-    turned, see `scoring.orientations`. `appearance` is how it looks as a whole beside all C.
+    the unturned frame by each detector. `appearance` is how it looks as a whole beside all C, by the embeddings `whole`
+    (T, V, E) of its tiles, which lie in it as `layout` says; `gaussians` (C, R, 1, E) are those of good parts.
     """
 
     products: tuple[int, ...]
     scores: Array
     maps: Mapping[int, tuple[Array, ...]]
-    orientations: Mapping[int, Array | None]
     appearance: Appearance
+    whole: Array
+    layout: Layout
+    gaussians: Gaussian
+
+    def orientations(self, product: int) -> Array | None:
+        """(R,) the distance of the whole frame from a product if the part lay turned, see `scoring.orientations`."""
+        ours = Gaussian(self.gaussians.mean[product], self.gaussians.whitening[product])
+        return orientations(self.whole, self.layout, ours)
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,11 @@ class Scorer:
         while waiting := [one for one in frames if not one.done]:
             product = waiting[0].nearest()
             self._compare(product, [one for one in waiting if one.takes_up(product)], embeddings)
-        return [Scored(one.products, one.scores, one.maps, one.orientations, one.appearance) for one in frames]
+        whole, gaussians = embeddings[FRAME], self._gaussians
+        return [
+            Scored(one.products, one.scores, one.maps, one.appearance, whole[one.tiles], one.layout, gaussians)
+            for one in frames
+        ]
 
     def heat_map(self, scored: Scored, product: str, threshold: float) -> Array:
         """(h, w): the evidence at each place, in thresholds: 1 is as rare among good frames as one at its threshold.
@@ -158,10 +169,8 @@ class Scorer:
             frames = [one for one, (places, far) in zip(frames, seen, strict=True) if one.look(k, places, far)]
             if not frames:
                 return
-        whole, layouts = _of_frames(embeddings, FRAME, frames)
-        gaussian = Gaussian(self._gaussians.mean[product], self._gaussians.whitening[product])
-        for one, lies in zip(frames, orientations(whole[FRAME], layouts, gaussian), strict=True):
-            one.finish(lies)
+        for one in frames:
+            one.finish()
 
 
 def _of_frames(embeddings: Embeddings, name: str, frames: Sequence[Comparison]) -> tuple[Embeddings, list[Layout]]:

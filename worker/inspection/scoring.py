@@ -85,15 +85,15 @@ def appearances(by_view: Array, layouts: Sequence[Layout]) -> list[Appearance]:
     return [Appearance(by_view[tiles].max(axis=0), by_tile[tiles].max(axis=0)) for tiles in spans(layouts)]
 
 
-def orientations(embeddings: Array, layouts: Sequence[Layout], gaussian: Gaussian) -> list[Array | None]:
-    """The embeddings (N, V, E) of the N tiles of B frames, in order -> (R,) for each frame.
+def orientations(whole: Array, layout: Layout, gaussian: Gaussian) -> Array | None:
+    """The embeddings (T, V, E) of the T tiles of one frame, in order -> (R,).
 
     That is the aggregated distance from the good parts of one product if the part lay turned by each of the first R
     views; None where that is not to be told: several tiles, or a frame that would be laid out otherwise when turned.
     """
-    found = _by_orientation(between_views(embeddings, gaussian))
-    turnable = [len(layout.corners) == 1 and layout.height == layout.width for layout in layouts]
-    return [found[tiles.start] if turns else None for tiles, turns in zip(spans(layouts), turnable, strict=True)]
+    if len(layout.corners) > 1 or layout.height != layout.width:
+        return None
+    return np.asarray(_by_orientation(between_views(whole, gaussian))[0], np.float32)
 
 
 def spans(layouts: Sequence[Layout]) -> list[slice]:

@@ -158,7 +158,7 @@ def test_each_part_of_the_pictures_has_its_own_use(
         for n, path in enumerate(split.calibration[product]):
             embeddings = seen(engine, [path])
             (scored,) = Scorer(alone).score(embeddings, [WHOLE])
-            (score,), whole, lies = scored.scores, scored.appearance, scored.orientations[0]
+            (score,), whole, lies = scored.scores, scored.appearance, scored.orientations(0)
             assert lies is not None
             assert calibration.scores[n] == pytest.approx(score, rel=5e-3, abs=1e-4)
             assert calibration.distances[n] == pytest.approx(whole.distance[0], rel=1e-3)

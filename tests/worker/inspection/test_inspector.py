@@ -307,7 +307,7 @@ def test_a_product_that_looks_the_same_turned_has_no_orientation_verdict(engine:
     rng = np.random.default_rng(3)
     # The same bank, but calibrated on parts without a mark: they lie any way round.
     scored = Scorer(bank).score(*embedded(engine, [ground(rng) for _ in range(120)]))
-    unmarked = [turn_ratio(lies) for one in scored if (lies := one.orientations[0]) is not None]
+    unmarked = [turn_ratio(lies) for one in scored if (lies := one.orientations(0)) is not None]
     assert len(unmarked) == 120
     calibration = replace(bank.calibration[0], turn_ratios=np.array(unmarked, np.float32))
     inspector = Inspector(engine, "line-1", overkill=0.02)

@@ -8,6 +8,7 @@ from scipy import ndimage, stats
 
 from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.bank import Bank
+from quarterturn.worker.contract.detectors import Gaussian
 from quarterturn.worker.contract.embeddings import rows
 from quarterturn.worker.contract.errors import FrameError
 from quarterturn.worker.contract.framing import WHOLE
@@ -80,7 +81,8 @@ def heat_of(maps: tuple[Array, ...], bank: Bank, product: str, threshold: float)
     nothing = np.empty(0, np.float32)
     products = tuple(range(len(bank.products)))
     by_product = {c: tuple(one[c] for one in maps) for c in products}
-    scored = Scored(products, nothing, by_product, dict.fromkeys(products), Appearance(nothing, nothing))
+    whole, looks = nothing.reshape(1, 4, 0), Appearance(nothing, nothing)
+    scored = Scored(products, nothing, by_product, looks, whole, WHOLE, Gaussian(nothing, nothing))
     return Scorer(bank).heat_map(scored, product, threshold)
 
 
