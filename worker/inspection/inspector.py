@@ -58,8 +58,8 @@ class _Embedded:
 class Inspector:
     """Decodes, embeds and judges frames by the bank in service.
 
-    Each step has a thread of its own, decoding two more: while one batch is in the engine, the one before is scored and
-    the one after decoded.
+    Each step has a thread of its own, decoding and searching two more: while one batch is in the engine, the one before
+    is scored and the one after decoded.
 
     Example, with an `engine`, a `bank` and a `Frame` with the header `camera`:
         >>> inspector = Inspector(engine, "line-1", overkill=0.05)
@@ -85,7 +85,9 @@ class Inspector:
         self._thresholds = thresholds or {}
         self._in_service: tuple[Scorer, Judge] | None = None
         self._repeats = Repeats()
-        self._decoders = ThreadPoolExecutor(max_workers=2, thread_name_prefix="decode")
+        self._decoders, self._searchers = (
+            ThreadPoolExecutor(max_workers=2, thread_name_prefix=name) for name in ("decode", "score")
+        )
         self._preparing, self._embedding, self._scoring = (
             ThreadPoolExecutor(max_workers=1, thread_name_prefix=name) for name in ("prepare", "engine", "score")
         )
@@ -110,7 +112,7 @@ class Inspector:
                 held = f"bank {bank.version[:12]} ({', '.join(bank.products)})"
                 raise ConfigError(f"cameras.{camera}.products: '{unknown[0]}' is not in {held}")
         judge = Judge.of(bank, self._overkill, self._thresholds)
-        self._in_service = Scorer(bank, judge.undecided), judge
+        self._in_service = Scorer(bank, judge.undecided, self._searchers.map), judge
 
     def inspect(self, frames: Sequence[Frame]) -> list[Outcome]:
         """One outcome for each frame, in order.
@@ -132,7 +134,7 @@ class Inspector:
 
     def close(self) -> None:
         """Finish what was begun and stop the threads; the engine belongs to its owner."""
-        for threads in (self._preparing, self._embedding, self._scoring, self._decoders):
+        for threads in (self._preparing, self._embedding, self._scoring, self._decoders, self._searchers):
             threads.shutdown()
 
     def _prepare(self, frames: Sequence[Frame]) -> _Batch:

@@ -5,7 +5,7 @@ Shapes: B frames, N tiles of all frames, C products of the bank, A of them that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -37,6 +37,12 @@ from quarterturn.worker.inspection.scoring import (
     orientations,
     spans,
 )
+
+Seen = Sequence[tuple[Array, Array]]
+"""Of each frame, what one detector says of it: a map (h, w) and the frame's distance."""
+
+Each = Callable[[Callable[[str], Seen], Iterable[str]], Iterable[Seen]]
+"""`map`, or that of an executor, which does several at once."""
 
 _TINY = np.float32(1e-12)  # a threshold of 0, of a product whose pictures are all the same
 
@@ -70,10 +76,12 @@ class Scorer:
     """Scores frames by one bank, place by place against the products that each may show.
 
     `undecided` says which of several products are worth the search, see `Judge.undecided`; all are, where nobody says.
+    `each` asks detectors where all have to be asked.
     """
 
     bank: Bank
     undecided: Undecided = all_of_them
+    each: Each = map
 
     def admissible(self, names: Sequence[str] | None) -> tuple[int, ...]:
         """The indices of the products called so; None means all.
@@ -161,10 +169,16 @@ class Scorer:
 
     def _compare(self, product: int, frames: Sequence[Comparison], embeddings: Embeddings) -> None:
         """Compare frames with one product, as far as each needs it."""
-        for detector in self._searches:
+
+        def search(detector: str) -> Seen:  # of those frames that are left when it is asked
             theirs, layouts = _of_frames(embeddings, output_of(detector, embeddings), frames)
             values = aggregate(distances(detector, theirs, self.bank.normals[product]), axis=1)  # (N', P)
-            seen = by_frame(values, layouts, self.bank.manifest.scoring.worst)
+            return by_frame(values, layouts, self.bank.manifest.scoring.worst)
+
+        no_way_out = not any(one.complete.any() for one in frames)
+        each: Each = self.each if no_way_out else map
+        detectors = self._searches[::-1] if no_way_out else self._searches  # what takes longest begins first
+        for detector, seen in zip(detectors, each(search, detectors), strict=True):
             k = self.bank.manifest.detectors.index(detector)
             frames = [one for one, (places, far) in zip(frames, seen, strict=True) if one.look(k, places, far)]
             if not frames:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,7 @@ from quarterturn.worker.contract.detectors import Normal, distances, supported
 from quarterturn.worker.contract.embeddings import Embeddings
 from quarterturn.worker.contract.framing import WHOLE, Layout
 from quarterturn.worker.inspection.judge import Judge
-from quarterturn.worker.inspection.scorer import Scored, Scorer
+from quarterturn.worker.inspection.scorer import Scored, Scorer, Seen
 from quarterturn.worker.inspection.scoring import combine, fit_scale, read
 from tests.parts import unmeasured
 from tests.worker.inspection.embeddings import BOXED, SPEC, TILED, bank_from, normal_of
@@ -147,11 +148,36 @@ def test_only_what_can_still_win_is_searched_and_no_further_than_it_takes(monkey
     scorer = Scorer(bank, Judge.of(bank, 0.1, {}).undecided)
     (found,) = scorer.score(scattered(rng, centres[0], 1, 0.5), [WHOLE])
     assert list(found.maps) == [0]
-    assert searched == ["learned", "position", "nearest.deep", "nearest.middle", "position"]
+    assert searched == ["learned", "nearest.middle", "nearest.deep", "position", "position"]
     searched.clear()
     (found,) = Scorer(bank).score(scattered(rng, centres[0], 1, 0.5), [WHOLE])
     assert sorted(found.maps) == list(range(8))
     assert searched.count("nearest.middle") == 8
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(KINDS), st.integers(1, 5))
+def test_detectors_are_asked_side_by_side_where_nothing_can_stop_before_the_last(
+    seed: int, detectors: Sequence[str], products: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    bank, centres = many(rng, detectors, products, 0.5)
+    layouts = [WHOLE, TILED, WHOLE]
+    frames, undecided = shown(rng, centres, layouts), Judge.of(bank, 0.1, {}).undecided
+    together: list[list[str]] = []
+    with ThreadPoolExecutor(2) as pool:
+
+        def each(search: Callable[[str], Seen], asked: Iterable[str]) -> Iterable[Seen]:
+            together.append([*asked])
+            return pool.map(search, together[-1])
+
+        found = Scorer(bank, undecided, each).score(frames, layouts)
+    for one, alone in zip(found, Scorer(bank, undecided).score(frames, layouts), strict=True):
+        np.testing.assert_array_equal(one.scores, alone.scores)
+        assert one.maps.keys() == alone.maps.keys()
+    searched = {name for name in detectors if name not in ("frame", "learned")}
+    assert together
+    assert {frozenset(names) for names in together} == {frozenset(searched)}
 
 
 def test_frames_that_a_product_is_open_to_are_compared_with_it_together(monkeypatch: pytest.MonkeyPatch) -> None:
