@@ -19,9 +19,10 @@ import numpy as np
 from benchmarks.figures import Figure, table
 from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.bank import Bank, read_bank
-from quarterturn.worker.contract.detectors import LEARNED, Coreset, Gaussian, samples_of, supported
+from quarterturn.worker.contract.detectors import LEARNED, Coreset, samples_of, supported
 from quarterturn.worker.contract.embeddings import FRAME, LOGITS, Embeddings
 from quarterturn.worker.contract.framing import WHOLE
+from quarterturn.worker.contract.gaussians import Gaussian
 from quarterturn.worker.contract.manifest import EmbeddingSpec
 from quarterturn.worker.engine.base import open_folder
 from quarterturn.worker.fitting.bank_file import read_bank_file
@@ -104,14 +105,14 @@ def of_many(bank: Bank, count: int) -> Bank:
     for normal in normals[1:]:
         whole = normal[FRAME]
         if isinstance(whole, Gaussian):
-            normal[FRAME] = Gaussian(_unit(rng.standard_normal(whole.mean.shape, np.float32)), whole.whitening)
+            normal[FRAME] = replace(whole, mean=_unit(rng.standard_normal(whole.mean.shape, np.float32)))
     return replace(many, manifest=many.manifest.model_copy(update={"products": names}), normals=tuple(normals))
 
 
 def _copy(model: Gaussian | Coreset) -> Gaussian | Coreset:
     if isinstance(model, Coreset):
         return Coreset(model.members, model.origins)
-    return Gaussian(model.mean.copy(), model.whitening.copy())
+    return Gaussian(model.mean.copy(), tuple(block.copy() for block in model.blocks))
 
 
 def good_parts(bank: Bank, count: int) -> Embeddings:

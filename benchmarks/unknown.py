@@ -27,7 +27,8 @@ from quarterturn.trainer.projection import KeptViews, Projection, view_features
 from quarterturn.trainer.train import learning_rate
 from quarterturn.trainer.weights import create_encoder
 from quarterturn.worker.contract.arrays import Array
-from quarterturn.worker.contract.detectors import Moments, between_views
+from quarterturn.worker.contract.detectors import between_views
+from quarterturn.worker.contract.gaussians import Moments
 from quarterturn.worker.contract.views import turn
 from quarterturn.worker.fitting.normal import auroc
 from quarterturn.worker.inspection.scoring import aggregate

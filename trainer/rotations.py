@@ -13,7 +13,7 @@ import numpy.typing as npt
 from quarterturn.trainer.config import DataSettings
 from quarterturn.trainer.data import GoodParts, Pictures
 from quarterturn.worker.contract.arrays import Array, Frames
-from quarterturn.worker.contract.detectors import Gaussian, Moments
+from quarterturn.worker.contract.gaussians import Gaussian, Moments
 from quarterturn.worker.contract.manifest import RotationReport
 from quarterturn.worker.contract.views import ROTATIONS
 
@@ -66,10 +66,8 @@ def measure_rotations(
 
 def nearest_turns(embeddings: Array, gaussians: Gaussian) -> npt.NDArray[np.intp]:
     """(n, 4, D) embeddings, a Gaussian for each of the four turns -> (n, 4) the turn whose Gaussian is nearest."""
-    differences = embeddings[:, :, None] - gaussians.mean  # (n, 4 turns, 4 Gaussians, D)
-    whitened = np.einsum("gij,ntgj->ntgi", gaussians.whitening, differences, optimize=True)
-    nearest: npt.NDArray[np.intp] = np.linalg.norm(whitened, axis=-1).argmin(axis=-1)
-    return nearest
+    by_gaussian = gaussians.distances(embeddings.reshape(-1, embeddings.shape[-1]))  # (4 Gaussians, n · 4 turns)
+    return np.asarray(by_gaussian.argmin(axis=0).reshape(embeddings.shape[:2]), np.intp)
 
 
 def report(product: str, nearest: npt.NDArray[np.intp]) -> RotationReport:

@@ -10,8 +10,8 @@ import pytest
 from quarterturn.trainer.config import DataSettings
 from quarterturn.trainer.data import find_good_parts
 from quarterturn.trainer.rotations import measure_rotations, nearest_turns, report, turn_features
-from quarterturn.worker.contract.detectors import Moments
 from quarterturn.worker.contract.framing import Framing
+from quarterturn.worker.contract.gaussians import Moments
 from quarterturn.worker.pictures.read import read_frames
 from quarterturn.worker.pictures.sets import split_held_out
 from tests.parts import png

@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from quarterturn.worker.contract.arrays import Array, Indices
+from quarterturn.worker.contract.arrays import Array, Indices, Mask
 from quarterturn.worker.contract.detectors import (
     KEPT,
     LEARNED,
     NEAREST,
     POSITION,
     Coreset,
-    Gaussian,
     Normal,
     shape_of,
     supported,
@@ -26,6 +25,7 @@ from quarterturn.worker.contract.detectors import (
 from quarterturn.worker.contract.embeddings import FRAME
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.gallery import DTYPES, ORIGIN, SHAPES, gallery_fault
+from quarterturn.worker.contract.gaussians import Gaussian, spans_of
 from quarterturn.worker.contract.guard import MEASURES
 from quarterturn.worker.contract.manifest import EmbeddingSpec
 from quarterturn.worker.contract.registration import MOTIONS, SIDE
@@ -53,7 +53,7 @@ def tensors_of(normal: Normal) -> dict[str, Array | Indices]:
         if isinstance(model, Coreset):
             tensors |= {f"{detector}.members": model.members, f"{detector}.origins": model.origins}
         else:
-            tensors |= {f"{detector}.mean": model.mean, f"{detector}.whitening": _triangle(model.whitening)}
+            tensors |= {f"{detector}.mean": model.mean, f"{detector}.whitening": _triangle(model)}
     return tensors
 
 
@@ -65,22 +65,30 @@ def normal_in(tensors: Mapping[str, npt.NDArray[Any]]) -> Normal:
         if field == "members":
             normal[detector] = Coreset(values, tensors[f"{detector}.origins"].astype(np.intp))
         elif field == "mean":
-            normal[detector] = Gaussian(values, _square(tensors[f"{detector}.whitening"], values.shape[-1]))
+            normal[detector] = Gaussian(values, _blocks(tensors[f"{detector}.whitening"], values.shape[-1]))
     return normal
 
 
-def _triangle(whitening: Array) -> Array:
-    """(..., D, D) lower triangular -> (..., D (D + 1) / 2), row by row."""
-    rows, columns = np.tril_indices(whitening.shape[-1])
-    return np.asarray(whitening[..., rows, columns], np.float32)
+def _triangle(gaussian: Gaussian) -> Array:
+    """Its whitening (..., D, D), without the zeros of a triangle -> (..., D (D + 1) / 2), row by row."""
+    masks = _masks(gaussian.mean.shape[-1])
+    parts = [block[..., mask] for block, mask in zip(gaussian.blocks, masks, strict=True)]
+    return np.concatenate(parts, axis=-1)
 
 
-def _square(triangle: npt.NDArray[np.floating], side: int) -> Array:
-    """The inverse of `_triangle`, for D = `side`."""
-    whitening = np.zeros((*triangle.shape[:-1], side, side), np.float32)
-    rows, columns = np.tril_indices(side)
-    whitening[..., rows, columns] = triangle
-    return whitening
+def _blocks(triangle: npt.NDArray[np.floating], dimensions: int) -> tuple[Array, ...]:
+    """The inverse of `_triangle`, for D = `dimensions`."""
+    blocks, start = [], 0
+    for mask in _masks(dimensions):
+        block, end = np.zeros((*triangle.shape[:-1], *mask.shape), np.float32), start + int(mask.sum())
+        block[..., mask], start = triangle[..., start:end], end
+        blocks.append(block)
+    return tuple(blocks)
+
+
+def _masks(dimensions: int) -> list[Mask]:
+    """Of each block of a whitening, where the triangle is."""
+    return [np.tri(rows.stop - rows.start, rows.stop, rows.start, bool) for rows in spans_of(dimensions)]
 
 
 def dtype_of(name: str) -> npt.DTypeLike:

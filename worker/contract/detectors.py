@@ -14,7 +14,7 @@ Shapes: N frames (or tiles of frames), V views, R orientations, P places, D dime
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from quarterturn.worker.contract.arrays import Array, Indices
 from quarterturn.worker.contract.embeddings import FRAME, LOGITS, PLACES, Embeddings
+from quarterturn.worker.contract.gaussians import Gaussian
 from quarterturn.worker.contract.manifest import EmbeddingSpec
 
 NEAREST, POSITION, LEARNED = "nearest.", "position", "learned"
@@ -31,18 +32,9 @@ _POSITION_NUMBERS = 2**20  # of all Gaussians of one view: bounds the bank's siz
 KEPT = np.float16
 """The precision of members and of the whitenings of `position` in a bank's file: half the bytes, and fine enough."""
 
-_COVARIANCE_FLOOR = 1e-9  # as in the method's published code; keeps a constant embedding invertible
 _CHUNK = 256  # samples of a coreset whose distances are brought up to date together
 _ROWS = 256  # queries of one matrix product of the nearest-neighbour search: its result stays in the cache
 _LOGIT_OFFSET = np.float32(20)  # a logit below −20 is as good as it gets; keeps distances above 0 for the harmonic mean
-
-
-@dataclass(frozen=True)
-class Gaussian:
-    """One Gaussian, or one for each leading index: mean (..., D), lower triangular W (..., D, D), WᵀW = Σ⁻¹."""
-
-    mean: Array
-    whitening: Array
 
 
 @dataclass(frozen=True)
@@ -72,42 +64,6 @@ class Coreset:
 Normal = Mapping[str, Gaussian | Coreset]
 """What good parts of one product look like, to each detector that a bank fits. `position` is missing where a place is
 not the same place of every part."""
-
-
-class Moments:
-    """Sums from which Gaussians are fitted, one for each index of `shape`; takes samples batch by batch."""
-
-    def __init__(self, *shape: int, dimensions: int) -> None:
-        self.count = 0
-        self._sum = np.zeros((*shape, dimensions))
-        self._squares = np.zeros((*shape, dimensions, dimensions))
-
-    def add(self, samples: Array) -> None:
-        """Add samples (n, *shape, D)."""
-        rows = np.moveaxis(samples, 0, -2).astype(np.float64)  # (*shape, n, D)
-        self.count += len(samples)
-        self._sum += rows.sum(axis=-2)
-        self._squares += rows.swapaxes(-1, -2) @ rows
-
-    def gaussian(self) -> Gaussian:
-        """The Gaussians of all samples added, with their covariance shrunk towards a multiple of the identity.
-
-        By OAS (Chen, Wiesel, Eldar, Hero 2010, IEEE TSP 58(10), eq. 23), which stays invertible with fewer samples
-        than dimensions. W is the inverse of the Cholesky factor L of Σ = LLᵀ.
-        """
-        mean = self._sum / self.count
-        empirical = self._squares / self.count - mean[..., :, None] * mean[..., None, :]
-        dimensions = mean.shape[-1]
-        scale = np.trace(empirical, axis1=-2, axis2=-1) / dimensions
-        mean_square = np.mean(empirical**2, axis=(-2, -1))
-        denominator = (self.count + 1) * (mean_square - scale**2 / dimensions)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            shrinkage = np.minimum(1.0, (mean_square + scale**2) / denominator)
-        shrinkage = np.where(denominator <= 0, 1.0, shrinkage)[..., None, None]
-        diagonal = shrinkage * scale[..., None, None] + _COVARIANCE_FLOOR
-        covariance = (1 - shrinkage) * empirical + diagonal * np.eye(dimensions)
-        whitening = np.linalg.inv(np.linalg.cholesky(covariance))
-        return Gaussian(mean.astype(np.float32), whitening.astype(np.float32))
 
 
 def supported(spec: EmbeddingSpec) -> tuple[str, ...]:
@@ -166,30 +122,22 @@ def distances(detector: str, embeddings: Embeddings, normal: Normal) -> Array:
     if isinstance(model, Coreset):
         return _nearest(samples, model.lifted)
     if isinstance(model, Gaussian):
-        views = slice(samples.shape[1])  # `frame` knows more orientations
-        return _lengths(_whiten(samples, Gaussian(model.mean[views], model.whitening[views])))
+        ours = model[: samples.shape[1]]  # `frame` knows more orientations
+        return np.moveaxis(ours.distances(samples.transpose(1, 2, 0, 3)), -1, 0)
     raise ValueError(f"the bank was not fitted for the detector {detector}")
-
-
-def stacked(gaussians: Sequence[Gaussian]) -> Gaussian:
-    """One Gaussian for each index (C, ...) of those of C products, a copy."""
-    return Gaussian(np.stack([one.mean for one in gaussians]), np.stack([one.whitening for one in gaussians]))
 
 
 def from_products(embeddings: Array, gaussians: Gaussian) -> Array:
     """(N, V, E) frame embeddings -> (N, C, V): the distance of each view to its own Gaussian of each of C products."""
-    views = slice(embeddings.shape[1])
-    rows = embeddings.swapaxes(0, 1) - gaussians.mean[:, views]  # (C, V, N, E): one matrix product a Gaussian
-    lengths = _lengths(rows @ gaussians.whitening[:, views, 0].swapaxes(-1, -2))
-    return np.moveaxis(lengths, -1, 0)
+    ours = gaussians[:, : embeddings.shape[1], 0]  # (C, V, E)
+    return np.moveaxis(ours.distances(embeddings.swapaxes(0, 1)), -1, 0)
 
 
 def between_views(embeddings: Array, gaussian: Gaussian) -> Array:
     """(N, V, E) frame embeddings -> (N, V, R): the distance of each view to the Gaussian of each orientation."""
     count, views, dimensions = embeddings.shape
-    rows = embeddings.reshape(count * views, dimensions) - gaussian.mean  # (R, N · V, E)
-    by_gaussian = _lengths(rows @ gaussian.whitening[:, 0].swapaxes(-1, -2))
-    return np.moveaxis(by_gaussian.reshape(len(gaussian.mean), count, views), 0, -1)
+    by_gaussian = gaussian[:, 0].distances(embeddings.reshape(count * views, dimensions))  # (R, N · V)
+    return np.moveaxis(by_gaussian.reshape(len(by_gaussian), count, views), 0, -1)
 
 
 def greedy_coreset(samples: Array, size: int) -> npt.NDArray[np.intp]:
@@ -229,16 +177,6 @@ def _nearest_squares(samples: Array, members: Array) -> Array:
     closeness = samples @ members.T
     closeness -= np.square(members).sum(axis=1) / 2  # in place: it is large
     return np.asarray(np.square(samples).sum(axis=1) - 2 * closeness.max(axis=1), np.float32)
-
-
-def _whiten(samples: Array, gaussian: Gaussian) -> Array:
-    """(N, V, P, D) -> the same, whitened by the Gaussian of its view and place."""
-    rows = (samples - gaussian.mean).transpose(1, 2, 0, 3)  # (V, P, N, D): one matrix product a Gaussian
-    return np.asarray((rows @ gaussian.whitening.swapaxes(-1, -2)).transpose(2, 0, 1, 3), np.float32)
-
-
-def _lengths(vectors: Array) -> Array:
-    return np.asarray(np.sqrt(np.einsum("...d,...d->...", vectors, vectors)), np.float32)
 
 
 def _nearest(samples: Array, lifted: Array) -> Array:

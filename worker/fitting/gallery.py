@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from quarterturn.worker.contract.arrays import Indices, Picture
-from quarterturn.worker.contract.detectors import Coreset, Gaussian, Normal
+from quarterturn.worker.contract.detectors import Coreset, Normal
 from quarterturn.worker.contract.gallery import Gallery, GoodPicture
+from quarterturn.worker.contract.gaussians import Gaussian
 
 MOST = 256
 """Pictures of a product that are shown; with some 4 kB each they add a sixth to a bank of all detectors."""

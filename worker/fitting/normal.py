@@ -18,14 +18,13 @@ from quarterturn.worker.contract.detectors import (
     NEAREST,
     POSITION,
     Coreset,
-    Gaussian,
-    Moments,
     greedy_coreset,
     samples_of,
     supported,
 )
 from quarterturn.worker.contract.embeddings import FRAME, Embeddings
 from quarterturn.worker.contract.framing import WHOLE, Layout
+from quarterturn.worker.contract.gaussians import Gaussian, Moments
 from quarterturn.worker.contract.manifest import EmbeddingSpec
 
 _CANDIDATES = 60_000  # normal places of a product and view that a coreset is chosen from, see docs/method.md
@@ -88,7 +87,7 @@ class NormalFit:
         if detector in self._candidates:
             return self._members(detector)
         gaussian = self._moments[detector].gaussian()
-        return Gaussian(gaussian.mean, _kept(gaussian.whitening)) if detector == POSITION else gaussian
+        return Gaussian(gaussian.mean, tuple(map(_kept, gaussian.blocks))) if detector == POSITION else gaussian
 
     def _draw(self, tiles: int, places: int) -> Indices:
         """(N, drawn) random places of each tile, the same ones in every view."""

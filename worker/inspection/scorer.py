@@ -14,19 +14,11 @@ import numpy as np
 
 from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.bank import Bank
-from quarterturn.worker.contract.detectors import (
-    LEARNED,
-    Gaussian,
-    distances,
-    from_products,
-    output_of,
-    sees_places,
-    stacked,
-    supported,
-)
+from quarterturn.worker.contract.detectors import LEARNED, distances, from_products, output_of, sees_places, supported
 from quarterturn.worker.contract.embeddings import FRAME, Embeddings, join, rows
 from quarterturn.worker.contract.errors import FrameError
 from quarterturn.worker.contract.framing import Layout
+from quarterturn.worker.contract.gaussians import Gaussian, stacked
 from quarterturn.worker.inspection.comparison import Comparison, Undecided, all_of_them
 from quarterturn.worker.inspection.scoring import (
     Appearance,
@@ -67,8 +59,7 @@ class Scored:
 
     def orientations(self, product: int) -> Array | None:
         """(R,) the distance of the whole frame from a product if the part lay turned, see `scoring.orientations`."""
-        ours = Gaussian(self.gaussians.mean[product], self.gaussians.whitening[product])
-        return orientations(self.whole, self.layout, ours)
+        return orientations(self.whole, self.layout, self.gaussians[product])
 
 
 @dataclass(frozen=True)

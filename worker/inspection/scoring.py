@@ -16,9 +16,10 @@ import numpy.typing as npt
 
 from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.bank import ScoringSettings
-from quarterturn.worker.contract.detectors import Gaussian, Normal, between_views, distances
+from quarterturn.worker.contract.detectors import Normal, between_views, distances
 from quarterturn.worker.contract.embeddings import Embeddings
 from quarterturn.worker.contract.framing import WHOLE, Layout
+from quarterturn.worker.contract.gaussians import Gaussian
 from quarterturn.worker.contract.views import compose
 
 _TINY = np.float32(1e-12)  # a distance of exactly 0 stays finite in the harmonic mean

@@ -8,13 +8,10 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.covariance import OAS
 
 from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.detectors import (
     Coreset,
-    Gaussian,
-    Moments,
     Normal,
     between_views,
     distances,
@@ -24,11 +21,11 @@ from quarterturn.worker.contract.detectors import (
     samples_of,
     sees_places,
     shape_of,
-    stacked,
     supported,
 )
 from quarterturn.worker.contract.embeddings import Embeddings
 from quarterturn.worker.contract.framing import Framing
+from quarterturn.worker.contract.gaussians import Gaussian, Moments, stacked
 from quarterturn.worker.contract.manifest import Depth, EmbeddingSpec
 
 Doubles = npt.NDArray[np.float64]
@@ -53,12 +50,12 @@ def unit(vectors: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
 
 
 def random_gaussians(rng: np.random.Generator, *shape: int) -> tuple[Gaussian, Doubles]:
-    """Gaussians (*shape, D) with one of the many whitenings W, WᵀW = Σ⁻¹, and their covariances Σ."""
+    """Gaussians (*shape, D) with their whitening W, WᵀW = Σ⁻¹, by a QR decomposition, and their covariances Σ."""
     *_, dimensions = shape
     mixing = rng.normal(size=(*shape, dimensions)) + 3 * np.sqrt(dimensions) * np.eye(dimensions)
-    turned = np.linalg.qr(rng.normal(size=(dimensions, dimensions)))[0]
+    factor = np.linalg.qr(mixing.swapaxes(-1, -2), mode="r").swapaxes(-1, -2)  # Σ = LLᵀ
     mean = rng.normal(size=shape)
-    gaussian = Gaussian(mean.astype(np.float32), np.asarray(turned @ np.linalg.inv(mixing), np.float32))
+    gaussian = Gaussian.of(mean.astype(np.float32), np.asarray(np.linalg.inv(factor), np.float32))
     return gaussian, mixing @ mixing.swapaxes(-1, -2)
 
 
@@ -93,46 +90,6 @@ def compared(detector: str, embeddings: Embeddings, n: int, v: int, p: int) -> D
 def mahalanobis(vector: Doubles, mean: npt.NDArray[np.floating], covariance: Doubles) -> float:
     difference = vector - mean
     return math.sqrt(difference @ np.linalg.solve(covariance, difference))
-
-
-@pytest.mark.parametrize(("count", "dimensions"), [(200, 8), (12, 8), (5, 30), (2, 6)])
-def test_gaussians_agree_with_scikit_learn(count: int, dimensions: int) -> None:
-    rng = np.random.default_rng(count)
-    mixing = rng.normal(size=(2, 3, dimensions, dimensions))
-    samples = np.asarray(rng.normal(size=(count, 2, 3, 1, dimensions)) @ mixing + 1, np.float32)[..., 0, :]
-    moments = Moments(2, 3, dimensions=dimensions)
-    for batch in np.array_split(samples, [1, 1, count // 2]):  # one, none, and two larger ones
-        moments.add(batch)
-    gaussian = moments.gaussian()
-    assert moments.count == count
-    assert gaussian.mean.dtype == gaussian.whitening.dtype == np.float32
-    assert (gaussian.mean.shape, gaussian.whitening.shape) == ((2, 3, dimensions), (2, 3, dimensions, dimensions))
-    for v in range(2):
-        for p in range(3):
-            oracle = OAS().fit(samples[:, v, p].astype(np.float64))
-            np.testing.assert_allclose(gaussian.mean[v, p], oracle.location_, rtol=1e-4, atol=1e-5)
-            whitening = gaussian.whitening[v, p].astype(np.float64)
-            whitened = whitening @ oracle.covariance_ @ whitening.T
-            np.testing.assert_allclose(whitened, np.eye(dimensions), atol=2e-3)
-
-
-def test_the_whitened_normals_have_unit_variance() -> None:
-    samples = unit(np.random.default_rng(3).normal(size=(5000, 6)) + 2)
-    moments = Moments(dimensions=6)
-    moments.add(samples)
-    gaussian = moments.gaussian()
-    whitened = (samples - gaussian.mean) @ gaussian.whitening.T
-    np.testing.assert_allclose(np.cov(whitened.T), np.eye(6), atol=0.05)
-
-
-@pytest.mark.parametrize("count", [1, 10])
-def test_normals_that_do_not_vary_give_finite_gaussians(count: int) -> None:
-    one = unit(np.random.default_rng(4).normal(size=(1, 2, 4)))
-    moments = Moments(2, dimensions=4)
-    moments.add(np.repeat(one, count, axis=0))
-    gaussian = moments.gaussian()
-    assert np.isfinite(gaussian.whitening).all()
-    np.testing.assert_allclose(gaussian.mean, one[0], rtol=1e-6)
 
 
 def test_what_an_engine_says_decides_which_detectors_there_are() -> None:

@@ -9,10 +9,11 @@ import numpy.typing as npt
 import pytest
 
 from quarterturn.worker.contract.bank import ScoringSettings
-from quarterturn.worker.contract.detectors import Coreset, Gaussian, supported
+from quarterturn.worker.contract.detectors import Coreset, supported
 from quarterturn.worker.contract.embeddings import Embeddings, join
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.framing import Framing, Layout, cut
+from quarterturn.worker.contract.gaussians import Gaussian
 from quarterturn.worker.contract.picture import Region
 from quarterturn.worker.fitting import embedder as embedder_module
 from quarterturn.worker.fitting.embedder import SPOILED, Embedder

@@ -16,10 +16,11 @@ from sklearn.metrics import roc_auc_score
 from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.bank import Bank, BankManifest, ScoringSettings
 from quarterturn.worker.contract.calibration import conformal_threshold
-from quarterturn.worker.contract.detectors import Coreset, Gaussian, Normal, samples_of, supported
+from quarterturn.worker.contract.detectors import Coreset, Normal, samples_of, supported
 from quarterturn.worker.contract.embeddings import Embeddings, join
 from quarterturn.worker.contract.errors import ConfigError, DataError
 from quarterturn.worker.contract.framing import WHOLE, Framing, resize
+from quarterturn.worker.contract.gaussians import Gaussian
 from quarterturn.worker.contract.picture import Region
 from quarterturn.worker.contract.settings import load_settings
 from quarterturn.worker.fitting.bank_file import read_bank_file, write_bank_file

@@ -12,9 +12,10 @@ from sklearn.covariance import OAS
 from sklearn.metrics import roc_auc_score
 
 from quarterturn.worker.contract.arrays import Array
-from quarterturn.worker.contract.detectors import Coreset, Gaussian, Normal
+from quarterturn.worker.contract.detectors import Coreset, Normal
 from quarterturn.worker.contract.embeddings import Embeddings, rows
 from quarterturn.worker.contract.framing import WHOLE, Framing, Layout
+from quarterturn.worker.contract.gaussians import Gaussian
 from quarterturn.worker.contract.manifest import Depth, EmbeddingSpec
 from quarterturn.worker.fitting import normal
 from quarterturn.worker.fitting.normal import NormalFit, auroc, weigh

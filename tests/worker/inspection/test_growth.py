@@ -17,17 +17,10 @@ import pytest
 import quarterturn.worker.inspection.scorer
 from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.bank import Bank
-from quarterturn.worker.contract.detectors import (
-    Coreset,
-    Gaussian,
-    Normal,
-    distances,
-    from_products,
-    samples_of,
-    supported,
-)
+from quarterturn.worker.contract.detectors import Coreset, Normal, distances, from_products, samples_of, supported
 from quarterturn.worker.contract.embeddings import Embeddings
 from quarterturn.worker.contract.framing import WHOLE, Framing
+from quarterturn.worker.contract.gaussians import Gaussian
 from quarterturn.worker.contract.manifest import Depth, EmbeddingSpec
 from quarterturn.worker.inspection import heatmap
 from quarterturn.worker.inspection.inspector import Inspector
@@ -66,13 +59,13 @@ def standing_apart(products: int) -> tuple[Bank, Embeddings]:
     known: Normal = {
         "nearest.middle": Coreset(rng.standard_normal((4, MEMBERS, 112), np.float32), origins),
         "nearest.deep": Coreset(rng.standard_normal((4, MEMBERS, 128), np.float32), origins),
-        "position": Gaussian(places + 1, np.broadcast_to(np.eye(128, dtype=np.float32), (4, 64, 128, 128))),
+        "position": Gaussian.of(places + 1, np.broadcast_to(np.eye(128, dtype=np.float32), (4, 64, 128, 128))),
     }
     normals: list[Normal] = []
     for c in range(products):
         mean = part["frame"][0] + (1 if c == 0 else 100 * rng.standard_normal((4, 64)))
         whitening = np.broadcast_to(np.eye(64, dtype=np.float32), (4, 1, 64, 64))
-        normals.append({"frame": Gaussian(mean[:, np.newaxis].astype(np.float32), whitening), **known})
+        normals.append({"frame": Gaussian.of(mean[:, np.newaxis].astype(np.float32), whitening), **known})
     bank = bank_from(normals, supported(SPEC), SPEC)
     (reading,) = read(part, [WHOLE], normals[:1], bank.manifest.scoring, supported(SPEC))
     scales = np.tile(np.stack([reading.raw[0], reading.raw[0] / 10], axis=-1), (products, 1, 1))

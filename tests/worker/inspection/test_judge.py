@@ -12,8 +12,8 @@ import pytest
 
 from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.bank import Bank, BankManifest, Calibration, ScoringSettings
-from quarterturn.worker.contract.detectors import Gaussian
 from quarterturn.worker.contract.framing import WHOLE, Framing
+from quarterturn.worker.contract.gaussians import Gaussian
 from quarterturn.worker.contract.manifest import EmbeddingSpec
 from quarterturn.worker.inspection.judge import Judge, Judgement
 from quarterturn.worker.inspection.scorer import Scorer
@@ -38,7 +38,7 @@ def bank_at(means: Array, calibration: Sequence[Calibration]) -> Bank:
         created_at="",
     )
     scales = np.tile(np.array([MEDIAN, SPREAD], np.float32), (len(PRODUCTS), 1, 1))
-    normals = tuple({"frame": Gaussian(mean[:, None], identity)} for mean in means)
+    normals = tuple({"frame": Gaussian.of(mean[:, None], identity)} for mean in means)
     return Bank(manifest, normals, scales, tuple(calibration), any_picture(len(PRODUCTS)), nowhere(len(PRODUCTS)), ())
 
 

@@ -8,10 +8,10 @@ from scipy import ndimage, stats
 
 from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.bank import Bank
-from quarterturn.worker.contract.detectors import Gaussian
 from quarterturn.worker.contract.embeddings import rows
 from quarterturn.worker.contract.errors import FrameError
 from quarterturn.worker.contract.framing import WHOLE
+from quarterturn.worker.contract.gaussians import Gaussian
 from quarterturn.worker.inspection.scorer import Scored, Scorer
 from quarterturn.worker.inspection.scoring import Appearance, combine, read
 from tests.worker.inspection.embeddings import BOXED, TILED, bank_from, normal_of, parts, score_of
@@ -82,7 +82,7 @@ def heat_of(maps: tuple[Array, ...], bank: Bank, product: str, threshold: float)
     products = tuple(range(len(bank.products)))
     by_product = {c: tuple(one[c] for one in maps) for c in products}
     whole, looks = nothing.reshape(1, 4, 0), Appearance(nothing, nothing)
-    scored = Scored(products, nothing, by_product, looks, whole, WHOLE, Gaussian(nothing, nothing))
+    scored = Scored(products, nothing, by_product, looks, whole, WHOLE, Gaussian(nothing, ()))
     return Scorer(bank).heat_map(scored, product, threshold)
 
 

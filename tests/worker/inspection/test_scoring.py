@@ -12,9 +12,10 @@ from sklearn.covariance import OAS
 
 from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.bank import ScoringSettings
-from quarterturn.worker.contract.detectors import Coreset, Gaussian, Normal, from_products, stacked, supported
+from quarterturn.worker.contract.detectors import Coreset, Normal, from_products, supported
 from quarterturn.worker.contract.embeddings import Embeddings
 from quarterturn.worker.contract.framing import WHOLE, Layout
+from quarterturn.worker.contract.gaussians import Gaussian, stacked
 from quarterturn.worker.contract.views import turn
 from quarterturn.worker.inspection.scoring import (
     Appearance,
