@@ -10,6 +10,7 @@ import textwrap
 import time
 from collections.abc import Callable
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 from cloudevents.core.bindings.kafka import KafkaMessage, from_binary
@@ -80,6 +81,35 @@ def test_reads_frames_of_any_shape(kafka_bootstrap: str, create_topics: CreateTo
     assert [(frame.position.offset, len(frame.data)) for frame in frames] == [(0, 0), (1, len(large))]
     assert frames[0].key is None
     assert frames[0].info().camera == "top-01"
+
+
+def test_a_frame_that_comes_while_nobody_looks_is_not_slept_beside(
+    kafka_bootstrap: str, create_topics: CreateTopics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between looking for records and asking for more, where kafka-python neither finds it nor waits for it."""
+    topics = create_topics(1)
+    with closing(KafkaTransport(settings_for(kafka_bootstrap, topics))) as transport:
+        librdkafka.produce(kafka_bootstrap, topics.frames, [b"good"])
+        poll(transport)
+        fetcher = transport._consumer._consumer._fetcher
+        send_fetches, slept = fetcher.send_fetches, list[float]()
+
+        def arrived() -> bool:
+            if not fetcher.in_flight_fetches():
+                send_fetches()  # the one before came back empty
+            return bool(fetcher._completed_fetches)
+
+        def late() -> object:
+            if not slept:
+                librdkafka.produce(kafka_bootstrap, topics.frames, [b"good"])
+                wait_until(arrived, "the frame's arrival")
+                slept.append(0)  # once is enough
+            return send_fetches()
+
+        monkeypatch.setattr(fetcher, "send_fetches", late)
+        monkeypatch.setattr("kafka.consumer.group.time", SimpleNamespace(sleep=slept.append, monotonic=time.monotonic))
+        assert [frame.position.offset for frame in poll(transport)] == [1]
+    assert slept == [0]
 
 
 def test_every_frame_exactly_once_while_workers_come_and_go(kafka_bootstrap: str, create_topics: CreateTopics) -> None:

@@ -20,6 +20,7 @@ from quarterturn.worker.messages.settled import Settled
 from quarterturn.worker.settings.worker import KafkaSettings
 from quarterturn.worker.transport.kafka import connection
 from quarterturn.worker.transport.kafka.connection import common, ms, reaching, text
+from quarterturn.worker.transport.kafka.fetching import look_twice
 from quarterturn.worker.transport.kafka.positions import (
     Note,
     Positions,
@@ -184,6 +185,7 @@ class GroupConsumer:
             fetch_max_wait_ms=50,  # as long as one fetch waits for an idle partition, no other is sent
             receive_message_max_bytes=_ANY_SIZE,
         )
+        look_twice(consumer)
         # Else the first generation would be formed without the topic's partitions, and replaced at once.
         consumer.partitions_for_topic(self._topic)
         return consumer
