@@ -166,9 +166,11 @@ class Scorer:
             values = aggregate(distances(detector, theirs, self.bank.normals[product]), axis=1)  # (N', P)
             return by_frame(values, layouts, self.bank.manifest.scoring.worst)
 
-        no_way_out = not any(one.complete.any() for one in frames)
-        each: Each = self.each if no_way_out else map
-        detectors = self._searches[::-1] if no_way_out else self._searches  # what takes longest begins first
+        # Beside a complete product a frame may be settled before the last detector, else all are asked: at once, the
+        # one that takes longest first.
+        settles = any(one.complete.any() for one in frames)
+        each: Each = map if settles else self.each
+        detectors = self._searches if settles else self._searches[::-1]
         for detector, seen in zip(detectors, each(search, detectors), strict=True):
             k = self.bank.manifest.detectors.index(detector)
             frames = [one for one, (places, far) in zip(frames, seen, strict=True) if one.look(k, places, far)]
