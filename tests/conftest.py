@@ -36,7 +36,7 @@ SLOW = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Warnings are errors, but three habits of kafka-python are not ours to correct."""
+    """Warnings are errors, but four habits of kafka-python are not ours to correct."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # In the background programs ignore Ctrl-C from birth, and so would all that the tests start.
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -44,6 +44,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:(read|open)_text is deprecated:DeprecationWarning")
     # and leaves the sockets of failed connections to the garbage collector.
     config.addinivalue_line("filterwarnings", "ignore:unclosed <socket(?!.*raddr):ResourceWarning")
+    # also of one that succeeds in the moment in which its client is closed,
+    config.addinivalue_line("filterwarnings", "ignore:unclosed <socket:ResourceWarning:kafka.net.selector")
     # as it does with those of refused logins.
     config.addinivalue_line("filterwarnings", "ignore:unclosed <ssl.SSLSocket:ResourceWarning")
 
