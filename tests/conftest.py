@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import gc
 import signal
+import socket
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -36,17 +38,15 @@ SLOW = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Warnings are errors, but four habits of kafka-python are not ours to correct."""
+    """Warnings are errors, but three habits of kafka-python are not ours to correct."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # In the background programs ignore Ctrl-C from birth, and so would all that the tests start.
         signal.signal(signal.SIGINT, signal.default_int_handler)
     # It reads its schemas in a way that Python 3.11 and 3.12 call deprecated,
     config.addinivalue_line("filterwarnings", "ignore:(read|open)_text is deprecated:DeprecationWarning")
-    # and leaves the sockets of failed connections to the garbage collector.
-    config.addinivalue_line("filterwarnings", "ignore:unclosed <socket(?!.*raddr):ResourceWarning")
-    # also of one that succeeds in the moment in which its client is closed,
-    config.addinivalue_line("filterwarnings", "ignore:unclosed <socket:ResourceWarning:kafka.net.selector")
-    # as it does with those of refused logins.
+    # leaves sockets to the garbage collector, which may find them while anybody's code runs,
+    config.addinivalue_line("filterwarnings", "ignore:unclosed <tests.conftest.KafkaSocket:ResourceWarning")
+    # also those of refused logins.
     config.addinivalue_line("filterwarnings", "ignore:unclosed <ssl.SSLSocket:ResourceWarning")
 
 
@@ -89,6 +89,25 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             if fixture in wanted:
                 with contextlib.suppress(services.ServiceError):  # the fixture says it again, as a failed test
                     install()
+
+
+class KafkaSocket(socket.socket):
+    """A socket of kafka-python's: its warnings say whose it is."""
+
+
+def _socketpair() -> list[KafkaSocket]:
+    return [KafkaSocket(fileno=one.detach()) for one in socket.socketpair()]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kafka_sockets() -> Iterator[None]:
+    """Have kafka-python open sockets that the filter above knows."""
+    from kafka.net import inet, selector  # what it does while it is read is forgiven from here on
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inet.KafkaNetSocket, "socket", lambda _, *how: KafkaSocket(*how))
+        patch.setattr(selector, "socket", SimpleNamespace(socketpair=_socketpair))
+        yield
 
 
 @pytest.fixture(scope="session")
