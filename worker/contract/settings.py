@@ -56,9 +56,9 @@ def load_settings(
         key, equals, value = override.partition("=")
         if not key or not equals:
             raise ConfigError(f"--set {override}: write it as key=value, for example --set data.side=128")
-        keys = key.split(".")
-        _lay_over(document, keys, value, f"--set {override}")
-        laid.append((keys, str(path)))
+        keys, place = key.split("."), f"--set {key}"  # not the value: it may be a secret
+        _lay_over(document, keys, value, place)
+        laid.append((keys, place))
     return _validate(document, model, lambda keys: _origin(keys, laid, str(path)))
 
 
@@ -147,7 +147,7 @@ def _origin(keys: Sequence[int | str], laid: Sequence[tuple[list[str], str]], fi
     for path, place in reversed(laid):
         if path == list(keys[: len(path)]):
             return place
-    within = [place for path, place in laid if path[: len(keys)] == list(keys) and place != file]
+    within = [place for path, place in laid if path[: len(keys)] == list(keys)]
     return f"{file} with {', '.join(within)}" if within else file
 
 

@@ -94,7 +94,8 @@ def test_a_target_can_be_named_in_short(tmp_path: Path, capsys: pytest.CaptureFi
     config.write_text("targets: [openvino]\n")
     assert main(["build", "--config", str(config), "--target", "tensorflow"]) == 1
     assert capsys.readouterr().err == (
-        f"quarterturn: {config}: targets.0 = 'tensorflow': input should be 'openvino', 'onnxruntime' or 'tensorrt'\n"
+        "quarterturn: --set targets: targets.0 = 'tensorflow': "
+        "input should be 'openvino', 'onnxruntime' or 'tensorrt'\n"
     )
 
 
