@@ -9,6 +9,7 @@ from typing import Any
 from quarterturn.worker.console.index import Index
 from quarterturn.worker.console.query import Filter
 from quarterturn.worker.console.rows import DEAD_LETTER, LANES, LATE, Row
+from quarterturn.worker.messages.events import score_over_threshold
 
 MAX_CAMERAS = 100  # on the page; whoever may publish frames may make up names
 _POINTS = 120  # of the curve of scores
@@ -88,8 +89,8 @@ def _frame(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def ratio_of(row: Row) -> float | None:
-    """The score in thresholds: beyond 1 is an alert."""
-    return round(row["score"] / row["threshold"], 3) if row["score"] is not None and row["threshold"] else None
+    """The score in thresholds; None where there is no score."""
+    return None if row["score"] is None else round(score_over_threshold(row["score"], row["threshold"]), 3)
 
 
 def _median(rows: list[dict[str, Any]], column: str) -> float | None:

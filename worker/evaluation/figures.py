@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.chance import share_between
+from quarterturn.worker.contract.limits import in_limits
 from quarterturn.worker.fitting.normal import auroc
 from quarterturn.worker.messages.events import AlertKind
 from quarterturn.worker.pictures.sets import GOOD
@@ -22,7 +23,6 @@ from quarterturn.worker.pictures.sets import GOOD
 Scores = npt.NDArray[np.float64]
 
 OVERKILLS = (0.01, 0.05)  # at which the recall is stated
-_TINY = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Inspected:
     @property
     def ratio(self) -> float:
         """The score in thresholds: comparable between products, an alert beyond 1."""
-        return self.score / max(self.threshold, _TINY)
+        return float(in_limits(self.score, self.threshold))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from quarterturn.worker.contract.bank import Bank, require_same_engine
 from quarterturn.worker.contract.detectors import sees_places
 from quarterturn.worker.contract.embeddings import Embeddings
 from quarterturn.worker.contract.guard import MEASURES
+from quarterturn.worker.contract.limits import in_limits
 from quarterturn.worker.engine.base import Engine
 from quarterturn.worker.explain.differences import differences, is_same_score
 from quarterturn.worker.explain.explanation import Beside, Explanation, Measure, Part, Place
@@ -33,8 +34,6 @@ from quarterturn.worker.settings.worker import CameraSettings
 
 PAST = 1000
 """Recorded verdicts of which is told what another threshold would have made of them."""
-
-_TINY = 1e-12  # a threshold of 0, of a product whose pictures are all the same
 
 
 def explain(
@@ -126,7 +125,7 @@ class _Judged:
     def heat_of(self, detector: int) -> Array:
         """(h, w) in thresholds: where one of the K detectors finds how much."""
         found = evidence(self.maps[detector], self.bank.scales[self.product, detector])
-        return np.asarray(found / max(self.judgement.threshold, _TINY), np.float32)
+        return in_limits(found, self.judgement.threshold)
 
 
 def _judge(engine: Engine, bank: Bank, look: Look, overkill: float, thresholds: Mapping[str, float]) -> _Judged:

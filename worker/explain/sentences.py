@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from quarterturn.worker.contract.calibration import CONFIDENCE, at_most
+from quarterturn.worker.contract.limits import in_limits
 from quarterturn.worker.explain.explanation import Explanation
 from quarterturn.worker.explain.words import detector_in_words, figure, view_in_words, where_in_words
-
-_TINY = 1e-12
+from quarterturn.worker.messages.events import LARGEST_RATIO
 
 
 def sentence(explanation: Explanation) -> str:
@@ -49,8 +49,9 @@ def _farness(one: Explanation, product: str) -> str:
     return _times(beside.distance, beside.limit)
 
 
-def _times(value: float, unit: float) -> str:
-    return f"{value / max(unit, _TINY):,.2f} times"
+def _times(value: float, limit: float) -> str:
+    times = in_limits(value, limit)
+    return f"{times:,.2f} times" if times <= LARGEST_RATIO else f"more than {LARGEST_RATIO:.0f} times"
 
 
 def standing_sentence(one: Explanation) -> str:

@@ -16,11 +16,11 @@ from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.calibration import conformal_p_value, conformal_threshold
 from quarterturn.worker.contract.errors import ConfigError
 from quarterturn.worker.contract.guard import unusable
+from quarterturn.worker.contract.limits import in_limits
 from quarterturn.worker.inspection.scorer import Scored
 from quarterturn.worker.inspection.scoring import turn_ratio
 from quarterturn.worker.messages.events import AlertKind
 
-_TINY = np.float32(1e-12)  # a threshold of 0, of a product whose pictures are all the same, still orders the scores
 _LESS = np.float32(1 - 1e-5)  # a sum of some of the terms, however it is rounded, is not above that of all of them
 _NEARLY_GOOD = 2.0  # limits; a good part of another product, or one that lies turned, may look a little odd, too
 _ORIENTED_SHARE = 0.95
@@ -132,7 +132,7 @@ class Judge:
 
     def _ratios(self, products: Sequence[int], scores: Array) -> Array:
         """(A,) scores of products, in their thresholds."""
-        return np.asarray(scores / np.maximum(self.thresholds[list(products)], _TINY))
+        return in_limits(scores, self.thresholds[list(products)])
 
     def _p_values(self, products: Sequence[int], scores: Array) -> npt.NDArray[np.float64]:
         """(A,) by the calibration of each product."""
@@ -145,7 +145,7 @@ class Judge:
 
     def _alert(self, product: int, scored: Scored) -> tuple[AlertKind, int]:
         """Why a frame is beyond the threshold of `product`, and the product that it shows."""
-        farness = scored.appearance.distance / np.maximum(self.limits, _TINY)  # beyond 1 lies no calibration picture
+        farness = in_limits(scored.appearance.distance, self.limits)  # beyond 1 lies no calibration picture
         nearest = int(farness.argmin())
         if nearest not in scored.products and farness[nearest] <= _NEARLY_GOOD and farness[product] > 1:
             return "wrong_product", nearest

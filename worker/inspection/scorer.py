@@ -19,6 +19,7 @@ from quarterturn.worker.contract.embeddings import FRAME, Embeddings, join, rows
 from quarterturn.worker.contract.errors import FrameError
 from quarterturn.worker.contract.framing import Layout
 from quarterturn.worker.contract.gaussians import Gaussian, stacked
+from quarterturn.worker.contract.limits import in_limits
 from quarterturn.worker.inspection.comparison import Comparison, Undecided, all_of_them
 from quarterturn.worker.inspection.scoring import (
     Appearance,
@@ -35,8 +36,6 @@ Seen = Sequence[tuple[Array, Array]]
 
 Each = Callable[[Callable[[str], Seen], Iterable[str]], Iterable[Seen]]
 """`map`, or that of an executor, which does several at once."""
-
-_TINY = np.float32(1e-12)  # a threshold of 0, of a product whose pictures are all the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +120,7 @@ class Scorer:
         for k in shown:
             part = evidence(maps[k], self.bank.scales[index, k])
             heat += np.float32(weights[k]) * cv2.resize(part, (width, height), interpolation=cv2.INTER_LINEAR)
-        heat /= np.maximum(threshold, _TINY) * sum(weights[k] for k in shown)
-        return heat
+        return in_limits(heat / sum(weights[k] for k in shown), threshold)
 
     @cached_property
     def _gaussians(self) -> Gaussian:

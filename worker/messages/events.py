@@ -17,6 +17,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from quarterturn.worker.contract.errors import DataError
+from quarterturn.worker.contract.limits import in_limits
 from quarterturn.worker.contract.times import parse_time
 from quarterturn.worker.contract.usual import Measures
 from quarterturn.worker.messages.data import Data
@@ -179,7 +180,8 @@ class Late:
 
 Outcome = Verdict | Late | DeadLetter
 
-_LARGEST_RATIO = 100.0
+LARGEST_RATIO = 100.0
+"""To which a score in thresholds is told, since a threshold may be 0."""
 
 RESULT_ID = r"^([^:]+)(?::([A-Za-z0-9_-]+))?:(0|[1-9][0-9]{0,18}):(0|[1-9][0-9]{0,18})$"
 """How `result_id` writes a position: topic, the topic's id where there is one, partition, offset."""
@@ -232,10 +234,8 @@ def position_of(result_id: str) -> Position:
 
 
 def score_over_threshold(score: float, threshold: float) -> float:
-    """Beyond 1 is an alert; at most 100, since a threshold may be 0."""
-    if score <= 0:
-        return 0.0
-    return min(score / threshold, _LARGEST_RATIO) if threshold > 0 else _LARGEST_RATIO
+    """Beyond 1 is an alert; at most LARGEST_RATIO."""
+    return min(max(float(in_limits(score, threshold)), 0.0), LARGEST_RATIO)
 
 
 def ahead_s(outcome: Outcome) -> float:
