@@ -17,11 +17,13 @@ from cloudevents.core.bindings.kafka import KafkaMessage, from_binary
 from cloudevents.core.formats.json import JSONFormat
 from confluent_kafka.admin import AdminClient
 from kafka.admin import KafkaAdminClient, MemberToRemove
+from kafka.errors import KafkaConnectionError, KafkaTimeoutError
 
 from quarterturn.worker.contract.errors import ConfigError, UnavailableError
 from quarterturn.worker.settings.worker import Topics
 from quarterturn.worker.transport.base import RewoundError
 from quarterturn.worker.transport.kafka import connection
+from quarterturn.worker.transport.kafka.consumer import Member
 from quarterturn.worker.transport.kafka.producer import FramePublisher
 from quarterturn.worker.transport.kafka.results import ResultReader
 from quarterturn.worker.transport.kafka.topics import create_topics
@@ -110,6 +112,60 @@ def test_a_frame_that_comes_while_nobody_looks_is_not_slept_beside(
         monkeypatch.setattr("kafka.consumer.group.time", SimpleNamespace(sleep=slept.append, monotonic=time.monotonic))
         assert [frame.position.offset for frame in poll(transport)] == [1]
     assert slept == [0]
+
+
+def test_frames_that_a_failed_poll_took_out_come_again(
+    kafka_bootstrap: str, create_topics: CreateTopics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kafka-python takes them out of its buffer, asks for more, and drops them where it cannot ask."""
+    topics = create_topics(1)
+    with closing(KafkaTransport(settings_for(kafka_bootstrap, topics))) as transport:
+        librdkafka.produce(kafka_bootstrap, topics.frames, [b"good"])
+        transport.deliver(outcomes(poll(transport)))
+        fetcher = transport._consumer._consumer._fetcher
+        librdkafka.produce(kafka_bootstrap, topics.frames, [b"good"] * 3)
+        wait_until(lambda: fetcher.send_fetches() == [] and bool(fetcher._completed_fetches), "the frames' arrival")
+
+        def refused() -> None:
+            monkeypatch.undo()
+            raise KafkaConnectionError("the password was changed")
+
+        monkeypatch.setattr(fetcher, "send_fetches", refused)
+        found = poll(transport)
+        while len(found) < 3:
+            found += poll(transport)
+        assert [frame.position.offset for frame in found] == [1, 2, 3]
+        transport.deliver(outcomes(found))
+    assert [data["frame"]["offset"] for data in librdkafka.values(kafka_bootstrap, topics.verdicts)] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
+def test_who_cannot_begin_a_generation_delivers_nothing_of_the_one_before(
+    kafka_bootstrap: str, create_topics: CreateTopics, monkeypatch: pytest.MonkeyPatch, delivery: str
+) -> None:
+    topics = create_topics(1)
+    settings = settings_for(kafka_bootstrap, topics, delivery=delivery)
+    librdkafka.produce(kafka_bootstrap, topics.frames, [b"good"] * 2)
+    with closing(KafkaTransport(settings)) as transport:
+        held = poll(transport)
+
+        def unanswered() -> None:
+            raise KafkaTimeoutError("no answer")
+
+        monkeypatch.setattr(transport._consumer, "go_to_committed", unanswered)
+        remove_members(kafka_bootstrap, settings.group)
+        before = transport._consumer._member()
+        wait_until(
+            lambda: transport.poll(10, 0.1) == [] and _is_later(transport._consumer._member(), before), "joining"
+        )
+        with pytest.raises(RewoundError):
+            transport.deliver(outcomes(held))
+        monkeypatch.undo()
+        assert [frame.position.offset for frame in poll(transport)] == [0, 1]
+
+
+def _is_later(now: Member, before: Member) -> bool:
+    return now.generation > 0 and now != before
 
 
 def test_every_frame_exactly_once_while_workers_come_and_go(kafka_bootstrap: str, create_topics: CreateTopics) -> None:

@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 from quarterturn.worker.contract.errors import UnavailableError
 from quarterturn.worker.contract.silence import Silence
 from quarterturn.worker.settings.worker import KafkaSettings, Topics
-from quarterturn.worker.transport.kafka import connection, silences
+from quarterturn.worker.transport.kafka import connection, reading, silences
 from quarterturn.worker.transport.kafka.silences import SilenceTopic, SilenceWatcher
 from tests.worker.transport import librdkafka
 from tests.worker.transport.workers import settings_for, wait_until
@@ -98,6 +98,21 @@ def test_a_line_without_the_topic_has_none_until_it_is_created(
         admin.create_topics([NewTopic(topics.silences, 1)])[topics.silences].result(20)
         write(kafka_bootstrap, topics.silences, "a", declared("top-01"))
         wait_until(lambda: cameras(watcher) == [("top-01", None, 16)], "the silence")
+
+
+def test_those_of_a_topic_that_was_made_anew_are_forgotten(
+    kafka_bootstrap: str, create_topics: CreateTopics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(silences, "_AGAIN_S", 0.1)
+    monkeypatch.setattr(reading, "_LOOK_S", 0.5)
+    topics = create_topics(1)
+    write(kafka_bootstrap, topics.silences, "a", declared("top-01"))
+    with watching(settings_for(kafka_bootstrap, topics)) as watcher:
+        assert cameras(watcher) == [("top-01", None, 16)]
+        librdkafka.make_anew(kafka_bootstrap, topics.silences)
+        write(kafka_bootstrap, topics.silences, "b", declared("side-01"))
+        wait_until(lambda: cameras(watcher) == [("side-01", None, 16)], "the new topic")
+        assert watcher.state == "ok"
 
 
 def test_a_broker_that_is_away_is_said_and_what_is_known_stays(

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient, OffsetAndMetadata, TopicPartition
-from kafka.errors import KafkaError
+from kafka.cluster import ClusterMetadata
+from kafka.errors import KafkaError, NotLeaderForPartitionError
+from kafka.future import Future
 from kafka.net.manager import KafkaConnectionManager
+from kafka.protocol.producer import ProduceRequest, ProduceResponse
 
 from quarterturn.worker.settings.worker import KafkaSettings, Topics
 from quarterturn.worker.transport.kafka.connection import StaleMemberError
@@ -120,6 +123,63 @@ def test_no_journey_too_many_whatever_a_batch_holds(
     first = dict(reversed(asked))  # what was asked too early is asked again
     assert sorted(first) == {1: TOLD + STORED, 2: STORED}[kind]
     assert sum(first.values()) == {1: 3, 2: 2}[kind]
+
+
+def test_what_a_partition_refuses_goes_to_its_new_leader_alone(
+    settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker stands for two: one that leads the alerts no more, and, by another number, the one that does now."""
+    verdicts, alerts = settings.topics.verdicts, settings.topics.alerts
+    elsewhere = 99
+    written: list[tuple[bool, str]] = []
+    send, update = KafkaConnectionManager.send, ClusterMetadata.request_update
+    leader = ClusterMetadata.leader_for_partition
+    moved: list[bool] = []
+
+    def sent(self: KafkaConnectionManager, request: Any, node_id: Any = None, **named: Any) -> Any:
+        here = node_id != elsewhere
+        if not isinstance(request, ProduceRequest):
+            return send(self, request, node_id=node_id, **named)
+        written.extend((here, topic.name) for topic in request.topic_data)
+        refused = [topic for topic in request.topic_data if here and topic.name == alerts]
+        request.topic_data = [topic for topic in request.topic_data if topic not in refused]
+        answer = send(self, request, node_id=None if not here else node_id, **named)
+        request.topic_data += refused
+        told = Future()
+        answer.add_callback(lambda value: told.success(_refusing(value, refused)))
+        answer.add_errback(told.failure)
+        return told
+
+    def updated(self: ClusterMetadata) -> Any:
+        moved.append(True)
+        return update(self)
+
+    def leads(self: ClusterMetadata, partition: TopicPartition) -> Any:
+        return elsewhere if moved and partition.topic == alerts else leader(self, partition)
+
+    with closing(Transactions(settings, "moved")) as transactions:
+        monkeypatch.setattr(KafkaConnectionManager, "send", sent)
+        monkeypatch.setattr(ClusterMetadata, "request_update", updated)
+        monkeypatch.setattr(ClusterMetadata, "leader_for_partition", leads)
+        transactions.transact([*records(verdicts, 3), *records(alerts, 2)], positions(settings, 1), ALONE)
+    assert sorted(written) == sorted([(True, verdicts), (True, alerts), (False, alerts)])
+    assert len(librdkafka.consume(settings.bootstrap_servers, verdicts, least=3)) == 3
+    assert len(librdkafka.consume(settings.bootstrap_servers, alerts, least=2)) == 2
+
+
+def _refusing(answer: Any, refused: list[Any]) -> Any:
+    of_topic = ProduceResponse.TopicProduceResponse
+    answer.responses += [
+        of_topic(
+            name=topic.name,
+            partition_responses=[
+                of_topic.PartitionProduceResponse(index=one.index, error_code=NotLeaderForPartitionError.errno)
+                for one in topic.partition_data
+            ],
+        )
+        for topic in refused
+    ]
+    return answer
 
 
 @pytest.mark.parametrize("later", [1, 2])

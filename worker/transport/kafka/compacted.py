@@ -72,8 +72,9 @@ class CompactedTopic(Generic[Word]):
         """The last word under each key up to now, as `latest` gives them.
 
         Raises:
-            UnavailableError: the broker refuses, or falls silent.
+            UnavailableError: the broker refuses, or falls silent; or the topic was made anew.
         """
+        self._reading.require_same_topics()
         for record in self._reading.until_now():
             self._take(record)
         return self.latest
@@ -82,8 +83,9 @@ class CompactedTopic(Generic[Word]):
         """What was written since `words`, or the last `poll`; waits at most `timeout_s` for the first.
 
         Raises:
-            UnavailableError: the broker refuses.
+            UnavailableError: the broker refuses, or the topic was made anew.
         """
+        self._reading.require_same_topics()
         taken = [self._take(record) for record in self._reading.poll(timeout_s)]
         return [word for word in taken if word is not None]
 

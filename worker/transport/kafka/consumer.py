@@ -149,8 +149,10 @@ class GroupConsumer:
             TopicPartition(self._topic, partition): to_commit(one, self._note) for partition, one in settled.items()
         }
 
-    def commit(self, positions: Positions) -> None:
-        """Commit these positions."""
+    def commit(self, positions: Positions, member: Member) -> None:
+        """Commit these positions in the name of `member`; refused where we are no more that one."""
+        if member != self._member():
+            raise connection.StaleMemberError
         self._consumer.commit(positions, timeout_ms=ms(connection.ANSWER_S))
 
     def done(self, positions: Positions) -> None:
@@ -186,8 +188,11 @@ class GroupConsumer:
             receive_message_max_bytes=_ANY_SIZE,
         )
         look_twice(consumer)
-        # Else the first generation would be formed without the topic's partitions, and replaced at once.
-        consumer.partitions_for_topic(self._topic)
+        try:  # else the first generation would be formed without the topic's partitions, and replaced at once
+            consumer.partitions_for_topic(self._topic)
+        except BaseException:
+            _leave(consumer)
+            raise
         return consumer
 
     def _poll(self, max_records: int, timeout_s: float) -> Records:

@@ -68,10 +68,11 @@ class Exchange:
         """Waiting records, and the member in whose name they are given; none while the consumer group forms."""
         self._contact.polled_s = time.monotonic()
         try:
-            member, records = self._consumer.poll(max_records, timeout_s)
+            member, records = self._poll(max_records, timeout_s)
             if member != self._member:
+                if records:
+                    records, self._member = {}, None  # they will come again, now from the committed positions
                 self._begin_generation(member)
-                records = {}  # they will come again, now from the committed positions
             if not records:
                 self._probe()
                 return self._member, {}
@@ -116,11 +117,19 @@ class Exchange:
         if member_id := self._consumer.member_id:
             leave_group(self._settings, member_id)
 
+    def _poll(self, max_records: int, timeout_s: float) -> tuple[Member, Records]:
+        try:
+            return self._consumer.poll(max_records, timeout_s)
+        except BrokerError:
+            self._member = None  # kafka-python may have gone on beyond records that it took out and did not give
+            raise
+
     def _begin_generation(self, member: Member) -> None:
         """Continue as `member`, at the committed positions."""
         if member.generation < 0:
             self._contact.out()
             return  # we fell out of the group; the next poll joins it again
+        self._member = None  # until we are there: what was polled before comes again
         with self._contact.asking():
             if self._outbox is None:
                 self._outbox = Outbox(self._settings, self._transactional_id)
@@ -138,7 +147,7 @@ class Exchange:
         else:
             if records:
                 self._outbox.send(records)
-            self._consumer.commit(positions)
+            self._consumer.commit(positions, member)
         self._consumer.done(positions)
 
     def _rewind(self) -> None:

@@ -14,7 +14,9 @@ from quarterturn.worker.contract.errors import UnavailableError
 from quarterturn.worker.settings.worker import KafkaSettings
 from quarterturn.worker.transport.kafka import connection
 from quarterturn.worker.transport.kafka.connection import common, ms, reaching, text
-from quarterturn.worker.transport.kafka.topics import asked_topic_id, need_topics
+from quarterturn.worker.transport.kafka.topics import asked_topic_id, known_topic_id, need_topics
+
+_LOOK_S = 10.0  # how often the topics' ids are looked up
 
 
 class Reading:
@@ -35,16 +37,26 @@ class Reading:
         self._where = f"Kafka at {settings.bootstrap_servers}: {' and '.join(topics)}"
         with reaching(settings):
             need_topics(settings, topics)
-            consumer = KafkaConsumer(**common(settings), isolation_level="read_committed")
-            self._partitions = [
-                TopicPartition(topic, n) for topic in topics for n in consumer.partitions_for_topic(topic)
-            ]
-            self._ids = {topic: asked_topic_id(consumer, topic) for topic in topics}
-            consumer.assign(self._partitions)
-            first, ends = consumer.beginning_offsets(self._partitions), consumer.end_offsets(self._partitions)
-            for one in self._partitions:
-                consumer.seek(one, first[one] if last is None else max(first[one], ends[one] - last))
-        self._consumer = consumer
+            self._consumer = KafkaConsumer(
+                **common(settings),
+                isolation_level="read_committed",
+                auto_offset_reset="earliest",  # where the records that come next were deleted
+                metadata_max_age_ms=ms(_LOOK_S),
+            )
+            try:
+                self._begin(topics, last)
+            except BaseException:
+                self.close()
+                raise
+
+    def _begin(self, topics: Sequence[str], last: int | None) -> None:
+        consumer = self._consumer
+        self._partitions = [TopicPartition(topic, n) for topic in topics for n in consumer.partitions_for_topic(topic)]
+        consumer.assign(self._partitions)
+        self._ids = {topic: asked_topic_id(consumer, topic) for topic in topics}
+        first, ends = consumer.beginning_offsets(self._partitions), consumer.end_offsets(self._partitions)
+        for one in self._partitions:
+            consumer.seek(one, first[one] if last is None else max(first[one], ends[one] - last))
 
     def poll(self, timeout_s: float) -> list[ConsumerRecord]:
         """The records that came in; waits at most `timeout_s` for the first.
@@ -64,7 +76,7 @@ class Reading:
         """
         ends = self._ends(self._partitions)
         heard_s = time.monotonic()
-        while any(self._consumer.position(one, timeout_ms=0) < end for one, end in ends.items()):
+        while any(self._position(one) < end for one, end in ends.items()):
             if records := self.poll(0.1):
                 heard_s = time.monotonic()
                 yield from records
@@ -77,13 +89,12 @@ class Reading:
         A topic that was made anew since is not the one that they are of.
         """
         for name, one in self._names().items():
-            begin = self._consumer.position(one, timeout_ms=0)
-            if begin < (place := places.get(name, 0)):
+            if self._position(one) < (place := places.get(name, 0)):
                 self._consumer.seek(one, place)
 
     def places(self) -> dict[str, int]:
         """The offset that each partition goes on at, by a name that tells a topic from one made anew."""
-        return {name: self._consumer.position(one, timeout_ms=0) for name, one in self._names().items()}
+        return {name: self._position(one) for name, one in self._names().items()}
 
     def behind(self) -> int:
         """How many records there are that were not given yet; the marks of transactions count as records.
@@ -92,7 +103,7 @@ class Reading:
             UnavailableError: the broker does not answer.
         """
         ends = self._ends(self._partitions)
-        return sum(max(0, end - self._consumer.position(one, timeout_ms=0)) for one, end in ends.items())
+        return sum(max(0, end - self._position(one)) for one, end in ends.items())
 
     def ends(self, topic: str) -> dict[int, int]:
         """The offset that the next record of each partition of `topic` gets; it need not be one of those read.
@@ -104,9 +115,23 @@ class Reading:
             numbers = self._consumer.partitions_for_topic(topic) or set()
         return {one.partition: end for one, end in self._ends([TopicPartition(topic, n) for n in numbers]).items()}
 
+    def require_same_topics(self) -> None:
+        """Refuse to go on where a topic was made anew: what was read of it before is no part of it.
+
+        Raises:
+            UnavailableError: that is so.
+        """
+        for topic, id_ in self._ids.items():
+            if None not in (id_, now := known_topic_id(self._consumer, topic)) and now != id_:
+                raise UnavailableError(f"{self._where}: '{topic}' was deleted and made anew; it has to be read anew")
+
     def close(self) -> None:
         """Release the connection; may be called twice."""
         self._consumer.close()
+
+    def _position(self, one: TopicPartition) -> int:
+        """Where it goes on; 0 while the broker is asked where its records begin now."""
+        return self._consumer.position(one, timeout_ms=0) or 0
 
     def _names(self) -> dict[str, TopicPartition]:
         return {f"{one.topic}:{self._ids[one.topic] or ''}:{one.partition}": one for one in self._partitions}

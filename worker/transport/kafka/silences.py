@@ -94,6 +94,7 @@ class SilenceWatcher:
             self._known = self._topic.latest
             self._enter("ok", "the topic is read")
         except ConfigError:
+            self._known = ()
             self._enter("ok", f"there is no topic '{self._settings.topics.silences}'; those of the settings count")
         except QuarterturnError as error:
             self._drop()

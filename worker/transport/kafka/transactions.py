@@ -8,7 +8,8 @@ for each other travels together:
 2. `store`: the records are written, and the positions put down in the name of the group member that polled the frames;
 3. `commit`.
 
-Nothing is sent again that may have been done. After a fault the transaction stays open, and the next `Transactions` of
+Nothing is sent again that may have been done: of what a broker refused for now only that, to whoever leads it by then.
+After a fault the transaction stays open, and the next `Transactions` of
 the same id ends it; whatever comes too late of this one is refused then (docs/kafka.md).
 """
 
@@ -207,7 +208,25 @@ class Transactions:
             if any(error in _MOVED for error in errors):
                 await self._manager.cluster.request_update()
                 await self._find_coordinators()
-            questions = tuple(one for one, error in zip(questions, errors, strict=True) if error)
+            asked = zip(questions, answers, errors, strict=True)
+            questions = tuple(again for one, answer, error in asked if error for again in self._again(one, answer))
+
+    def _again(self, question: Question, answer: Any) -> Iterable[Question]:
+        """What of a question was refused: of records those whose partitions refused them, which may have moved."""
+        _, request = question
+        if not isinstance(request, ProduceRequest):
+            return [question]
+        refused = {
+            (topic.name, one.index) for topic in answer.responses for one in topic.partition_responses if one.error_code
+        }
+        return self._to_write(
+            {
+                TopicPartition(topic.name, one.index): one.records
+                for topic in request.topic_data
+                for one in topic.partition_data
+                if (topic.name, one.index) in refused
+            }
+        )
 
     def _broker(self, whom: CoordinatorType | TopicPartition | None) -> Any:
         """The connection to a coordinator, or to the leader of a partition; None: any."""
