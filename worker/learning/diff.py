@@ -12,7 +12,7 @@ from quarterturn.worker.engine.base import Engine
 from quarterturn.worker.inspection.judge import Judge
 from quarterturn.worker.learning.again import Again
 from quarterturn.worker.learning.gather import Archive
-from quarterturn.worker.learning.recent import Result
+from quarterturn.worker.learning.recent import Result, judged_as
 from quarterturn.worker.messages.events import Verdict, position_of
 from quarterturn.worker.messages.frames import Frame
 from quarterturn.worker.settings.worker import WorkerSettings
@@ -39,7 +39,7 @@ class Turned:
 class Turns:
     """How two versions decide the same results: `seen` by their pictures, `by_score` by what was recorded.
 
-    Of `unknown` ones the picture is gone, and neither of the two made their score.
+    Of `unknown` ones the picture is gone, and neither of the two made their score, or it is not the one that counts.
     """
 
     turned: list[Turned] = field(default_factory=list)
@@ -79,7 +79,7 @@ def _count_seen(found: Turns, result_id: str, before: Verdict, after: Verdict) -
 def _count_gone(found: Turns, gone: Sequence[Result], before: Bank, after: Bank, settings: WorkerSettings) -> None:
     thresholds = thresholds_of(after, settings)
     for result in gone:
-        product = result["productId"] or result["predictedProduct"]
+        product = judged_as(result)
         if result["internalConfigurationId"] != before.version or product not in thresholds:
             found.unknown += 1
             continue

@@ -99,7 +99,9 @@ def _keep(
     except DataError as error:
         gathered.refused[word.result_id] = f"{word.result_id} ({word.verdict}, {word.by}): {error}"
         return
-    note = Note(feedback=word, product=product, camera=verdict.data.camera)
+    declared = word.product or verdict.data.product_id
+    stray = declared is None and verdict.data.alert == "wrong_product"
+    note = Note(feedback=word, product=product, camera=verdict.data.camera, declared=declared, stray=stray)
     if kept is not None:
         gathered.kept[word.result_id] = shelf.change(kept, note)
     else:

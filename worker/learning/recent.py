@@ -38,17 +38,20 @@ class Recent:
         return list(self._recent)
 
 
+def judged_as(result: Result) -> str | None:
+    """The product whose score and threshold `result` holds; None where it looks like one that it was not judged as."""
+    if result["productId"] or result["alert"] != "wrong_product":
+        return str(result["productId"] or result["predictedProduct"])
+    return None
+
+
 def stream_of(results: Iterable[Result], words: Mapping[str, Feedback], version: str, product: str) -> Stream:
     """What the bank `version` said of the frames of `product`, behind the first that a person called good.
 
     It is the parts of now that count, not those before something changed. What counts is the score alone: the promise
     is one on scores.
     """
-    ours = [
-        one
-        for one in results
-        if one["internalConfigurationId"] == version and (one["productId"] or one["predictedProduct"]) == product
-    ]
+    ours = [one for one in results if one["internalConfigurationId"] == version and judged_as(one) == product]
     verdicts = [word.verdict if (word := words.get(one["resultId"])) else None for one in ours]
     first = verdicts.index("good") + 1 if "good" in verdicts else 0
     counted = list(zip(ours[first:], verdicts[first:], strict=True))

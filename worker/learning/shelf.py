@@ -23,11 +23,18 @@ _COLON = "+"  # stands for ':' of a result's id, which not every system allows i
 
 
 class Note(Settings):
-    """The JSON beside a picture. `published_at`: when a version was published that knew this word."""
+    """The JSON beside a picture.
+
+    `product`: what the part is, or looks like. `declared`: what its frame, or the person, said that it is; None: nobody
+    did, so it is judged as any product of its camera. `stray`: it is bad because it is none of those.
+    `published_at`: when a version was published that knew this word.
+    """
 
     feedback: Feedback
     product: str
     camera: str
+    declared: str | None = None
+    stray: bool = False
     published_at: str | None = None
 
 
@@ -54,7 +61,9 @@ class Kept:
         Raises:
             DataError: the file cannot be read.
         """
-        headers = {"camera": self.note.camera.encode(), "product": self.note.product.encode()}
+        headers = {"camera": self.note.camera.encode()}
+        if self.note.declared is not None:
+            headers["product"] = self.note.declared.encode()
         try:
             return Frame(position_of(self.result_id), None, headers, self.path.read_bytes())
         except OSError as error:
@@ -135,8 +144,9 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def by_product(kept: Mapping[str, Kept]) -> dict[str, list[Kept]]:
-    """What is kept, by product."""
+    """What is kept, by product; strays are defects of none."""
     found: dict[str, list[Kept]] = {}
     for one in kept.values():
-        found.setdefault(one.note.product, []).append(one)
+        if not one.note.stray:
+            found.setdefault(one.note.product, []).append(one)
     return found

@@ -40,7 +40,15 @@ def test_a_picture_file_is_kept_as_it_came(tmp_path: Path, suffix: str) -> None:
     assert Shelf(tmp_path).read() == {"frames:Ab_-:0:7": put}
     assert list_pictures(tmp_path) == [put.path]
     again = put.frame()
-    assert (again.data, again.info().camera, again.info().product) == (data, "top-01", "ring")
+    assert (again.data, again.info().camera, again.info().product) == (data, "top-01", None)
+
+
+def test_what_was_said_of_a_part_is_said_again_with_its_picture(tmp_path: Path) -> None:
+    said = note().model_copy(update={"declared": "bracket"})
+    assert kept(Shelf(tmp_path), frame(encoded(".png")), said).frame().info().product == "bracket"
+    stray = note(product="plate").model_copy(update={"stray": True})
+    kept(Shelf(tmp_path), frame(encoded(".png")), stray)
+    assert "plate" not in by_product(Shelf(tmp_path).read())
 
 
 def test_raw_pixels_are_kept_as_a_picture(tmp_path: Path) -> None:
