@@ -31,7 +31,7 @@ from quarterturn.worker.contract.manifest import (
     write_manifest,
 )
 from quarterturn.worker.contract.settings import parse_settings
-from quarterturn.worker.contract.swap import replacing
+from quarterturn.worker.contract.swap import replacing, writing
 from quarterturn.worker.contract.times import now
 
 WEIGHTS = "model.safetensors"
@@ -116,9 +116,8 @@ def save_checkpoint(path: Path, learner: Learner, step: int, recipe: Mapping[str
         for kind, tensor in learner.optimiser.state.get(parameter, {}).items():
             tensors[f"optimiser.{kind}.{name}"] = tensor
     document = json.dumps({"step": step, "recipe": recipe, "scaler": learner.scaler.state_dict()})
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, unfinished, {_CHECKPOINT: document})
-    unfinished.replace(path)
+    with writing(path) as aside:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, aside, {_CHECKPOINT: document})
 
 
 def load_checkpoint(path: Path, learner: Learner, recipe: Mapping[str, Any]) -> int:

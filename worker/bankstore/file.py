@@ -20,6 +20,7 @@ from quarterturn.worker.bankstore.versions import find_version, outdated
 from quarterturn.worker.contract.bank import Bank, read_bank
 from quarterturn.worker.contract.errors import DataError, UnavailableError
 from quarterturn.worker.contract.manifest import sha256
+from quarterturn.worker.contract.swap import writing
 from quarterturn.worker.contract.times import timestamp
 
 _SUFFIX = ".safetensors"
@@ -156,15 +157,5 @@ class FileBankStore:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that readers see the old content or the new, also after a power cut."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    with writing(path) as aside:
+        aside.write_bytes(data)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from quarterturn.worker.contract.bank import Bank, read_bank
 from quarterturn.worker.contract.errors import DataError
+from quarterturn.worker.contract.swap import writing
 
 
 def write_bank_file(path: Path, bank: Bank) -> None:
@@ -14,11 +15,9 @@ def write_bank_file(path: Path, bank: Bank) -> None:
     Raises:
         DataError: the file cannot be written.
     """
-    temporary = path.with_name(f"{path.name}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(bank.blob)
-        temporary.replace(path)
+        with writing(path) as aside:
+            aside.write_bytes(bank.blob)
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror}); choose another place with 'out'") from error
 

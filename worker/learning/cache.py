@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 from quarterturn.worker.contract.arrays import Array, Frames
 from quarterturn.worker.contract.embeddings import Embeddings
 from quarterturn.worker.contract.errors import DataError
+from quarterturn.worker.contract.swap import writing
 from quarterturn.worker.engine.base import Engine, check_frames, empty_embeddings
 
 _KEY_BYTES = 16
@@ -99,11 +99,9 @@ def _read(path: Path, numbers: int) -> Array | None:
 
 def _write(path: Path, row: Array) -> None:
     """Whole or not at all."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with writing(path) as aside, aside.open("wb") as file:
             np.save(file, row, allow_pickle=False)
-        temporary.replace(path)
     except OSError as error:
         raise DataError(
             f"{path}: cannot be written ({error.strerror}); make room, or set 'learned' elsewhere"

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.picture import BitDepth
 from quarterturn.worker.contract.settings import Settings
+from quarterturn.worker.contract.swap import writing
 from quarterturn.worker.messages.events import position_of
 from quarterturn.worker.messages.feedback import Feedback
 from quarterturn.worker.messages.frames import Frame, FrameInfo
@@ -134,11 +135,9 @@ def _suffix(data: bytes) -> str:
 
 
 def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f"{path.name}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        with writing(path) as aside:
+            aside.write_bytes(data)
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror}); set 'learned' to another folder") from error
 

@@ -10,7 +10,9 @@ from quarterturn.worker.messages.frames import Position
 State = TypeVar("State")
 
 _CAMERAS = 1000  # that are remembered; whoever may publish frames may make up names
-_FRAMES = 256  # of a camera and partition that are remembered: more than two batches, which may come again
+_FRAMES = (
+    300  # of a camera and partition that are remembered: more than two of the largest batches, which may come again
+)
 
 _Place = tuple[str, str, str | None, int, int]
 

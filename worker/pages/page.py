@@ -14,6 +14,7 @@ import numpy as np
 
 from quarterturn.worker.contract.arrays import Picture
 from quarterturn.worker.contract.errors import DataError
+from quarterturn.worker.contract.swap import writing
 
 _QUALITY = 82  # of JPEG
 
@@ -38,12 +39,10 @@ def write_page(page: str, path: Path, option: str) -> None:
         DataError: the file cannot be written.
     """
     require_writable(path, option)
-    aside = path.with_name(f".{path.name}.tmp")
     try:
-        aside.write_text(page, encoding="utf-8")
-        aside.replace(path)
+        with writing(path) as aside:
+            aside.write_text(page, encoding="utf-8")
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise _unwritable(path, option, error) from error
 
 

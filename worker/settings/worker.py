@@ -231,7 +231,9 @@ class CameraSettings(Settings):
 class BatchSettings(Settings):
     """Micro-batches are made of whatever is waiting."""
 
-    max_frames: int = Field(default=32, gt=0, description="most frames of a batch; nothing waits for it to fill")
+    max_frames: int = Field(
+        default=32, gt=0, le=128, description="most frames of a batch; nothing waits for it to fill"
+    )
     poll_timeout_s: float = Field(default=0.5, gt=0, description="how long to wait for a frame before looking round")
 
 

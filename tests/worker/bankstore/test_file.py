@@ -12,8 +12,8 @@ from quarterturn.worker.contract.errors import DataError, MismatchError, Unavail
 def test_a_publisher_that_died_half_way_leaves_no_trace(tmp_path: Path, banks: list[Bank]) -> None:
     store = FileBankStore(tmp_path)
     active = store.publish("line-1", banks[0])
-    (tmp_path / "line-1" / f"{banks[1].version}.safetensors.tmp").write_bytes(banks[1].blob[:100])
-    (tmp_path / "line-1" / "current.tmp").write_text("00")
+    (tmp_path / "line-1" / f".{banks[1].version}.safetensors.tmp").write_bytes(banks[1].blob[:100])
+    (tmp_path / "line-1" / ".current.tmp").write_text("00")
     assert store.current("line-1") == active
     assert store.versions("line-1") == [active]
     store.publish("line-1", banks[1])

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
 import pytest
 
 from quarterturn.worker.contract.errors import DataError
-from quarterturn.worker.contract.swap import replacing
+from quarterturn.worker.contract.swap import replacing, writing
 
 
 def write(folder: Path, content: str, *, files: object = ("weights",)) -> None:
@@ -85,3 +86,25 @@ def test_an_empty_folder_may_go_and_a_file_may_not(tmp_path: Path) -> None:
         write(tmp_path / "file", "first")
     with pytest.raises(DataError, match=r"file/model: cannot be written \(File exists\); set 'out' to another"):
         write(tmp_path / "file" / "model", "first")
+
+
+def test_a_file_appears_and_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "note.json"
+    for content in ("first", "second"):
+        with writing(out) as aside:
+            aside.write_text(content)
+            assert not out.exists() or out.read_text() == "first"
+        assert out.read_text() == content
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_a_full_disk_leaves_nothing_beside_the_file(tmp_path: Path) -> None:
+    (tmp_path / "note.json").write_text("first")
+
+    def fill(aside: Path) -> None:
+        aside.write_text("ha")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"), writing(tmp_path / "note.json") as aside:
+        fill(aside)
+    assert [path.name for path in tmp_path.iterdir()] == ["note.json"]

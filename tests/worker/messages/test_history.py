@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from annotated_types import Le
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quarterturn.worker.messages.frames import Position
 from quarterturn.worker.messages.history import History
+from quarterturn.worker.settings.worker import BatchSettings
 
 sent = st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 1)), max_size=40)
 
@@ -46,8 +48,8 @@ def test_batches_that_come_again_find_their_state_and_older_frames_take_no_memor
     history: History[int] = History()
     for n in range(1000):
         history.put("top-01", Position("frames", 0, n), n)
-    assert history.before("top-01", Position("frames", 0, 1000 - 255)) == 1000 - 256
-    assert history.before("top-01", Position("frames", 0, 1000 - 256)) is None
+    assert history.before("top-01", Position("frames", 0, 1000 - 299)) == 1000 - 300
+    assert history.before("top-01", Position("frames", 0, 1000 - 300)) is None
 
 
 def test_names_made_up_take_no_memory() -> None:
@@ -56,3 +58,11 @@ def test_names_made_up_take_no_memory() -> None:
         history.put(f"camera {n}", Position("frames", 0, n), n)
     known = [n for n in range(5000) if history.before(f"camera {n}", Position("frames", 0, 5000)) is not None]
     assert known == list(range(4000, 5000))
+
+
+def test_two_of_the_largest_batches_find_again_what_was_known_before_them() -> None:
+    (most,) = (rule.le for rule in BatchSettings.model_fields["max_frames"].metadata if isinstance(rule, Le))
+    history: History[int] = History()
+    for offset in range(2 * most + 1):
+        history.put("top-01", Position("frames", 0, offset), offset)
+    assert history.before("top-01", Position("frames", 0, 1)) == 0
