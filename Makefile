@@ -83,4 +83,4 @@ lock: install # pins everything for Python 3.10 and newer
 		--no-annotate --no-header pyproject.toml --output-file constraints.txt
 
 clean:
-	rm -rf out build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

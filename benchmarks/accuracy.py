@@ -32,6 +32,7 @@ from quarterturn.demo.config import DemoSettings, settings_for
 from quarterturn.demo.fit import fit_line
 from quarterturn.engine_build.build import build
 from quarterturn.trainer.train import train
+from quarterturn.worker.commands.options import add_config
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.calibration import conformal_threshold
 from quarterturn.worker.contract.errors import DataError, QuarterturnError
@@ -42,7 +43,6 @@ from quarterturn.worker.pictures.read import read_picture
 from quarterturn.worker.pictures.sets import good_pictures, list_pictures, test_pictures
 from quarterturn.worker.runtime.assemble import open_engine
 from quarterturn.worker.runtime.memory import keep_freed_memory
-from quarterturn.worker.settings.options import add_config
 
 Row = dict[str, Any]
 

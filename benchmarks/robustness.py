@@ -31,6 +31,7 @@ from quarterturn.demo.config import settings_for
 from quarterturn.demo.fit import fit_line
 from quarterturn.engine_build.build import build
 from quarterturn.trainer.train import train
+from quarterturn.worker.commands.options import add_config
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.framing import Framing, cut
 from quarterturn.worker.contract.limits import in_limits
@@ -46,7 +47,6 @@ from quarterturn.worker.pictures.read import read_picture
 from quarterturn.worker.pictures.sets import GOOD, TestPicture, test_pictures
 from quarterturn.worker.runtime.assemble import open_engine
 from quarterturn.worker.runtime.memory import keep_freed_memory
-from quarterturn.worker.settings.options import add_config
 from quarterturn.worker.settings.worker import CameraSettings, EngineSettings
 
 Row = dict[str, Any]

@@ -19,12 +19,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from quarterturn.worker.commands.run import keep_from_collection
+from quarterturn.worker.commands.options import add_config, read_config
 from quarterturn.worker.inspection import look
 from quarterturn.worker.messages.events import Outcome
 from quarterturn.worker.runtime.assemble import build_service
-from quarterturn.worker.runtime.memory import keep_freed_memory
-from quarterturn.worker.settings.options import add_config, read_config
+from quarterturn.worker.runtime.memory import keep_freed_memory, keep_from_collection
 from quarterturn.worker.settings.worker import WorkerSettings
 from quarterturn.worker.transport.kafka.transport import KafkaTransport
 

@@ -6,6 +6,7 @@ from contextlib import closing
 
 from quarterturn.demo.config import DemoSettings
 from quarterturn.worker.contract.bank import Bank
+from quarterturn.worker.contract.manifest import EngineManifest, read_manifest
 from quarterturn.worker.fitting.bank_file import write_bank_file
 from quarterturn.worker.fitting.fit import fit_bank
 from quarterturn.worker.fitting.split import Split, split_by
@@ -13,14 +14,16 @@ from quarterturn.worker.runtime.assemble import open_engine
 
 
 def split_for(settings: DemoSettings) -> Split:
-    """Which pictures become the bank, weigh its detectors and calibrate it."""
+    """Which pictures will become the bank, weigh its detectors and calibrate it; also where nothing is trained yet."""
     trained = settings.train.data
     return split_by(settings.bank, trained.holdout, trained.group)
 
 
 def fit_line(settings: DemoSettings) -> Bank:
     """Fit the bank through the engine that was built, and write it to `settings.bank.out`."""
-    fit, split = settings.bank, split_for(settings)
+    fit = settings.bank
+    trained = read_manifest(fit.engine.path, EngineManifest, "quarterturn build")
+    split = split_by(fit, trained.holdout, trained.group, trained.pictures)
     with closing(open_engine(fit.engine)) as engine:
         bank = fit_bank(engine, split, fit.scoring, fit.overkill, region=fit.region, bit_depth=fit.bit_depth)
     write_bank_file(fit.out, bank)

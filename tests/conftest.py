@@ -38,13 +38,11 @@ SLOW = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Warnings are errors, but three habits of kafka-python are not ours to correct."""
+    """Warnings are errors, but two habits of kafka-python are not ours to correct."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # In the background programs ignore Ctrl-C from birth, and so would all that the tests start.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    # It reads its schemas in a way that Python 3.11 and 3.12 call deprecated,
-    config.addinivalue_line("filterwarnings", "ignore:(read|open)_text is deprecated:DeprecationWarning")
-    # leaves sockets to the garbage collector, which may find them while anybody's code runs,
+    # It leaves sockets to the garbage collector, which may find them while anybody's code runs,
     config.addinivalue_line("filterwarnings", "ignore:unclosed <tests.conftest.KafkaSocket:ResourceWarning")
     # also those of refused logins.
     config.addinivalue_line("filterwarnings", "ignore:unclosed <ssl.SSLSocket:ResourceWarning")

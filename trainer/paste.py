@@ -1,6 +1,6 @@
 """Anomalies pasted into frames of good parts, in other light, and where they can be seen: what the head learns from.
 
-The kinds of defect are in `defects.py`. Here: how many, which and where.
+The kinds are in `anomalies.py`. Here: how many, which and where.
 """
 
 from __future__ import annotations

@@ -29,10 +29,6 @@ class Dockerfile:
         return self.stages[-1]
 
     @property
-    def ignored(self) -> list[str]:
-        return self.path.with_name(f"{self.path.name}.dockerignore").read_text().splitlines()
-
-    @property
     def copied(self) -> list[str]:
         """What the build stage copies from the repository, in order."""
         return [source for copy in values(self.build, "COPY") for source in copy.split()[:-1]]

@@ -16,6 +16,7 @@ from rich.table import Column, Table
 from quarterturn.worker.bankstore.base import BankStore, BankVersion
 from quarterturn.worker.bankstore.versions import find_version, require_active
 from quarterturn.worker.commands import bank_diff, bank_learn
+from quarterturn.worker.commands.options import add_config, read_config
 from quarterturn.worker.commands.say import say
 from quarterturn.worker.contract.bank import Bank, require_same_engine
 from quarterturn.worker.contract.calibration import promises
@@ -31,7 +32,6 @@ from quarterturn.worker.inspection.agreement import disagreements
 from quarterturn.worker.inspection.judge import Judge
 from quarterturn.worker.runtime.assemble import open_engine, open_store
 from quarterturn.worker.settings.bank import FitSettings
-from quarterturn.worker.settings.options import add_config, read_config
 from quarterturn.worker.settings.worker import WorkerSettings
 
 _SHORT = 12  # digits of a version that are shown
@@ -188,7 +188,7 @@ def _refuse_unfit(bank: Bank, settings: WorkerSettings) -> None:
 
 def _say_disagreements(bank: Bank, settings: WorkerSettings) -> None:
     for sentence in disagreements(bank, settings.overkill, settings.cameras):
-        say(f"mind: {sentence}")
+        say(f"warning: {sentence}")
 
 
 def _print_bank(bank: Bank, overkill: float, fixed: Mapping[str, float]) -> None:

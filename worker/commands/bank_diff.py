@@ -7,13 +7,13 @@ from contextlib import closing
 
 from quarterturn.worker.bankstore.base import BankStore
 from quarterturn.worker.bankstore.versions import find_version, require_active
+from quarterturn.worker.commands.options import add_config, read_config
 from quarterturn.worker.commands.say import say
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.errors import ConfigError, DataError
 from quarterturn.worker.learning.diff import Turned, Turns, changes, turns
 from quarterturn.worker.learning.recent import LAST, Recent
 from quarterturn.worker.runtime.assemble import open_engine, open_store
-from quarterturn.worker.settings.options import add_config, read_config
 from quarterturn.worker.settings.worker import KafkaSettings, WorkerSettings
 
 _NAMED = 20  # results that turn

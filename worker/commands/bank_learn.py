@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from rich.filesize import decimal
 
 from quarterturn.worker.commands.feedback import kafka_of
+from quarterturn.worker.commands.options import add_config, add_fit, read_config
 from quarterturn.worker.commands.say import say
 from quarterturn.worker.contract.errors import DataError, QuarterturnError
 from quarterturn.worker.contract.settings import load_settings
@@ -17,7 +18,6 @@ from quarterturn.worker.learning.cache import RememberingEngine
 from quarterturn.worker.learning.learn import Learned, Learner
 from quarterturn.worker.messages.feedback import Feedback
 from quarterturn.worker.settings.bank import FitSettings
-from quarterturn.worker.settings.options import add_config, add_fit, read_config
 from quarterturn.worker.settings.worker import WorkerSettings
 
 log = logging.getLogger(__name__)

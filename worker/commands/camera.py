@@ -16,11 +16,11 @@ import cv2
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from quarterturn.worker.commands.options import add_config, read_config
 from quarterturn.worker.contract.errors import ConfigError, DataError
 from quarterturn.worker.contract.times import now
 from quarterturn.worker.pictures.folder_names import MASKS, NOT_TRAINED, masks_among, word_of
 from quarterturn.worker.pictures.sets import list_pictures
-from quarterturn.worker.settings.options import add_config, read_config
 from quarterturn.worker.settings.worker import WorkerSettings
 
 _JPEG_QUALITY = 95

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 
-from quarterturn.worker.commands.run import stop_on_signal
-from quarterturn.worker.settings.options import add_config, needs_extra, read_config
+from quarterturn.worker.commands.options import add_config, needs_extra, read_config
+from quarterturn.worker.runtime.stopping import stop_on_signal
 from quarterturn.worker.settings.worker import WorkerSettings
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from quarterturn.worker.settings.options import add_config, needs_extra
+from quarterturn.worker.commands.options import add_config, needs_extra
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,10 +11,10 @@ from functools import partial
 from rich.console import Console
 from rich.text import Text
 
+from quarterturn.worker.commands.options import add_config, read_config
 from quarterturn.worker.contract.errors import ConfigError
 from quarterturn.worker.doctor import line, machine, nvidia, pictures
 from quarterturn.worker.doctor.check import Check, gather, masked
-from quarterturn.worker.settings.options import add_config, read_config
 from quarterturn.worker.settings.worker import WorkerSettings
 
 _COLOURS = {"ok": "green", "warning": "yellow", "failure": "bold red", "skipped": "dim"}

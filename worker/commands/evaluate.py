@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from quarterturn.worker.bankstore.versions import require_active
+from quarterturn.worker.commands.options import add_config, read_config
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.errors import ConfigError
 from quarterturn.worker.contract.manifest import EngineManifest, read_manifest
@@ -25,7 +26,6 @@ from quarterturn.worker.fitting.bank_file import read_bank_file
 from quarterturn.worker.pages.page import require_writable
 from quarterturn.worker.pictures.sets import test_pictures
 from quarterturn.worker.runtime.assemble import open_engine, open_store
-from quarterturn.worker.settings.options import add_config, read_config
 from quarterturn.worker.settings.worker import CameraSettings, WorkerSettings
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from quarterturn.worker.commands.options import add_config, read_config
 from quarterturn.worker.contract.errors import ConfigError, DataError
 from quarterturn.worker.explain.page import write_explanation
 from quarterturn.worker.explain.results import Line
@@ -18,7 +19,6 @@ from quarterturn.worker.explain.terminal import page
 from quarterturn.worker.messages.events import RESULT_ID
 from quarterturn.worker.pages.page import require_writable
 from quarterturn.worker.runtime.assemble import open_engine, open_store
-from quarterturn.worker.settings.options import add_config, read_config
 from quarterturn.worker.settings.worker import WorkerSettings
 
 

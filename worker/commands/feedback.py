@@ -12,6 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 
 from quarterturn.worker.bankstore.versions import require_active
+from quarterturn.worker.commands.options import add_config, add_fit, read_config
 from quarterturn.worker.commands.say import say
 from quarterturn.worker.contract.errors import ConfigError, DataError
 from quarterturn.worker.contract.picture import Region
@@ -23,7 +24,6 @@ from quarterturn.worker.messages.events import position_of
 from quarterturn.worker.messages.feedback import MAX_NAME, Feedback
 from quarterturn.worker.runtime.assemble import open_engine, open_store
 from quarterturn.worker.settings.bank import FitSettings
-from quarterturn.worker.settings.options import add_config, add_fit, read_config
 from quarterturn.worker.settings.worker import KafkaSettings, WorkerSettings
 
 LIST, DISAGREEMENTS = "list", "disagreements"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from quarterturn.worker.commands.run import stop_on_signal
+from quarterturn.worker.commands.options import add_config, read_config
 from quarterturn.worker.runtime.parts import build_parts
-from quarterturn.worker.settings.options import add_config, read_config
+from quarterturn.worker.runtime.stopping import stop_on_signal
 from quarterturn.worker.settings.worker import WorkerSettings
 
 

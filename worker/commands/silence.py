@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
 
+from quarterturn.worker.commands.options import add_config, read_config
 from quarterturn.worker.commands.say import say
 from quarterturn.worker.contract.errors import ConfigError
 from quarterturn.worker.contract.settings import parse_settings
 from quarterturn.worker.contract.silence import Silence
-from quarterturn.worker.settings.options import add_config, read_config
 from quarterturn.worker.settings.worker import WorkerSettings
 
 _WORDS = ("camera", "product", "minutes", "reason", "by")

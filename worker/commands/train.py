@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from quarterturn.worker.settings.options import add_config, needs_extra, read_config
+from quarterturn.worker.commands.options import add_config, needs_extra, read_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -20,4 +20,5 @@ def in_limits(values: npt.ArrayLike, limits: npt.ArrayLike) -> npt.NDArray[np.fl
         ([0.5, 1.5], True)
     """
     values = np.asarray(values, np.result_type(values, np.float32))
-    return np.asarray(values / np.maximum(limits, _TINY).astype(values.dtype))
+    with np.errstate(over="ignore"):  # infinitely many orders, too
+        return np.asarray(values / np.maximum(limits, _TINY).astype(values.dtype))

@@ -21,8 +21,8 @@ def differences(judgement: Judgement, recorded: ResultData) -> tuple[str, ...]:
     found = []
     if not is_same_score(judgement.score, recorded.score):
         found.append(
-            f"MIND: the score is {judgement.score:.4g} now, but the recorded verdict says {recorded.score:.4g}, by the "
-            "same engine, bank and frame; give the camera the region and bit_depth that it had then"
+            f"WARNING: the score is {judgement.score:.4g} now, but the recorded verdict says {recorded.score:.4g}, by "
+            "the same engine, bank and frame; give the camera the region and bit_depth that it had then"
         )
     if not is_same_score(judgement.threshold, recorded.threshold):
         found.append(

@@ -43,7 +43,7 @@ class FramePosition(Data):
 
 
 class ProcessingTimes(Data):
-    """Milliseconds spent on the frame's batch, and on the frame from the poll to the verdict."""
+    """Milliseconds spent on the frame's batch, and from the start of its decoding to the frame's verdict."""
 
     decode_ms: float = Field(ge=0)
     embed_ms: float = Field(ge=0)

@@ -97,7 +97,7 @@ def open_store(settings: BankSettings) -> BankStore:
     from quarterturn.worker.bankstore.file import FileBankStore
 
     assert settings.file is not None  # BankSettings holds exactly one
-    return FileBankStore(settings.file.path)
+    return FileBankStore(settings.file.path, settings.file.keep)
 
 
 def open_transport(settings: TransportSettings) -> Transport:
@@ -130,4 +130,4 @@ def _snapshot(settings: BankSettings) -> BankStore | None:
         return None
     from quarterturn.worker.bankstore.file import FileBankStore
 
-    return FileBankStore(settings.redis.snapshot)
+    return FileBankStore(settings.redis.snapshot, keep=1)

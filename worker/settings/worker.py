@@ -43,6 +43,7 @@ class FileStoreSettings(Settings):
     """Banks in a local folder: the embedded default."""
 
     path: Path = Field(description="one folder below it for each line")
+    keep: int = Field(default=10, gt=1, description="versions kept for a rollback")
 
 
 class RedisStoreSettings(Settings):

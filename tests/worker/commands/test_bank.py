@@ -211,10 +211,10 @@ def test_what_the_bank_and_the_settings_say_differently_is_said(
 ) -> None:
     write_bank_file(configs / "bank.safetensors", bank_of(engine))
     run("push", configs / "bank.safetensors", "--config", configs / "worker.yaml")
-    assert "mind: overkill is 0.06, but the bank was fitted for 0.02" in capsys.readouterr().out
+    assert "warning: overkill is 0.06, but the bank was fitted for 0.02" in capsys.readouterr().out
     run("show", "--config", configs / "worker.yaml")
     shown = capsys.readouterr().out
-    assert "mind: overkill is 0.06, but the bank was fitted for 0.02" in shown
+    assert "warning: overkill is 0.06, but the bank was fitted for 0.02" in shown
     assert "learned from pictures of 32x32 pixels, 8 bits, in colour" in shown
     assert re.search(r"ring: brightness [\d.]+ to [\d.]+, contrast [\d.]+ to", shown)
     assert re.search(r"ring: a camera that moves (is seen by x, y|cannot be seen)", shown)

@@ -182,7 +182,7 @@ def test_what_only_the_frames_before_tell_is_taken_from_the_record(lines: dict[s
 @pytest.mark.parametrize(
     ("change", "same_score", "said"),
     [
-        ({"score": 1.5}, False, "MIND: the score is 0."),
+        ({"score": 1.5}, False, "WARNING: the score is 0."),
         ({"threshold": 7.0}, True, "but was 7 then; 'overkill' or 'thresholds' were changed since"),
         ({"alert": "defect"}, True, "within its threshold by the settings here, but was an alert of the kind defect"),
         ({"predicted_product": "bracket"}, True, "it looks like ring now, but was recorded as bracket"),

@@ -94,12 +94,12 @@ def test_notes_names_and_the_past_are_told_and_names_cannot_break_out(explanatio
     assert one.places[0].nearest[0].picture is not None
     turning = replace(one.turning, past=Past(1000, 31, 12, 4, "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"))
     odd = replace(
-        one, notes=("MIND: the score is <1>",), camera="<b>top</b>", product="ring", turning=turning, same_score=True
+        one, notes=("WARNING: the score is <1>",), camera="<b>top</b>", product="ring", turning=turning, same_score=True
     )
     html = page(odd)
     assert "<b>top</b>" not in html
     text = Page(html).text
-    assert "MIND: the score is <1>" in text
+    assert "WARNING: the score is <1>" in text
     assert "Judged again it scores the same" in text
     assert "Of the last 1000 frames of ring that this bank judged (since 2026-01-01T00:00:00Z), 31 were alerts" in text
     assert "with that threshold 12 would have been, 4 of them in either case, for their pictures." in text

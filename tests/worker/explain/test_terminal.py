@@ -65,7 +65,9 @@ def test_what_differs_and_what_is_the_same_are_said(line: tuple[NumpyPlacesEngin
     assert "Judged again" not in printed(one)
     same = replace(one, same_score=True)
     assert f"Judged again it scores the same, {one.score:.4g}." in printed(same)
-    assert "MIND: it differs" in printed(replace(one, same_score=False, notes=("MIND: it differs",))).splitlines()[1]
+    assert (
+        "WARNING: it differs" in printed(replace(one, same_score=False, notes=("WARNING: it differs",))).splitlines()[1]
+    )
 
 
 @pytest.mark.parametrize(

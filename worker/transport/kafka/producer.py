@@ -51,7 +51,7 @@ class Outbox:
         self._transactions.transact(records, positions, member)
 
     def close(self, wait_s: float) -> None:
-        """Close, and wait `wait_s` for records that the broker does not take; the rest is done in the background."""
+        """Close; records on their way have `wait_s`, those of a transaction none: whoever comes next ends it."""
         if self._transactions is not None:
             self._transactions.close()
         if self._producer is not None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from quarterturn.worker.commands.options import add_config, read_config
 from quarterturn.worker.contract.errors import ConfigError
-from quarterturn.worker.settings.options import add_config, read_config
 from quarterturn.worker.settings.worker import WorkerSettings
 
 CONFIG = Path(__file__).parents[3] / "configs/worker.yaml"
