@@ -133,7 +133,10 @@ def test_a_reason_that_is_not_ours_is_counted_too() -> None:
     assert sample(health, "quarterturn_dead_letters_total", reason="of_an_own_inspector") == 1
 
 
-@given(st.floats(0, 1e30), st.floats(0, 1e30))
+NUMBERS = st.just(0.0) | st.floats(1e-9, 1e30)
+
+
+@given(NUMBERS, NUMBERS)
 def test_scores_in_thresholds(score: float, threshold: float) -> None:
     health = Health()
     count(health, verdict(score=score, threshold=threshold))
