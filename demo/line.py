@@ -14,6 +14,7 @@ from rich.progress import track
 
 from quarterturn.demo.config import DemoSettings, settings_for
 from quarterturn.demo.fit import fit_line, split_for
+from quarterturn.demo.folder import claim
 from quarterturn.demo.render import render_line
 from quarterturn.demo.stream import Result, camera_of, lay_out, through_folder, through_kafka
 from quarterturn.demo.summary import print_summary, streamed_evaluation
@@ -42,10 +43,12 @@ def run(arguments: argparse.Namespace) -> None:
     settings = settings_for(arguments.config, data, out, arguments.overrides)
     require_services(arguments)
     if arguments.data is None:
+        claim(out)
         console.rule(f"1. Render parts into {data}")
         render_line(data, seed=settings.train.seed)
     pictures = test_pictures(data)
     require_enough(split_for(settings), settings.bank.overkill)  # before minutes of training
+    claim(out)
 
     console.rule("2. Train an encoder on good parts")
     train(settings.train, overkill=settings.bank.overkill)

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from quarterturn.demo.config import DemoSettings, settings_for
 from quarterturn.demo.fit import fit_line
+from quarterturn.demo.folder import claim
 from quarterturn.demo.line import require_services, worker_settings
 from quarterturn.demo.parts import PRODUCTS, Product
 from quarterturn.demo.render import take
@@ -77,6 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
     ours = [f"bank.overkill={_OVERKILL}", f"bank.learned={out / 'learned'}"]
     settings = settings_for(arguments.config, _data(out), out, [*ours, *arguments.overrides])
     require_services(arguments)
+    claim(out)
     console.rule("1. A line: parts, encoder, engine, bank, two workers")
     bank = _make(settings, out)
     worker = worker_settings(arguments, settings, bank)

@@ -219,7 +219,7 @@ class Run:
         if stopped:
             raise QuarterturnError(
                 f"{self.settings.checkpoint}: training was stopped after {done} steps; go on with the same command "
-                "and '--set resume=true'"
+                "and '--set resume=true' (of the demo: train.resume=true)"
             )
 
     def _batches(self, numbers: Indices) -> Iterator[Tensor]:

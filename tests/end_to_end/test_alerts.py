@@ -15,6 +15,7 @@ import yaml
 from cloudevents.core.bindings.kafka import KafkaMessage, from_binary
 from cloudevents.core.formats.json import JSONFormat
 
+from quarterturn.worker.commands.main import main
 from quarterturn.worker.contract.settings import load_settings
 from quarterturn.worker.runtime.assemble import build_service
 from quarterturn.worker.settings.worker import WorkerSettings
@@ -156,6 +157,11 @@ def test_a_silence_is_declared_and_ended_while_the_worker_runs(
         assert len([one for one in told if one.startswith("side-01, all products: ")]) == 2
         assert told[-1].endswith("UTC: the lamp is changed (Ilse)")
         quarterturn(*silence, "--end")
+        assert "side-01, all products: the silence is ended" in capsys.readouterr().out
+        assert main(["silence", "--config", str(config), "--camera", "side-1", "--end"]) == 1
+        assert "no silence of side-1, all products was declared with this command (declared: none)" in (
+            capsys.readouterr().err
+        )
         until(lambda: not holds("side-01"))
     with running(config):  # a worker that starts knows what was ended, too
         assert not holds("side-01")

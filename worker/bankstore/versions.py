@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from quarterturn.worker.bankstore.base import BankStore, BankVersion
+from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.errors import DataError
 
 
@@ -19,6 +20,17 @@ def require_active(store: BankStore, line: str) -> BankVersion:
     if active is None:
         raise DataError(f"line '{line}' has no bank; push one with 'quarterturn bank push'")
     return active
+
+
+def load_active(store: BankStore, line: str) -> Bank:
+    """The active bank of `line`.
+
+    Raises:
+        DataError: it has none, or what is there is none.
+        MismatchError: its content does not have its hash.
+        UnavailableError: the store cannot be reached.
+    """
+    return store.load(line, require_active(store, line).version)
 
 
 def find_version(known: Sequence[str], prefix: str, line: str) -> str:

@@ -24,6 +24,7 @@ from quarterturn.worker.contract.errors import DataError, MismatchError
 from quarterturn.worker.contract.guard import in_words
 from quarterturn.worker.contract.history import words_in
 from quarterturn.worker.contract.manifest import EngineManifest, read_manifest
+from quarterturn.worker.contract.swap import require_writable
 from quarterturn.worker.engine.base import open_folder
 from quarterturn.worker.fitting.bank_file import read_bank_file, write_bank_file
 from quarterturn.worker.fitting.fit import fit_bank
@@ -77,6 +78,7 @@ def fit(arguments: argparse.Namespace) -> None:
     if not trained.pictures:
         say("the engine does not say which pictures training saw, so whether they are these was not checked")
     split = split_by(settings, trained.holdout, trained.group, trained.pictures)
+    require_writable(settings.out, "'out'")
     with closing(open_engine(settings.engine)) as engine, Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("good pictures", total=split.total(settings.scoring))
         bank = fit_bank(
@@ -151,7 +153,11 @@ def rollback(arguments: argparse.Namespace) -> None:
     settings = read_config(arguments, WorkerSettings)
     with closing(open_store(settings.bank)) as store:
         before = require_active(store, settings.line)
-        store.activate(settings.line, arguments.version or _older(store.versions(settings.line), before).version)
+        kept = store.versions(settings.line)
+        wanted = arguments.version or _older(kept, before).version
+        if find_version([one.version for one in kept], wanted, settings.line) == before.version:
+            raise DataError(f"line '{settings.line}': bank {before.version[:_SHORT]} is the active one already")
+        store.activate(settings.line, wanted)
         after = require_active(store, settings.line)
     say(
         f"line {settings.line}: bank {after.version[:_SHORT]} (pushed at {after.pushed_at}) is active, "

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 
 from rich.filesize import decimal
 
-from quarterturn.worker.commands.feedback import kafka_of
 from quarterturn.worker.commands.options import add_config, add_fit, read_config
 from quarterturn.worker.commands.say import say
 from quarterturn.worker.contract.errors import DataError, QuarterturnError
@@ -42,7 +41,8 @@ def run(arguments: argparse.Namespace) -> None:
     from quarterturn.worker.learning.open import open_learner  # takes a while, and only this command needs it
 
     worker, fit = read_config(arguments, WorkerSettings), load_settings(arguments.fit, FitSettings)
-    with open_learner(worker, kafka_of(worker, arguments.config), fit) as opened:
+    kafka = worker.require_kafka("what people say of results goes through Kafka")
+    with open_learner(worker, kafka, fit) as opened:
         once = _Once(opened.learner, opened.engine, worker.line, publish=not arguments.dry_run)
         once.learn(opened.topic.read(), again=arguments.again)
         while arguments.follow:

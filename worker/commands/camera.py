@@ -56,9 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
         FramePublisher,  # takes a while, and only this command needs it
     )
 
-    kafka = read_config(arguments, WorkerSettings).transport.kafka
-    if kafka is None:
-        raise ConfigError(f"{arguments.config}: transport.kafka is missing; a camera publishes to Kafka")
+    kafka = read_config(arguments, WorkerSettings).require_kafka("a camera publishes to Kafka")
     for option in ("rate", "count"):
         if (getattr(arguments, option) or 0) < 0:
             raise ConfigError(f"--{option} {getattr(arguments, option):g}: must be 0 or more")

@@ -12,18 +12,19 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from quarterturn.worker.bankstore.versions import require_active
+from quarterturn.worker.bankstore.versions import load_active
 from quarterturn.worker.commands.options import add_config, read_config
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.errors import ConfigError
 from quarterturn.worker.contract.manifest import EngineManifest, read_manifest
+from quarterturn.worker.contract.swap import require_writable
 from quarterturn.worker.evaluation.evaluate import evaluate
 from quarterturn.worker.evaluation.probe.probe import Probe, probe, probe_json
 from quarterturn.worker.evaluation.report import write_report
 from quarterturn.worker.evaluation.result import Evaluation
 from quarterturn.worker.evaluation.summary import sentences, table, to_json
 from quarterturn.worker.fitting.bank_file import read_bank_file
-from quarterturn.worker.pages.page import require_writable
+from quarterturn.worker.inspection.agreement import disagreements
 from quarterturn.worker.pictures.sets import test_pictures
 from quarterturn.worker.runtime.assemble import open_engine, open_store
 from quarterturn.worker.settings.worker import CameraSettings, WorkerSettings
@@ -74,7 +75,9 @@ def run(arguments: argparse.Namespace) -> None:
     bit_depth = camera.bit_depth or bank.manifest.bit_depth
     probed = probe(arguments.data, bit_depth=bit_depth) if arguments.probe else None
     ran = {**_engine_of(settings), **evaluation.ran, "camera": arguments.camera or "none named"}
-    evaluation = replace(evaluation, ran=ran)
+    named = {arguments.camera: camera} if arguments.camera else {}
+    differ = disagreements(bank, settings.overkill, named) if named else []
+    evaluation = replace(evaluation, ran=ran, warnings=[*evaluation.warnings, *differ])
     _print(evaluation, probed, as_json=arguments.json)
     if arguments.out:  # last: should it fail, the figures are there
         write_report(evaluation, arguments.out, probed.findings if probed else [])
@@ -100,7 +103,7 @@ def _engine_of(settings: WorkerSettings) -> dict[str, str]:
 
 def _active_bank(settings: WorkerSettings) -> Bank:
     with closing(open_store(settings.bank)) as store:
-        return store.load(settings.line, require_active(store, settings.line).version)
+        return load_active(store, settings.line)
 
 
 def _camera(settings: WorkerSettings, camera: str | None) -> CameraSettings:

@@ -13,11 +13,11 @@ from rich.console import Console
 
 from quarterturn.worker.commands.options import add_config, read_config
 from quarterturn.worker.contract.errors import ConfigError, DataError
+from quarterturn.worker.contract.swap import require_writable
 from quarterturn.worker.explain.page import write_explanation
 from quarterturn.worker.explain.results import Line
 from quarterturn.worker.explain.terminal import page
-from quarterturn.worker.messages.events import RESULT_ID
-from quarterturn.worker.pages.page import require_writable
+from quarterturn.worker.messages.events import RESULT_ID, result_id_in
 from quarterturn.worker.runtime.assemble import open_engine, open_store
 from quarterturn.worker.settings.worker import WorkerSettings
 
@@ -40,15 +40,15 @@ def run(arguments: argparse.Namespace) -> None:
     settings = read_config(arguments, WorkerSettings)
     if arguments.html:
         require_writable(arguments.html, "--html")
-    file = Path(arguments.what)
+    file, result_id = Path(arguments.what), result_id_in(arguments.what)
     is_file = file.is_file()
-    if not is_file and re.fullmatch(RESULT_ID, arguments.what) is None:
+    if not is_file and re.fullmatch(RESULT_ID, result_id) is None:
         raise DataError(f"{arguments.what}: is neither a picture file nor the resultId of a verdict; correct it")
     if not is_file and (arguments.camera or arguments.product):
         raise ConfigError(f"--camera and --product are of a picture FILE; the verdict of {arguments.what} names both")
     with closing(open_engine(settings.engine)) as engine, closing(open_store(settings.bank)) as store:
         line = Line(settings, engine, store)
-        found = line.file(file, arguments.camera, arguments.product) if is_file else line.result(arguments.what)
+        found = line.file(file, arguments.camera, arguments.product) if is_file else line.result(result_id)
     if arguments.json:
         sys.stdout.write(json.dumps(found.to_json(), indent=2) + "\n")
     else:

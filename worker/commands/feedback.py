@@ -6,25 +6,33 @@ import argparse
 import getpass
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 
-from quarterturn.worker.bankstore.versions import require_active
+from quarterturn.worker.bankstore.versions import load_active
 from quarterturn.worker.commands.options import add_config, add_fit, read_config
 from quarterturn.worker.commands.say import say
-from quarterturn.worker.contract.errors import ConfigError, DataError
+from quarterturn.worker.contract.errors import (
+    ConfigError,
+    DataError,
+    FrameError,
+    GoneError,
+    NoFrameError,
+    QuarterturnError,
+)
 from quarterturn.worker.contract.picture import Region
 from quarterturn.worker.contract.settings import load_settings, parse_settings
 from quarterturn.worker.contract.times import now
 from quarterturn.worker.learning.disagreements import find_disagreements
 from quarterturn.worker.learning.shelf import Shelf
-from quarterturn.worker.messages.events import position_of
+from quarterturn.worker.messages.events import position_of, result_id_in
 from quarterturn.worker.messages.feedback import MAX_NAME, Feedback
+from quarterturn.worker.messages.frames import Frame, Position
+from quarterturn.worker.pictures.decode import decode_picture
 from quarterturn.worker.runtime.assemble import open_engine, open_store
 from quarterturn.worker.settings.bank import FitSettings
-from quarterturn.worker.settings.worker import KafkaSettings, WorkerSettings
+from quarterturn.worker.settings.worker import CameraSettings, KafkaSettings, WorkerSettings
 
 LIST, DISAGREEMENTS = "list", "disagreements"
 
@@ -49,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """`quarterturn feedback`: write one word, or print."""
     settings = read_config(arguments, WorkerSettings)
-    kafka = kafka_of(settings, arguments.config)
+    kafka = settings.require_kafka("what people say of results goes through Kafka")
     if arguments.what in (LIST, DISAGREEMENTS):
         _refuse_word(arguments)
     if arguments.what == LIST:
@@ -63,18 +71,9 @@ def run(arguments: argparse.Namespace) -> None:
         return
     if arguments.verdict is None:
         raise ConfigError(f"feedback {arguments.what}: say whether the part is good or bad")
-    _write(_feedback(arguments, kafka), kafka)
-
-
-def kafka_of(settings: WorkerSettings, config: Path) -> KafkaSettings:
-    """The line's Kafka.
-
-    Raises:
-        ConfigError: its frames come from a folder.
-    """
-    if settings.transport.kafka is None:
-        raise ConfigError(f"{config}: transport.kafka is missing; what people say of results goes through Kafka")
-    return settings.transport.kafka
+    feedback = _feedback(arguments, kafka)
+    _require_known(feedback, settings, kafka)
+    _write(feedback, kafka)
 
 
 @contextmanager
@@ -94,15 +93,59 @@ def _refuse_word(arguments: argparse.Namespace) -> None:
             )
 
 
+def _require_known(feedback: Feedback, settings: WorkerSettings, kafka: KafkaSettings) -> None:
+    """Refuse a frame that never was, a product that the bank does not hold, and a region outside the picture.
+
+    What is not there to be asked, such as a frame that retention has deleted, is said and not checked.
+
+    Raises:
+        DataError: it is one of those.
+    """
+    if feedback.product is not None:
+        try:
+            with closing(open_store(settings.bank)) as store:
+                products = load_active(store, settings.line).products
+        except QuarterturnError as error:
+            say(f"not checked whether the line knows '{feedback.product}': {error}")
+        else:
+            if feedback.product not in products:
+                raise DataError(f"--product {feedback.product}: the line's bank holds {', '.join(products)}")
+    frame, region = _fetched(position_of(feedback.result_id), kafka), feedback.region
+    if frame is None or region is None:
+        return
+    try:
+        info = frame.info()
+        bit_depth = settings.cameras.get(info.camera, CameraSettings()).bit_depth
+        height, width = decode_picture(frame.data, info.raw, bit_depth).shape[:2]
+    except FrameError as error:
+        raise DataError(f"--region: the frame of {feedback.result_id} is no picture ({error}); leave it out") from error
+    if region.x + region.width > width or region.y + region.height > height:
+        raise DataError(f"--region: reaches out of the picture, which is {width} x {height} pixels")
+
+
+def _fetched(position: Position, kafka: KafkaSettings) -> Frame | None:
+    from quarterturn.worker.transport.kafka.archive import FrameArchive
+
+    with closing(FrameArchive(kafka)) as archive:
+        found = archive.fetch([position])[position]
+    if isinstance(found, NoFrameError):
+        raise found
+    if isinstance(found, GoneError):
+        say(f"not looked at: {found}")
+        return None
+    return found
+
+
 def _feedback(arguments: argparse.Namespace, kafka: KafkaSettings) -> Feedback:
-    position = position_of(arguments.what)
+    result_id = result_id_in(arguments.what)
+    position = position_of(result_id)
     if position.topic != kafka.topics.frames:
         raise DataError(
             f"{arguments.what}: is a result of the topic '{position.topic}', but this line's frames are in "
             f"'{kafka.topics.frames}'; name the settings of its line with --config"
         )
     document = {
-        "resultId": arguments.what,
+        "resultId": result_id,
         "verdict": arguments.verdict,
         "by": getpass.getuser()[:MAX_NAME] if arguments.by is None else arguments.by,
         "at": now(),
@@ -147,7 +190,7 @@ def _disagreements(
         closing(open_engine(settings.engine)) as engine,
         closing(FrameArchive(kafka)) as archive,
     ):
-        bank = store.load(settings.line, require_active(store, settings.line).version)
+        bank = load_active(store, settings.line)
         kept = Shelf(fit.learned).read()
         disagreements = find_disagreements(engine, bank, said, kept=kept, archive=archive, settings=settings)
     numbers = (Column(name, justify="right") for name in ("score", "threshold"))

@@ -6,13 +6,17 @@ import argparse
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
 
 from quarterturn.worker.commands.options import add_config, read_config
 from quarterturn.worker.commands.say import say
-from quarterturn.worker.contract.errors import ConfigError
+from quarterturn.worker.contract.errors import ConfigError, DataError
 from quarterturn.worker.contract.settings import parse_settings
 from quarterturn.worker.contract.silence import Silence
 from quarterturn.worker.settings.worker import WorkerSettings
+
+if TYPE_CHECKING:
+    from quarterturn.worker.transport.kafka.silences import SilenceTopic
 
 _WORDS = ("camera", "product", "minutes", "reason", "by")
 _A_YEAR = 366 * 24 * 60  # in minutes
@@ -36,8 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     from quarterturn.worker.transport.kafka.silences import SilenceTopic  # slow, and only this command needs it
 
     settings = read_config(arguments, WorkerSettings)
-    if settings.transport.kafka is None:
-        raise ConfigError(f"{arguments.config}: transport.kafka is missing; write silences into 'silences' there")
+    kafka = settings.require_kafka("write silences into 'silences' of the settings")
     now, scope = datetime.now(timezone.utc), (arguments.camera, arguments.product)
     listing = not arguments.end and all(getattr(arguments, name) is None for name in _WORDS)
     if scope == (None, None) and not listing:
@@ -45,14 +48,27 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.end and any(getattr(arguments, name) is not None for name in _WORDS[2:]):
         raise ConfigError("--end ends a silence now; leave --minutes, --reason and --by out")
     silence = None if arguments.end or listing else _declared(arguments, now)
-    with closing(SilenceTopic(settings.transport.kafka)) as topic:
+    with closing(SilenceTopic(kafka)) as topic:
         if silence is not None:
             topic.publish(silence)
             _say(silence)
         elif arguments.end:
-            topic.end(*scope)
+            _end(topic, scope)
         else:
             _list((*settings.silences, *topic.words()), now)
+
+
+def _end(topic: SilenceTopic, scope: tuple[str | None, str | None]) -> None:
+    """Raises DataError where no such silence was declared on the topic."""
+    declared = [(one.camera, one.product) for one in topic.words()]
+    if scope not in declared:
+        known = "; ".join(_scope(*one) for one in declared) or "none"
+        raise DataError(
+            f"no silence of {_scope(*scope)} was declared with this command (declared: {known}); those of worker.yaml "
+            "end with its lines"
+        )
+    topic.end(*scope)
+    say(f"{_scope(*scope)}: the silence is ended")
 
 
 def _declared(arguments: argparse.Namespace, now: datetime) -> Silence:
@@ -76,4 +92,8 @@ def _list(silences: Sequence[Silence], now: datetime) -> None:
 def _say(silence: Silence) -> None:
     times = f"{silence.starts:%Y-%m-%d %H:%M} to {silence.ends:%Y-%m-%d %H:%M} UTC"
     by = f" ({silence.by})" if silence.by else ""
-    say(f"{silence.camera or 'all cameras'}, {silence.product or 'all products'}: {times}: {silence.reason}{by}")
+    say(f"{_scope(silence.camera, silence.product)}: {times}: {silence.reason}{by}")
+
+
+def _scope(camera: str | None, product: str | None) -> str:
+    return f"{camera or 'all cameras'}, {product or 'all products'}"

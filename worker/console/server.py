@@ -36,10 +36,7 @@ class ConsoleServer:
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings, self._console = settings, settings.console
-        kafka = settings.transport.kafka
-        if kafka is None:
-            raise ConfigError("transport.kafka is missing; the console reads the topics of Kafka")
-        self._kafka = kafka
+        self._kafka = settings.require_kafka("the console reads the topics of Kafka")
         self._reviewers = Reviewers(self._console.reviewers)
         self._stack = ExitStack()
         self._socket = self._listen()

@@ -38,6 +38,10 @@ class GoneError(DataError):
     """A frame can no longer be fetched from its topic."""
 
 
+class NoFrameError(GoneError):
+    """There never was such a frame in its topic."""
+
+
 class MismatchError(QuarterturnError):
     """Two artifacts do not belong together; the text prints both values."""
 

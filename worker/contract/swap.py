@@ -33,6 +33,21 @@ def require_replaceable(out: Path, what: str) -> None:
         raise DataError(f"{out}: holds something besides {what}, which would be lost; set 'out' to another folder")
 
 
+def require_writable(path: Path, option: str) -> None:
+    """Refuse a place where no file can be written, before long work; `option` names it. Makes the folder.
+
+    Raises:
+        DataError: the folder cannot be made or written to, or `path` is a folder itself.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise unwritable(path, option, error) from error
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; name a file in it with {option}")
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
     """A file beside `path` that takes its place when the block has ended well, also through a power cut.
@@ -78,6 +93,11 @@ def replacing(out: Path, what: str) -> Iterator[Path]:
             if old.exists():
                 old.rename(out)
             raise DataError(f"{out}: cannot be replaced ({error.strerror}); set 'out' to another folder") from error
+
+
+def unwritable(path: Path, option: str, error: OSError) -> DataError:
+    """What is said of a file that cannot be written; `option` is where another is named."""
+    return DataError(f"{path}: cannot be written ({error.strerror}); choose another {option}")
 
 
 def _listed(folder: Path) -> Iterable[str]:

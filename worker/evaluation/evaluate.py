@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from pathlib import Path
@@ -65,7 +66,7 @@ def evaluate(
         0.0
 
     Raises:
-        DataError: a picture's file cannot be read, or the bank cannot promise `overkill`.
+        DataError: a picture's file cannot be read, no picture can be inspected, or the bank cannot promise `overkill`.
         MismatchError: the bank was made by another engine.
     """
     region, bit_depth = region or bank.manifest.region, bit_depth or bank.manifest.bit_depth
@@ -79,6 +80,12 @@ def evaluate(
         outcomes = _inspect(inspector, honest + swapped, on_progress)
     judged = list(zip(pictures, outcomes, strict=False))  # the honest ones
     verdicts = [(picture, outcome) for picture, outcome in judged if isinstance(outcome, Verdict)]
+    unreadable = [
+        Unreadable(one.path, outcome.data.message) for one, outcome in judged if isinstance(outcome, DeadLetter)
+    ]
+    if unreadable and not verdicts:
+        one = unreadable[0]
+        raise DataError(f"none of {len(pictures)} pictures could be inspected; the first, {one.path}: {one.reason}")
     masks = find_masks(data, pictures, region) if data else Masks()
     inspected = [_inspected(picture, verdict, masks) for picture, verdict in verdicts]
     return Evaluation(
@@ -88,11 +95,8 @@ def evaluate(
         overkill=overkill,
         promises=promises(bank, overkill, thresholds or {}),
         inspected=inspected,
-        unreadable=[
-            Unreadable(picture.path, outcome.data.message)
-            for picture, outcome in judged
-            if isinstance(outcome, DeadLetter)
-        ],
+        unreadable=unreadable,
+        warnings=list(_undeclared(pictures, bank.products)),
         swapped=_swapped_figures(outcomes[len(pictures) :]),
         localisation=localise(
             [(v.heat, masks.known[one.path]) for one, v in verdicts if one.path in masks.known and v.heat.size > 1]
@@ -103,6 +107,17 @@ def evaluate(
         region=region,
         bit_depth=bit_depth,
     )
+
+
+def _undeclared(pictures: Sequence[TestPicture], products: Sequence[str]) -> Iterator[str]:
+    """A sentence for each product that the bank does not hold."""
+    for name in sorted({one.product for one in pictures} - {*products}):
+        close = {product.lower(): product for product in products}.get(name.lower())
+        meant = close or next(iter(difflib.get_close_matches(name, products, n=1)), None)
+        yield (
+            f"the bank holds {', '.join(products)}, and no '{name}': its pictures were judged as any of those"
+            + (f"; if they are of '{meant}', name their folder so" if meant else "")
+        )
 
 
 def _swapped(pictures: Sequence[TestPicture], products: Sequence[str]) -> list[tuple[Path, str | None]]:

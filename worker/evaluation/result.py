@@ -44,7 +44,8 @@ class Evaluation:
 
     `promises` holds the calibration's guarantee for each product. `swapped` is None for a bank of one product,
     `localisation` where there are no masks or no heat maps. `region` is the part of each picture that was looked at,
-    and that its heat map covers; None for the whole. `mask_faults` says what is wrong with masks, `choices` are other
+    and that its heat map covers; None for the whole. `warnings` are sentences on why the figures may say little of the
+    line. `mask_faults` says what is wrong with masks, `choices` are other
     overkills that might be asked, and `ran` says by name what was run besides engine and bank. `bit_depth` is that of
     samples that lie in 16 bits.
     """
@@ -58,6 +59,7 @@ class Evaluation:
     unreadable: Sequence[Unreadable]
     swapped: Swapped | None
     localisation: Localisation | None = None
+    warnings: Sequence[str] = ()
     mask_faults: Sequence[str] = ()
     choices: Sequence[Choice] = ()
     ran: Mapping[str, str] = field(default_factory=dict)

@@ -33,8 +33,9 @@ def table(evaluation: Evaluation) -> Table:
 
 
 def sentences(evaluation: Evaluation) -> list[str]:
-    """What the table leaves out: promises and whether they were kept, heat maps, wrong products, unreadable files."""
-    said = [f"{product}: {promise.sentence}" for product, promise in evaluation.promises.items()]
+    """What the table leaves out: warnings, promises and what became of them, heat maps, wrong products, bad files."""
+    said = [f"warning: {sentence}" for sentence in evaluation.warnings]
+    said += [f"{product}: {promise.sentence}" for product, promise in evaluation.promises.items()]
     said += [f"{one.product}: {one.sentence}" for one in kept(evaluation)]
     if (found := evaluation.localisation) is not None:
         said.append(
@@ -72,6 +73,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
             for (product, defect), figures in evaluation.by_defect.items()
         ],
         "localisation": asdict(evaluation.localisation) if evaluation.localisation else None,
+        "warnings": list(evaluation.warnings),
         "mask_faults": list(evaluation.mask_faults),
         "swapped": asdict(evaluation.swapped) if evaluation.swapped else None,
         "pictures": [_picture_json(one) for one in evaluation.inspected],

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from quarterturn.worker.bankstore.base import BankStore
-from quarterturn.worker.bankstore.versions import require_active
+from quarterturn.worker.bankstore.versions import load_active
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.errors import ConfigError, DataError, FrameError, MismatchError, UnavailableError
 from quarterturn.worker.engine.base import Engine
@@ -114,15 +114,10 @@ class Line:
             raise DataError(f"{path or frame.position}: cannot be judged: {error}") from error
 
     def _kafka(self) -> KafkaSettings:
-        if self.settings.transport.kafka is None:
-            raise ConfigError(
-                "transport.kafka is missing: results are explained from Kafka; name a picture FILE instead"
-            )
-        return self.settings.transport.kafka
+        return self.settings.require_kafka("results are explained from Kafka; name a picture FILE instead")
 
     def _active(self) -> Bank:
-        line = self.settings.line
-        return self.store.load(line, require_active(self.store, line).version)
+        return load_active(self.store, self.settings.line)
 
     def _bank_of(self, recorded: ResultData) -> Bank:
         """The bank that judged a result, if the engine here is that of it, too."""

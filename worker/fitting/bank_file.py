@@ -6,7 +6,7 @@ from pathlib import Path
 
 from quarterturn.worker.contract.bank import Bank, read_bank
 from quarterturn.worker.contract.errors import DataError
-from quarterturn.worker.contract.swap import writing
+from quarterturn.worker.contract.swap import unwritable, writing
 
 
 def write_bank_file(path: Path, bank: Bank) -> None:
@@ -19,7 +19,7 @@ def write_bank_file(path: Path, bank: Bank) -> None:
         with writing(path) as aside:
             aside.write_bytes(bank.blob)
     except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}); choose another place with 'out'") from error
+        raise unwritable(path, "'out'", error) from error
 
 
 def read_bank_file(path: Path) -> Bank:

@@ -74,6 +74,7 @@ def fit_bank(
     if doubt := next(filter(None, (depth_doubt(paths[0], bit_depth) for paths in split.normal.values())), ""):
         log.warning("%s", doubt)
     embedder = Embedder(engine.spec, engine.embed, region, bit_depth, on_progress)
+    _require_offered(embedder.detectors, scoring)
     fits, before = _learn(embedder, split, scoring)
     detectors = _detectors(embedder, fits.values(), scoring)
     weighed = _weigh(embedder, before, split.weighing, scoring, detectors)
@@ -162,16 +163,19 @@ def _detectors(embedder: Embedder, fits: Iterable[NormalFit], scoring: ScoringSe
     Raises:
         ConfigError: another one is asked for.
     """
-    asked = _asked(scoring)
     fitted = set.intersection(*(set(fit.detectors) for fit in fits)) | {LEARNED}
     available = [one for one in embedder.detectors if one in fitted]
-    unsupported = sorted(set(asked or ()) - set(available))
-    if unsupported:
+    _require_offered(available, scoring)
+    asked = _asked(scoring)
+    return [one for one in available if asked is None or one in asked]
+
+
+def _require_offered(available: Sequence[str], scoring: ScoringSettings) -> None:
+    if unsupported := sorted({*(_asked(scoring) or ())} - {*available}):
         raise ConfigError(
             f"scoring.detectors: this engine and framing offer {', '.join(available)}, not {unsupported[0]}; "
             "take it out, or build an engine of a model that has it"
         )
-    return [one for one in available if asked is None or one in asked]
 
 
 def _weigh(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from quarterturn.worker.bankstore.base import BankStore, BankVersion
-from quarterturn.worker.bankstore.versions import require_active
+from quarterturn.worker.bankstore.versions import load_active, require_active
 from quarterturn.worker.contract.bank import Bank, require_same_engine
 from quarterturn.worker.contract.calibration import promises
 from quarterturn.worker.contract.errors import DataError
@@ -85,7 +85,7 @@ class Learner:
         Raises:
             QuarterturnError: an artifact, a service or a folder does not fit or answer.
         """
-        bank = self._store.load(self._worker.line, require_active(self._store, self._worker.line).version)
+        bank = load_active(self._store, self._worker.line)
         self._require_same_pictures(bank)
         with closing(Again(self._engine, bank, self._worker)) as judge:
             gathered = gather(words, self._shelf, self._archive, judge, bank)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 from urllib.parse import quote
 
 import numpy as np
@@ -183,6 +183,7 @@ Outcome = Verdict | Late | DeadLetter
 LARGEST_RATIO = 100.0
 """To which a score in thresholds is told, since a threshold may be 0."""
 
+_COLONS = 3  # of a result's id, where the broker gives topics ids
 RESULT_ID = r"^([^:]+)(?::([A-Za-z0-9_-]+))?:(0|[1-9][0-9]{0,18}):(0|[1-9][0-9]{0,18})$"
 """How `result_id` writes a position: topic, the topic's id where there is one, partition, offset."""
 
@@ -231,6 +232,17 @@ def position_of(result_id: str) -> Position:
             "take the 'resultId' of a verdict"
         )
     return Position(found[1], int(found[3]), int(found[4]), found[2])
+
+
+def result_id_in(text: str) -> str:
+    """The id of a result in its own or in the id of an event about it.
+
+    Example:
+        >>> result_id_in("alert:frames:7xzPKZ1HQPuVrZqCNFyXTQ:0:1841")
+        'frames:7xzPKZ1HQPuVrZqCNFyXTQ:0:1841'
+    """
+    kind, _, rest = text.partition(":")
+    return rest if kind in get_args(EventKind) and rest.count(":") == _COLONS else text
 
 
 def score_over_threshold(score: float, threshold: float) -> float:

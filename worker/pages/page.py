@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,7 @@ import jinja2
 import numpy as np
 
 from quarterturn.worker.contract.arrays import Picture
-from quarterturn.worker.contract.errors import DataError
-from quarterturn.worker.contract.swap import writing
+from quarterturn.worker.contract.swap import require_writable, unwritable, writing
 
 _QUALITY = 82  # of JPEG
 
@@ -43,22 +41,7 @@ def write_page(page: str, path: Path, option: str) -> None:
         with writing(path) as aside:
             aside.write_text(page, encoding="utf-8")
     except OSError as error:
-        raise _unwritable(path, option, error) from error
-
-
-def require_writable(path: Path, option: str) -> None:
-    """Refuse a place where no page can be written, before anything is inspected. Makes the folder.
-
-    Raises:
-        DataError: the folder cannot be made or written to, or `path` is a folder itself.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        raise _unwritable(path, option, error) from error
-    if path.is_dir():
-        raise DataError(f"{path}: is a folder; name a file in it with {option}")
+        raise unwritable(path, option, error) from error
 
 
 def data_uri(picture: Picture | bytes) -> str:
@@ -67,7 +50,3 @@ def data_uri(picture: Picture | bytes) -> str:
         bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
         picture = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
     return f"data:image/jpeg;base64,{base64.b64encode(picture).decode('ascii')}"
-
-
-def _unwritable(path: Path, option: str, error: OSError) -> DataError:
-    return DataError(f"{path}: cannot be written ({error.strerror}); choose another {option}")

@@ -114,10 +114,9 @@ def build_parts(settings: WorkerSettings) -> Iterator[PartsService]:
 
     if settings.parts is None:
         raise ConfigError("parts: nothing is set; say there which cameras see a part, as docs/parts.md does")
-    if settings.transport.kafka is None:
-        raise ConfigError("transport.kafka is missing; parts are put together from the verdicts topic of a line")
+    kafka = settings.require_kafka("parts are put together from the verdicts topic of a line")
     with ExitStack() as stack:
-        transport = stack.enter_context(closing(PartsTransport(settings.transport.kafka)))
+        transport = stack.enter_context(closing(PartsTransport(kafka)))
         service = PartsService(transport, settings.parts)
         if settings.http is not None:
             http = settings.http.model_copy(update={"port": settings.parts.port})

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, field_validator, model_validator
 
 from quarterturn.worker.contract.calibration import OVERKILL
+from quarterturn.worker.contract.errors import ConfigError
 from quarterturn.worker.contract.picture import Depth, Region
 from quarterturn.worker.contract.settings import Settings
 from quarterturn.worker.contract.silence import Silence
@@ -268,3 +269,13 @@ class WorkerSettings(Settings):
     http: HttpSettings | None = HttpSettings()
     console: ConsoleSettings = ConsoleSettings()
     drain_s: float = Field(default=20.0, gt=0, description="how long SIGTERM may take")
+
+    def require_kafka(self, why: str) -> KafkaSettings:
+        """The line's Kafka; `why` says what needs it.
+
+        Raises:
+            ConfigError: its frames come from a folder.
+        """
+        if self.transport.kafka is None:
+            raise ConfigError(f"transport.kafka is missing; {why}")
+        return self.transport.kafka

@@ -124,6 +124,8 @@ def test_from_pictures_to_a_bank_in_service_and_back(
     with pytest.raises(DataError, match="no bank older than the active one"):
         run("rollback", *worker)
     run("rollback", second.version[:8], *worker)
+    with pytest.raises(DataError, match=f"bank {second.version[:12]} is the active one already"):
+        run("rollback", second.version[:8], *worker)
     active = store.current("line-1")
     assert active is not None
     assert active.version == second.version

@@ -231,3 +231,45 @@ def test_the_command_says_what_is_missing(config: Path, plant: Path, bank: Bank,
         run("--config", config, "--data", plant, "--bank", tmp_path / "bank.safetensors", "--camera", "side")
     with pytest.raises(DataError, match="nowhere: there is no such folder; check the path"):
         run("--config", config, "--data", tmp_path / "nowhere")
+
+
+def test_a_product_that_the_bank_does_not_hold_is_said(
+    config: Path, bank: Bank, plant: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_bank_file(tmp_path / "bank.safetensors", bank)
+    shutil.copytree(plant / "ring", tmp_path / "Ring")
+    asked = ("--config", config, "--data", tmp_path / "Ring", "--bank", tmp_path / "bank.safetensors", "--no-probe")
+    run(*asked, "--out", tmp_path / "report.html")
+    said = (
+        "the bank holds bracket, ring, and no 'Ring': its pictures were judged as any of those; if they are of 'ring'"
+    )
+    assert f"warning: {said}" in capsys.readouterr().out
+    assert said in html.unescape((tmp_path / "report.html").read_text(encoding="utf-8"))
+    run(*asked, "--json")
+    (warning,) = json.loads(capsys.readouterr().out)["warnings"]
+    assert warning.startswith(said)
+
+
+def test_a_camera_that_looks_otherwise_than_the_bank_is_said(
+    config: Path, bank: Bank, plant: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_bank_file(tmp_path / "bank.safetensors", bank)
+    asked = ("--config", config, "--data", plant, "--bank", tmp_path / "bank.safetensors", "--no-probe")
+    run(*asked, "--camera", "top")
+    assert "warning: cameras.top.region is 8x8 pixels at (0, 0), but the bank was fitted with the whole picture" in (
+        capsys.readouterr().out
+    )
+    run(*asked)
+    assert "warning" not in capsys.readouterr().out
+
+
+def test_where_no_picture_can_be_read_there_are_no_figures(
+    config: Path, bank: Bank, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_bank_file(tmp_path / "bank.safetensors", bank)
+    for kind in ("good", "scratch"):
+        (tmp_path / "ring" / "test" / kind).mkdir(parents=True)
+        (tmp_path / "ring" / "test" / kind / "0.jpg").write_text("no picture")
+    with pytest.raises(DataError, match=r"none of 2 pictures could be inspected; the first, .*0\.jpg: "):
+        run("--config", config, "--data", tmp_path / "ring", "--bank", tmp_path / "bank.safetensors")
+    assert capsys.readouterr().out == ""

@@ -42,7 +42,7 @@ def test_a_picture_is_explained_in_the_terminal_as_json_and_as_a_page(
     ("arguments", "said"),
     [
         (["part 8.png"], "part 8.png: is neither a picture file nor the resultId of a verdict; correct it"),
-        (["frames:0:7"], "transport.kafka is missing: results are explained from Kafka; name a picture FILE instead"),
+        (["frames:0:7"], "transport.kafka is missing; results are explained from Kafka; name a picture FILE instead"),
         (["frames:0:7", "--camera", "top"], "--camera and --product are of a picture FILE; the verdict of frames:0:7 "),
         (
             ["frames:0:7", "--product", "ring"],

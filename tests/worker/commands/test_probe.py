@@ -63,9 +63,7 @@ def test_the_depth_is_that_which_is_said(tmp_path: Path, capsys: pytest.CaptureF
     deep = json.loads(capsys.readouterr().out)
     brightness = [found["products"][0]["shift"]["confounders"][0] for found in (plain, deep)]
     assert brightness[0] == brightness[1]
-    run(root, "--json", "--bit-depth", "10")
-    refused = json.loads(capsys.readouterr().out)["unreadable"]
-    assert len(refused) == 18
-    assert "but 10 bits end at 1023" in refused[0]["reason"]
+    with pytest.raises(DataError, match=r"none of 18 pictures can be read; the first, .* but 10 bits end at 1023"):
+        run(root, "--json", "--bit-depth", "10")
     with pytest.raises(SystemExit):
         run(root, "--bit-depth", "11")

@@ -29,7 +29,11 @@ REASON = ("--reason", "the lamp is changed")
         (KAFKA, ("--camera", "a", "--end", "--by", "Ilse"), "--end ends a silence now; leave --minutes"),
         (KAFKA, ("--end",), "say of which --camera or --product"),
         (KAFKA, ("--camera", "a", "--end"), "Kafka at localhost:1 cannot be used"),
-        (FOLDER, ("--camera", "a", "--end"), "transport.kafka is missing; write silences into 'silences' there"),
+        (
+            FOLDER,
+            ("--camera", "a", "--end"),
+            "transport.kafka is missing; write silences into 'silences' of the settings",
+        ),
     ],
     ids=str,
 )

@@ -276,7 +276,7 @@ def test_topics_that_are_missing(kafka_bootstrap: str, create_topics: CreateTopi
     create = f"kafka-topics.sh --bootstrap-server {kafka_bootstrap} --create --topic"
     assert found["topics"].fix == (
         f"{create} no-frames --partitions 4 --config compression.type=uncompressed "
-        f"--config max.message.bytes=33619968; {create} no-alerts --partitions 4"
+        f"--config max.message.bytes=33619968; {create} no-alerts --partitions 1"
     )
 
 

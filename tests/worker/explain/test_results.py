@@ -79,7 +79,7 @@ def test_what_cannot_be_explained_is_one_sentence(
 
 def test_results_need_kafka_and_an_id(made: tuple[NumpyPlacesEngine, Bank], tmp_path: Path) -> None:
     line = line_of(made, tmp_path)
-    with pytest.raises(ConfigError, match=r"transport\.kafka is missing: .* name a picture FILE instead"):
+    with pytest.raises(ConfigError, match=r"transport\.kafka is missing; .* name a picture FILE instead"):
         line.result("frames:0:7")
     with pytest.raises(DataError, match="is no id of a result"):
         line.result("part 8.png")

@@ -421,7 +421,7 @@ def test_a_bank_file_is_written_whole_or_not_at_all(engine: NumpyEngine, plant: 
     write_bank_file(path, bank)
     assert read_bank_file(path).version == bank.version
     assert [file.name for file in path.parent.iterdir()] == ["bank.safetensors"]
-    with pytest.raises(DataError, match=r"cannot be written .*choose another place with 'out'"):
+    with pytest.raises(DataError, match=r"cannot be written .*choose another 'out'"):
         write_bank_file(path / "below-a-file", bank)
 
 

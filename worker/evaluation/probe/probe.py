@@ -12,7 +12,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 
-from quarterturn.worker.contract.errors import FrameError
+from quarterturn.worker.contract.errors import DataError, FrameError
 from quarterturn.worker.contract.picture import BitDepth
 from quarterturn.worker.evaluation.figures import Unreadable
 from quarterturn.worker.evaluation.probe.confounders import CONFOUNDERS, Comparison, Traits, compare, read_traits
@@ -80,13 +80,16 @@ def probe(data: Path, *, bit_depth: BitDepth | None = None, on_progress: OnProgr
     A folder of test pictures alone has no training pictures to compare them with.
 
     Raises:
-        DataError: the folder holds no labelled pictures, or one cannot be read.
+        DataError: the folder holds no labelled pictures, or none can be read.
     """
     train, test = good_pictures(data, needed=False), test_pictures(data)
     all_train = [path for paths in train.values() for path in paths]
     all_good = [one.path for one in test if one.defect == GOOD]
     paths = list(dict.fromkeys([*all_train, *(one.path for one in test)]))
     traits, unreadable = _read(paths, bit_depth, on_progress)
+    if not traits:
+        first = unreadable[0]
+        raise DataError(f"none of {len(paths)} pictures can be read; the first, {first.path}: {first.reason}")
     products = []
     for product in sorted({one.product for one in test}):
         good = [one.path for one in test if one.product == product and one.defect == GOOD]

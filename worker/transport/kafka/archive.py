@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError, OffsetOutOfRangeError
 
-from quarterturn.worker.contract.errors import GoneError, UnavailableError
+from quarterturn.worker.contract.errors import GoneError, NoFrameError, UnavailableError
 from quarterturn.worker.messages.frames import Frame, Position
 from quarterturn.worker.settings.worker import KafkaSettings
 from quarterturn.worker.transport.kafka.connection import common, ms, reaching, text
@@ -71,30 +71,30 @@ class FrameArchive:
         found: Found = {}
         wanted: dict[int, list[Position]] = defaultdict(list)
         for position in positions:
-            if why := self._never(position, topic_id, partitions):
+            if why := self._elsewhere(position, topic_id):
                 found[position] = GoneError(f"{position}: {why}")
+            elif position.partition not in partitions:
+                found[position] = NoFrameError(f"{position}: '{self._topic}' has no such partition")
             else:
                 wanted[position.partition].append(position)
         for partition, here in wanted.items():
-            frames = self._read(TopicPartition(self._topic, partition), here, topic_id, timeout_s)
+            held, frames = self._read(TopicPartition(self._topic, partition), here, topic_id, timeout_s)
             for position in here:
-                found[position] = frames.get(position.offset) or _gone(position)
+                found[position] = frames.get(position.offset) or _gone(position, held)
         return {position: found[position] for position in positions}
 
-    def _never(self, position: Position, topic_id: str | None, partitions: set[int]) -> str | None:
+    def _elsewhere(self, position: Position, topic_id: str | None) -> str | None:
         """Why `position` is none of the topic as it is now, or None."""
         if position.topic != self._topic:
             return f"the line's frames are in '{self._topic}'; name the line that this result is of"
         if position.topic_id and topic_id and position.topic_id != topic_id:
             return "the topic was deleted and made anew since, so the frame is gone"
-        if position.partition not in partitions:
-            return f"'{self._topic}' has no such partition"
         return None
 
     def _read(
         self, partition: TopicPartition, wanted: Sequence[Position], topic_id: str | None, timeout_s: float
-    ) -> dict[int, Frame]:
-        """The frames of one partition that are there, by offset."""
+    ) -> tuple[range, dict[int, Frame]]:
+        """The offsets that one partition holds, and its wanted frames that are there, by offset."""
         first = self._consumer.beginning_offsets([partition], timeout_ms=ms(timeout_s))[partition]
         end = self._consumer.end_offsets([partition], timeout_ms=ms(timeout_s))[partition]
         self._consumer.assign([partition])
@@ -112,7 +112,7 @@ class FrameArchive:
                         f"given within {timeout_s:g} s; check the broker"
                     )
                 frames |= {record.offset: frame_of(record, topic_id) for record in records.get(partition, ())}
-        return frames
+        return range(first, end), frames
 
 
 def _runs(offsets: Sequence[int]) -> Iterator[range]:
@@ -124,5 +124,8 @@ def _runs(offsets: Sequence[int]) -> Iterator[range]:
             begin = index
 
 
-def _gone(position: Position) -> GoneError:
+def _gone(position: Position, held: range) -> GoneError:
+    if position.offset >= held.stop:
+        last = f"the last frame of its partition is {held.stop - 1}" if held else "its partition is empty"
+        return NoFrameError(f"{position}: there is no such frame yet, {last}; correct the number")
     return GoneError(f"{position}: the frame is gone; retention has deleted it, raise the topic's retention.ms")

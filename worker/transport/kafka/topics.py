@@ -33,11 +33,12 @@ def create_topics(settings: KafkaSettings, partitions: int) -> None:
 
 
 def create_command(settings: KafkaSettings, topic: str) -> str:
-    """The command that creates `topic` as `create_topics` would."""
-    configs = _configs(settings, topic)
+    """The command that creates `topic` as `create_topics` would, the frames topic for four workers."""
+    configs, count = _configs(settings, topic), 4 if topic == settings.topics.frames else 1
+    where = f"--bootstrap-server {settings.bootstrap_servers}"
     return " ".join(
         [
-            f"kafka-topics.sh --bootstrap-server {settings.bootstrap_servers} --create --topic {topic} --partitions 4",
+            f"kafka-topics.sh {where} --create --topic {topic} --partitions {count}",
             *(f"--config {name}={value}" for name, value in configs.items()),
         ]
     )
