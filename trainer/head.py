@@ -73,25 +73,27 @@ def draw_examples(encoder: Encoder, batches: Iterable[Tensor], count: int, setti
     kept, targets = [], []
     for number, frames in enumerate(batches):
         generator = seeded(settings.seed, 4, number)
-        pixels, seen = _spoil(frames, encoder.side // encoder.head.grid, settings, generator)
+        pixels, seen = _with_anomalies(frames, encoder.side // encoder.head.grid, settings, generator)
         features = encoder.features(encoder.normalise(pixels).contiguous(memory_format=torch.channels_last))
         kept.append([layer.to("cpu", torch.float16) for layer in features])
         targets.append(seen.cpu())
     return Examples(tuple(torch.cat(layers) for layers in zip(*kept, strict=True)), torch.cat(targets))
 
 
-def _spoil(frames: Tensor, cell: int, settings: TrainSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _with_anomalies(
+    frames: Tensor, cell: int, settings: TrainSettings, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """(b, 3, S, S) uint8 -> the same as float pixels with anomalies, and (b, S / cell, S / cell) where they show."""
     levels = _turned(frames.float(), generator)
     mean = levels.mean(dim=(1, 2, 3), keepdim=True)
     deviation = (levels - mean).square().mean(dim=(1, 2, 3), keepdim=True).sqrt().clamp_min(_LEAST_DEVIATION)
     good = (levels - mean) / deviation  # pastes are drawn in standard deviations of their picture
-    spoiled = good.clone()
+    pasted = good.clone()
     chosen = torch.rand(len(good), generator=generator) >= _CLEAN
     if chosen.any():
-        spoiled[chosen] = paste(good[chosen], settings.paste, generator)
-    pixels = relight(spoiled, generator) * deviation + mean
-    return pixels.clamp(0, 255), visible(good, spoiled, cell)
+        pasted[chosen] = paste(good[chosen], settings.paste, generator)
+    pixels = relight(pasted, generator) * deviation + mean
+    return pixels.clamp(0, 255), visible(good, pasted, cell)
 
 
 def _turned(frames: Tensor, generator: torch.Generator) -> Tensor:

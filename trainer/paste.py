@@ -60,15 +60,15 @@ def paste(crops: Tensor, settings: PasteSettings, generator: torch.Generator) ->
     """
     count, channels = crops.shape[:2]
     crops = _drop_equal_channels(crops)
-    spoiled = crops.clone()
+    pasted = crops.clone()
     for _ in range(settings.rounds if count else 0):
         step = int(torch.randint(1, max(count, 2), (1,), generator=generator))
         donors = crops.roll(-step, dims=0)  # another crop, or the only one
-        centres = _draw_centres(spoiled, generator)
-        groups = zip(spoiled.chunk(_GROUPS), donors.chunk(_GROUPS), centres.chunk(_GROUPS), strict=True)
+        centres = _draw_centres(pasted, generator)
+        groups = zip(pasted.chunk(_GROUPS), donors.chunk(_GROUPS), centres.chunk(_GROUPS), strict=True)
         for some, their_donors, their_centres in groups:
-            _spoil(some, their_donors, their_centres, settings, generator)
-    return spoiled.expand(-1, channels, -1, -1).contiguous()
+            _paste_group(some, their_donors, their_centres, settings, generator)
+    return pasted.expand(-1, channels, -1, -1).contiguous()
 
 
 def relight(pictures: Tensor, generator: torch.Generator) -> Tensor:
@@ -137,7 +137,7 @@ def _draw_centres(crops: Tensor, generator: torch.Generator) -> Tensor:
     return (corners + torch.rand(count, 2, generator=generator)) * side / _CELLS
 
 
-def _spoil(
+def _paste_group(
     crops: Tensor,
     donors: Tensor,
     centres: Tensor,

@@ -43,27 +43,27 @@ def run(arguments: argparse.Namespace) -> None:
     worker, fit = read_config(arguments, WorkerSettings), load_settings(arguments.fit, FitSettings)
     kafka = worker.require_kafka("what people say of results goes through Kafka")
     with open_learner(worker, kafka, fit) as opened:
-        once = _Once(opened.learner, opened.engine, worker.line, publish=not arguments.dry_run)
-        once.learn(opened.topic.read(), again=arguments.again)
+        round_ = _Round(opened.learner, opened.engine, worker.line, publish=not arguments.dry_run)
+        round_.learn(opened.topic.read(), rolled_back=arguments.again)
         while arguments.follow:
             if opened.topic.poll(_WAIT_S):
                 try:
-                    once.learn(opened.topic.read())
+                    round_.learn(opened.topic.read())
                 except QuarterturnError as error:  # the next word may mend it
                     log.error("%s", error)
 
 
-class _Once:
+class _Round:
     """One round of learning, told to people; what was told before is not repeated."""
 
     def __init__(self, learner: Learner, engine: RememberingEngine, line: str, *, publish: bool) -> None:
         self._learner, self._engine, self._line, self._publish = learner, engine, line, publish
         self._told: set[str] = set()
 
-    def learn(self, words: Mapping[str, Feedback], *, again: bool = False) -> None:
+    def learn(self, words: Mapping[str, Feedback], *, rolled_back: bool = False) -> None:
         """Raises DataError where confirmed defects would be lost."""
         began_s = time.monotonic()
-        learned = self._learner.learn(words, again=again)
+        learned = self._learner.learn(words, rolled_back=rolled_back)
         for sentence in learned.said:
             if sentence not in self._told:
                 say(sentence)

@@ -20,14 +20,14 @@ from quarterturn.worker.contract.picture import BitDepth, Region
 from quarterturn.worker.contract.views import orientations
 from quarterturn.worker.fitting.normal import NormalFit
 from quarterturn.worker.fitting.sights import Sight
-from quarterturn.worker.fitting.synthetic_anomalies import spoil_all
+from quarterturn.worker.fitting.synthetic_anomalies import paste_all
 from quarterturn.worker.inspection.scoring import read
 from quarterturn.worker.pictures.read import read_seen
 
 Embed = Callable[[Frames], Embeddings]
 OnProgress = Callable[[int], object]
 
-SPOILED = 2
+PASTED = 2
 """Copies of each picture to weigh detectors by, each with another anomaly pasted in."""
 
 _BATCH = 16  # pictures embedded at once
@@ -85,11 +85,11 @@ class Embedder:
                 pending.extend(pool.submit(decode, start) for start in islice(starts, 1))
                 yield pictures
 
-    def spoiled(self, paths: Sequence[Path]) -> Iterator[list[Picture]]:
-        """The pictures of `paths` with anomalies pasted in, `SPOILED` times over."""
-        for seed in range(SPOILED):
+    def pasted(self, paths: Sequence[Path]) -> Iterator[list[Picture]]:
+        """The pictures of `paths` with anomalies pasted in, `PASTED` times over."""
+        for seed in range(PASTED):
             for batch in self.read(paths):
-                yield [picture for picture, _ in spoil_all(batch, seed)]
+                yield [picture for picture, _ in paste_all(batch, seed)]
 
     def embed(self, batches: Iterator[list[Picture]]) -> Iterator[tuple[Embeddings, list[Layout]]]:
         """The embeddings of each batch's tiles, and the layout of each picture."""

@@ -193,7 +193,7 @@ def _weigh(
     scales = np.stack([fit_scale(one) for one in clean])
     if scoring.detectors != "auto":
         return _Weighed({one: 1 / len(detectors) for one in detectors}, {}, scales)
-    votes, found = weigh(detectors, clean, distances(embedder.spoiled))
+    votes, found = weigh(detectors, clean, distances(embedder.pasted))
     return _Weighed(votes, found, scales)
 
 

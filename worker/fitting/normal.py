@@ -130,7 +130,7 @@ def auroc(good: Values, bad: Values) -> float:
 
 
 def weigh(
-    detectors: Sequence[str], clean: Sequence[Array], spoiled: Sequence[Array]
+    detectors: Sequence[str], clean: Sequence[Array], pasted: Sequence[Array]
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Each detector's share of the score, by how well it alone tells good pictures from the same with an anomaly.
 
@@ -142,13 +142,13 @@ def weigh(
     Args:
         detectors: the K to weigh.
         clean: for each product, (n, K) distances of good pictures.
-        spoiled: for each product, (m, K) distances of pictures with an anomaly pasted in.
+        pasted: for each product, (m, K) distances of pictures with an anomaly pasted in.
 
     Returns:
         The shares, which sum to 1, and the AUROC of each detector, a mean over products; both by name.
     """
     found = {
-        detector: float(np.mean([auroc(good[:, k], bad[:, k]) for good, bad in zip(clean, spoiled, strict=True)]))
+        detector: float(np.mean([auroc(good[:, k], bad[:, k]) for good, bad in zip(clean, pasted, strict=True)]))
         for k, detector in enumerate(detectors)
     }
     doubts = {one: _DOUBT + (_LEARNED_DOUBT if one == LEARNED else 0) for one in detectors}

@@ -14,7 +14,7 @@ from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.known_pictures import KnownPictures, distinct, hash_pictures, sides_of
 from quarterturn.worker.contract.picture import BitDepth, Region
 from quarterturn.worker.contract.splits import groups_of
-from quarterturn.worker.fitting.embedder import SPOILED
+from quarterturn.worker.fitting.embedder import PASTED
 from quarterturn.worker.pictures.near_duplicates import (
     SAME,
     SIMILARITY,
@@ -49,8 +49,8 @@ class Split:
     group: str | None = None
 
     def total(self, scoring: ScoringSettings) -> int:
-        """How many pictures pass through the engine; those to weigh by do so several times, also spoiled if need be."""
-        copies = 2 + (SPOILED if scoring.detectors == "auto" else 0)
+        """How many pictures pass through the engine; those to weigh by do so several times, also with anomalies."""
+        copies = 2 + (PASTED if scoring.detectors == "auto" else 0)
         return sum(
             len(paths) * times
             for part, times in ((self.normal, 1), (self.weighing, copies), (self.calibration, 1))

@@ -54,20 +54,20 @@ class _Kind:
     sizes: tuple[float, float]
 
 
-def spoil_all(pictures: Sequence[Picture], seed: int) -> list[tuple[Picture, Mask]]:
-    """Spoil each picture (H, W, 3) once; its donor is another of them, or itself where it is alone.
+def paste_all(pictures: Sequence[Picture], seed: int) -> list[tuple[Picture, Mask]]:
+    """Paste an anomaly into each picture (H, W, 3); its donor is another of them, or itself where it is alone.
 
     What becomes of a picture depends on the seed and on its place in the sequence; their sizes may differ.
     """
-    spoiled = []
+    pasted = []
     for number, picture in enumerate(pictures):
         rng = np.random.default_rng([seed, number])
         step = int(rng.integers(1, len(pictures))) if len(pictures) > 1 else 0
-        spoiled.append(spoil(picture, pictures[(number + step) % len(pictures)], rng))
-    return spoiled
+        pasted.append(paste_anomaly(picture, pictures[(number + step) % len(pictures)], rng))
+    return pasted
 
 
-def spoil(picture: Picture, donor: Picture, rng: np.random.Generator) -> tuple[Picture, Mask]:
+def paste_anomaly(picture: Picture, donor: Picture, rng: np.random.Generator) -> tuple[Picture, Mask]:
     """A copy of `picture` with one defect of a random kind at a random place, and the defect's mask.
 
     The defect is small (2.5 to 13 % of the shorter side, a smear up to 30 %, a scratch up to 40 %) and lies rather on
@@ -85,11 +85,11 @@ def spoil(picture: Picture, donor: Picture, rng: np.random.Generator) -> tuple[P
     kinds = tuple(KINDS.values())
     for _ in range(_TRIES):
         kind = kinds[rng.integers(len(kinds))]
-        spoiled, mask, visible = _place(picture, donor, kind, rng)
+        pasted, mask, visible = _place(picture, donor, kind, rng)
         if visible:
-            return spoiled, mask
-    spoiled, mask, _ = _place(picture, donor, _PLAIN, rng)
-    return spoiled, mask
+            return pasted, mask
+    pasted, mask, _ = _place(picture, donor, _PLAIN, rng)
+    return pasted, mask
 
 
 def _place(picture: Picture, donor: Picture, kind: _Kind, rng: np.random.Generator) -> tuple[Picture, Mask, bool]:
@@ -101,15 +101,15 @@ def _place(picture: Picture, donor: Picture, kind: _Kind, rng: np.random.Generat
     before = picture[rows, columns].astype(np.float32)
     change, opacity = kind.paint(_Site(before, contrast, max(shorter // 100, 1), donor), rng)
     inside = opacity > _OPAQUE
-    spoiled, mask = picture.copy(), np.zeros(picture.shape[:2], np.bool_)
+    pasted, mask = picture.copy(), np.zeros(picture.shape[:2], np.bool_)
     if not inside.any():
-        return spoiled, mask, False
+        return pasted, mask, False
     change = change * opacity[..., None]
     change *= min(contrast / max(float(np.abs(change[inside]).mean()), 1e-6), 1.0)
     after = np.clip(np.rint(before + change), 0, 255)
-    spoiled[rows, columns], mask[rows, columns] = after.astype(np.uint8), inside
+    pasted[rows, columns], mask[rows, columns] = after.astype(np.uint8), inside
     seen = float(np.abs(after - before)[inside].mean())
-    return spoiled, mask, seen >= max(_VISIBLE, _VISIBLE_SHARE * min(deviation, contrast))
+    return pasted, mask, seen >= max(_VISIBLE, _VISIBLE_SHARE * min(deviation, contrast))
 
 
 def _draw_window(picture: Picture, side: int, rng: np.random.Generator) -> tuple[slice, slice, float]:

@@ -10,9 +10,9 @@ from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.history import Word, words_in
 from quarterturn.worker.engine.base import Engine
 from quarterturn.worker.inspection.judge import Judge
-from quarterturn.worker.learning.again import Again
 from quarterturn.worker.learning.gather import Archive
 from quarterturn.worker.learning.recent import Result, judged_as
+from quarterturn.worker.learning.rejudge import Rejudge
 from quarterturn.worker.messages.events import Verdict, position_of
 from quarterturn.worker.messages.frames import Frame
 from quarterturn.worker.settings.worker import WorkerSettings
@@ -57,7 +57,7 @@ def turns(
         QuarterturnError: a bank does not fit, or the archive does not answer.
     """
     found = Turns()
-    with closing(Again(engine, before, settings)) as one, closing(Again(engine, after, settings)) as other:
+    with closing(Rejudge(engine, before, settings)) as one, closing(Rejudge(engine, after, settings)) as other:
         for start in range(0, len(results), _AT_ONCE):
             part = {position_of(result["resultId"]): result for result in results[start : start + _AT_ONCE]}
             frames = [frame for frame in archive.fetch(list(part)).values() if isinstance(frame, Frame)]

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.engine.base import Engine
-from quarterturn.worker.learning.again import Again
 from quarterturn.worker.learning.gather import Archive
+from quarterturn.worker.learning.rejudge import Rejudge
 from quarterturn.worker.learning.shelf import Kept
 from quarterturn.worker.messages.events import ResultData, Verdict, position_of
 from quarterturn.worker.messages.feedback import Feedback
@@ -44,14 +44,14 @@ def find_disagreements(
     """
     found = Disagreements()
     every = list(words.values())
-    with closing(Again(engine, bank, settings)) as again:
+    with closing(Rejudge(engine, bank, settings)) as rejudge:
         for start in range(0, len(every), _AT_ONCE):
             part = every[start : start + _AT_ONCE]
             missing = [position_of(word.result_id) for word in part if word.result_id not in kept]
             fetched = archive.fetch(missing) if missing else {}
             frames = {word.result_id: _frame(word, kept, fetched) for word in part}
             there = {name: frame for name, frame in frames.items() if isinstance(frame, Frame)}
-            judged = {**frames, **dict(zip(there, again.judge(list(there.values())), strict=True))}
+            judged = {**frames, **dict(zip(there, rejudge.judge(list(there.values())), strict=True))}
             for word in part:
                 verdict = judged[word.result_id]
                 if not isinstance(verdict, Verdict):

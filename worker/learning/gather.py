@@ -8,7 +8,7 @@ from typing import Protocol
 
 from quarterturn.worker.contract.bank import Bank, BankManifest
 from quarterturn.worker.contract.errors import DataError
-from quarterturn.worker.learning.again import Again
+from quarterturn.worker.learning.rejudge import Rejudge
 from quarterturn.worker.learning.shelf import Kept, Note, Shelf
 from quarterturn.worker.messages.events import Verdict, position_of
 from quarterturn.worker.messages.feedback import Feedback
@@ -34,14 +34,14 @@ class Gathered:
     refused: dict[str, str] = field(default_factory=dict)
 
 
-def gather(words: Mapping[str, Feedback], shelf: Shelf, archive: Archive, again: Again, bank: Bank) -> Gathered:
+def gather(words: Mapping[str, Feedback], shelf: Shelf, archive: Archive, rejudge: Rejudge, bank: Bank) -> Gathered:
     """Bring the shelf up to `words`; pictures whose word was taken back stay there, and do not count.
 
     Args:
         words: what was said last of each result.
         shelf: where the pictures are kept.
         archive: where the others come from.
-        again: judges by the version in service, for a picture's product.
+        rejudge: judges by the version in service, for a picture's product.
         bank: the version in service.
 
     Raises:
@@ -52,9 +52,9 @@ def gather(words: Mapping[str, Feedback], shelf: Shelf, archive: Archive, again:
     gathered = Gathered({name: there[name] for name, word in words.items() if _is_as_said(there.get(name), word)})
     changed = [word for name, word in words.items() if name not in gathered.kept]
     for word, frame in _frames([word for word in changed if word.result_id in there], there):
-        _keep(word, frame, there[word.result_id], shelf, again=again, bank=bank, gathered=gathered)
+        _keep(word, frame, there[word.result_id], shelf, rejudge=rejudge, bank=bank, gathered=gathered)
     for word, frame in _fetched([word for word in changed if word.result_id not in there], archive):
-        _keep(word, frame, None, shelf, again=again, bank=bank, gathered=gathered)
+        _keep(word, frame, None, shelf, rejudge=rejudge, bank=bank, gathered=gathered)
     return Gathered({name: gathered.kept[name] for name in sorted(gathered.kept)}, gathered.refused)
 
 
@@ -81,7 +81,7 @@ def _keep(
     kept: Kept | None,
     shelf: Shelf,
     *,
-    again: Again,
+    rejudge: Rejudge,
     bank: Bank,
     gathered: Gathered,
 ) -> None:
@@ -89,10 +89,10 @@ def _keep(
     try:
         if isinstance(frame, DataError):
             raise frame
-        (verdict,) = again.judge([frame])
+        (verdict,) = rejudge.judge([frame])
         if isinstance(verdict, DataError):
             raise verdict
-        camera = again.cameras.get(verdict.data.camera, CameraSettings())
+        camera = rejudge.cameras.get(verdict.data.camera, CameraSettings())
         product = _product(word, verdict, bank)
         if word.verdict == "good":
             _require_same_look(verdict.data.camera, camera, bank.manifest)

@@ -17,13 +17,13 @@ from quarterturn.worker.contract.times import now
 from quarterturn.worker.fitting.fit import fit_bank
 from quarterturn.worker.fitting.split import Split
 from quarterturn.worker.inspection.judge import Judge
-from quarterturn.worker.learning.again import Again
 from quarterturn.worker.learning.cache import RememberingEngine
-from quarterturn.worker.learning.doubles import Doubles, find_doubles
 from quarterturn.worker.learning.gather import Archive, gather
+from quarterturn.worker.learning.near_duplicates import NearDuplicates, find_near_duplicates
 from quarterturn.worker.learning.plan import Given, ProductPlan, plan, split_as_planned
 from quarterturn.worker.learning.recent import Recent, Result, stream_of
 from quarterturn.worker.learning.regression import Regression, compare
+from quarterturn.worker.learning.rejudge import Rejudge
 from quarterturn.worker.learning.shelf import Kept, Shelf, by_product
 from quarterturn.worker.messages.feedback import Feedback
 from quarterturn.worker.pictures.near_duplicates import Grey, read_thumbnails
@@ -75,22 +75,22 @@ class Learner:
         self._shelf = Shelf(fit.learned)
         self._thumbnails: dict[Path, Grey] = {}
 
-    def learn(self, words: Mapping[str, Feedback], *, again: bool = False) -> Learned:
+    def learn(self, words: Mapping[str, Feedback], *, rolled_back: bool = False) -> Learned:
         """The version that these words lead to, from the one in service; nothing is published.
 
         Args:
             words: the last word on each result.
-            again: whether words count that a version knew which was rolled back.
+            rolled_back: whether words count that a version knew which was rolled back.
 
         Raises:
             QuarterturnError: an artifact, a service or a folder does not fit or answer.
         """
         bank = load_active(self._store, self._worker.line)
         self._require_same_pictures(bank)
-        with closing(Again(self._engine, bank, self._worker)) as judge:
+        with closing(Rejudge(self._engine, bank, self._worker)) as judge:
             gathered = gather(words, self._shelf, self._archive, judge, bank)
         learned = Learned(bank, said=list(gathered.refused.values()), kept=gathered.kept)
-        plans = self._plans(bank, gathered.kept, words, learned, again=again)
+        plans = self._plans(bank, gathered.kept, words, learned, rolled_back=rolled_back)
         if _in_bank(plans) == _in_bank_before(bank):
             return learned
         fitted = self._fitted(split_as_planned(self._base, plans, gathered.kept))
@@ -135,7 +135,13 @@ class Learner:
             )
 
     def _plans(
-        self, bank: Bank, kept: Mapping[str, Kept], words: Mapping[str, Feedback], learned: Learned, *, again: bool
+        self,
+        bank: Bank,
+        kept: Mapping[str, Kept],
+        words: Mapping[str, Feedback],
+        learned: Learned,
+        *,
+        rolled_back: bool,
     ) -> dict[str, ProductPlan]:
         promised = promises(bank, self._worker.overkill, self._worker.thresholds)
         results: Sequence[Result] = self._recent.read()
@@ -145,21 +151,21 @@ class Learner:
             given = Given(
                 product,
                 judged,
-                self._doubles(product, judged),
+                self._near_duplicates(product, judged),
                 first=len(self._base.calibration[product]),
                 promise=promised.get(product),
                 stream=stream_of(results, words, bank.version, product),
             )
-            plans[product] = plan(given, bank, min(self._worker.overkill, self._fit.overkill), again=again)
+            plans[product] = plan(given, bank, min(self._worker.overkill, self._fit.overkill), rolled_back=rolled_back)
             learned.said += plans[product].said
         return plans
 
-    def _doubles(self, product: str, judged: Sequence[Kept]) -> Doubles:
+    def _near_duplicates(self, product: str, judged: Sequence[Kept]) -> NearDuplicates:
         first = [*self._base.normal[product], *self._base.weighing[product], *self._base.calibration[product]]
         missing = [path for path in (*first, *(one.path for one in judged)) if path not in self._thumbnails]
         found = read_thumbnails(missing, self._fit.region, self._fit.bit_depth)
         self._thumbnails |= dict(zip(missing, found, strict=True))
-        return find_doubles(first, judged, self._thumbnails)
+        return find_near_duplicates(first, judged, self._thumbnails)
 
     def _fitted(self, split: Split) -> Bank:
         fit = self._fit

@@ -13,7 +13,7 @@ from quarterturn.worker.contract.known_pictures import hash_pictures
 from quarterturn.worker.contract.times import parse_time
 from quarterturn.worker.fitting.split import Split
 from quarterturn.worker.learning.composition import Mixture, Stream, mixture, new_needed, new_share
-from quarterturn.worker.learning.doubles import Doubles
+from quarterturn.worker.learning.near_duplicates import NearDuplicates
 from quarterturn.worker.learning.shelf import Kept
 
 
@@ -37,7 +37,7 @@ class Given:
     Attributes:
         product: its name.
         kept: its judged pictures.
-        doubles: which of them are the same part.
+        near_duplicates: which of them are the same part.
         first: how many pictures the first calibration had.
         promise: what the calibration in service promises; None where the threshold is a fixed one.
         stream: how it kept that lately.
@@ -45,24 +45,24 @@ class Given:
 
     product: str
     kept: Sequence[Kept]
-    doubles: Doubles
+    near_duplicates: NearDuplicates
     first: int
     promise: Promise | None
     stream: Stream
 
 
-def plan(given: Given, bank: Bank, overkill: float, *, again: bool) -> ProductPlan:
+def plan(given: Given, bank: Bank, overkill: float, *, rolled_back: bool) -> ProductPlan:
     """Plan for one product.
 
     Args:
         given: what is known of it.
         bank: the version in service.
         overkill: what the thresholds have to promise.
-        again: whether words count that a version knew which was rolled back.
+        rolled_back: whether words count that a version knew which was rolled back.
     """
     planned = ProductPlan()
     before = words_in(bank.manifest.history)
-    _leave_out(planned, given, bank, before, again=again)
+    _leave_out(planned, given, bank, before, rolled_back=rolled_back)
     good = [one for one in given.kept if one.is_good and one.result_id not in planned.roles]
     roles: dict[str, Role] = {
         one.result_id: word.role
@@ -84,21 +84,23 @@ def plan(given: Given, bank: Bank, overkill: float, *, again: bool) -> ProductPl
     return planned
 
 
-def _leave_out(planned: ProductPlan, given: Given, bank: Bank, before: Mapping[str, Word], *, again: bool) -> None:
-    for later, earlier in given.doubles.contradictions:
+def _leave_out(
+    planned: ProductPlan, given: Given, bank: Bank, before: Mapping[str, Word], *, rolled_back: bool
+) -> None:
+    for later, earlier in given.near_duplicates.contradictions:
         planned.said.append(
             f"{later} and {earlier} show the same part, but one is called good and the other bad: both are left out "
             "until somebody says which is right"
         )
-    for copy, other in given.doubles.copies.items():
+    for copy, other in given.near_duplicates.copies.items():
         planned.said.append(f"{copy} shows the same part as {other}, and counts once")
-    held = [one for one in given.kept if one.is_good and not again and _was_rolled_back(one, bank, before)]
+    held = [one for one in given.kept if one.is_good and not rolled_back and _was_rolled_back(one, bank, before)]
     if held:
         planned.said.append(
             f"{given.product}: {len(held)} pictures called good were in a version that was rolled back, and are left "
             "out; say so again of each, or use --again"
         )
-    out = {*given.doubles.contradicted, *given.doubles.copies, *(one.result_id for one in held)}
+    out = {*given.near_duplicates.contradicted, *given.near_duplicates.copies, *(one.result_id for one in held)}
     planned.roles |= dict.fromkeys(sorted(out & {one.result_id for one in given.kept}), "left_out")
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.engine.base import Engine
-from quarterturn.worker.learning.again import Again
+from quarterturn.worker.learning.rejudge import Rejudge
 from quarterturn.worker.learning.shelf import Kept
 from quarterturn.worker.messages.events import ResultData, Verdict
 from quarterturn.worker.settings.worker import WorkerSettings
@@ -36,8 +36,8 @@ def compare(engine: Engine, bad: Sequence[Kept], before: Bank, after: Bank, sett
     frames = [one.frame() for one in bad]
     judged = []
     for bank in (before, after):
-        with closing(Again(engine, bank, settings)) as again:
-            judged.append(again.judge(frames))
+        with closing(Rejudge(engine, bank, settings)) as rejudge:
+            judged.append(rejudge.judge(frames))
     found, lost, missed = [], [], []
     for kept, old, new in zip(bad, *judged, strict=True):
         if not isinstance(old, Verdict) or not isinstance(new, Verdict):

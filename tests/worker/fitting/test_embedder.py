@@ -16,7 +16,7 @@ from quarterturn.worker.contract.framing import Framing, Layout, cut
 from quarterturn.worker.contract.gaussians import Gaussian
 from quarterturn.worker.contract.picture import Region
 from quarterturn.worker.fitting import embedder as embedder_module
-from quarterturn.worker.fitting.embedder import SPOILED, Embedder
+from quarterturn.worker.fitting.embedder import PASTED, Embedder
 from quarterturn.worker.inspection.scoring import read
 from quarterturn.worker.pictures.decode import decode_picture
 from quarterturn.worker.pictures.sets import list_pictures
@@ -113,20 +113,20 @@ def test_who_stops_early_leaves_no_thread(engine: NumpyEngine, tmp_path: Path) -
     assert threading.active_count() == before
 
 
-def test_spoiled_pictures_are_copies_with_a_defect_each_time_another(engine: NumpyEngine, tmp_path: Path) -> None:
+def test_pasted_pictures_are_copies_with_a_defect_each_time_another(engine: NumpyEngine, tmp_path: Path) -> None:
     parts = folder(tmp_path / "parts", 20)
     one = Embedder(engine.spec, engine.embed)
-    spoiled = [picture for batch in one.spoiled(list_pictures(parts)) for picture in batch]
+    pasted = [picture for batch in one.pasted(list_pictures(parts)) for picture in batch]
     clean = pictures_of(parts)
-    assert len(spoiled) == SPOILED * 20
-    for copy in range(SPOILED):
-        for picture, other in zip(clean, spoiled[copy * 20 : (copy + 1) * 20], strict=True):
+    assert len(pasted) == PASTED * 20
+    for copy in range(PASTED):
+        for picture, other in zip(clean, pasted[copy * 20 : (copy + 1) * 20], strict=True):
             assert picture.shape == other.shape
             changed = (picture != other).any(axis=-1).mean()
             assert 0 < changed < 0.5
-    assert all((one != other).any() for one, other in zip(spoiled[:20], spoiled[20:], strict=True))
-    again = [picture for batch in one.spoiled(list_pictures(parts)) for picture in batch]
-    assert all(np.array_equal(one, other) for one, other in zip(spoiled, again, strict=True))
+    assert all((one != other).any() for one, other in zip(pasted[:20], pasted[20:], strict=True))
+    again = [picture for batch in one.pasted(list_pictures(parts)) for picture in batch]
+    assert all(np.array_equal(one, other) for one, other in zip(pasted, again, strict=True))
 
 
 def test_what_is_fitted_is_that_of_all_pictures(tmp_path: Path) -> None:

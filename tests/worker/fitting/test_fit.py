@@ -24,7 +24,7 @@ from quarterturn.worker.contract.gaussians import Gaussian
 from quarterturn.worker.contract.picture import Region
 from quarterturn.worker.contract.settings import load_settings
 from quarterturn.worker.fitting.bank_file import read_bank_file, write_bank_file
-from quarterturn.worker.fitting.embedder import SPOILED, Embedder
+from quarterturn.worker.fitting.embedder import PASTED, Embedder
 from quarterturn.worker.fitting.fit import fit_bank
 from quarterturn.worker.fitting.normal import NormalFit, weigh
 from quarterturn.worker.fitting.split import Split, split_pictures
@@ -210,13 +210,13 @@ def test_a_bank_of_deep_pictures_is_that_of_plain_ones(
     assert f"{deep.normal['ring'][0]}: no sample of 16 bits is above" in record.getMessage()
 
 
-@pytest.mark.parametrize(("detectors", "spoiled"), [("auto", SPOILED), (["frame"], 0)])
-def test_progress_ends_at_the_total(plant: Path, detectors: str | list[str], spoiled: int) -> None:
+@pytest.mark.parametrize(("detectors", "pasted"), [("auto", PASTED), (["frame"], 0)])
+def test_progress_ends_at_the_total(plant: Path, detectors: str | list[str], pasted: int) -> None:
     """Pictures to weigh by are measured, then join the bank; anomalies are pasted only where something is weighed."""
     scoring = ScoringSettings.model_validate({"detectors": detectors})
     engine, split, done = NumpyEngine(dimensions=4), split_pictures(plant, None, 0.4), list[int]()
     fit_bank(engine, split, scoring, 0.06, on_progress=done.append)
-    assert sum(done) == split.total(scoring) == 2 * (36 + 6 * (2 + spoiled) + 18)
+    assert sum(done) == split.total(scoring) == 2 * (36 + 6 * (2 + pasted) + 18)
 
 
 def test_detectors_are_weighed_by_anomalies_pasted_into_the_second_part(plant: Path) -> None:
@@ -236,9 +236,9 @@ def test_detectors_are_weighed_by_anomalies_pasted_into_the_second_part(plant: P
             normal = fitted(engine, [path for part in parts for path in getattr(split, part)[product]])
             good, bad = (
                 one.distances(batches, normal, bank.manifest.scoring, (detector,))[:, 0]
-                for batches in (one.read(split.weighing[product]), one.spoiled(split.weighing[product]))
+                for batches in (one.read(split.weighing[product]), one.pasted(split.weighing[product]))
             )
-            assert len(bad) == SPOILED * len(good)
+            assert len(bad) == PASTED * len(good)
             each.append(roc_auc_score([0] * len(good) + [1] * len(bad), [*good, *bad]))
         return sum(each) / len(each)
 
@@ -343,12 +343,12 @@ def test_a_bank_scores_the_same_after_it_was_read(plant: Path, tmp_path: Path) -
 THREE = ("frame", "position", "nearest.middle")
 
 
-def good_and_spoiled(rng: np.random.Generator, good: int, spoiled: int) -> tuple[Array, Array]:
+def good_and_pasted(rng: np.random.Generator, good: int, pasted: int) -> tuple[Array, Array]:
     """Distances of three detectors, of heavy and unlike tails and hanging together; defects raise two of them a bit."""
-    shared = rng.normal(size=(good + spoiled, 1))
-    raw = np.exp(np.array([0.5, 1.0, 0.2]) * (shared + rng.standard_t(4, size=(good + spoiled, 3))))
-    raw[good:, 0] += 0.7 * rng.random(spoiled)
-    raw[good:, 2] += 0.3 * rng.random(spoiled)
+    shared = rng.normal(size=(good + pasted, 1))
+    raw = np.exp(np.array([0.5, 1.0, 0.2]) * (shared + rng.standard_t(4, size=(good + pasted, 3))))
+    raw[good:, 0] += 0.7 * rng.random(pasted)
+    raw[good:, 2] += 0.3 * rng.random(pasted)
     return raw[:good].astype(np.float32), raw[good:].astype(np.float32)
 
 
@@ -359,9 +359,9 @@ def test_the_promise_holds_for_detectors_weighed_by_a_part_of_the_held_out_pictu
     rejected = np.zeros(plants)
     votes = np.empty((plants, 3))
     for plant in range(plants):
-        good, spoiled = good_and_spoiled(rng, 20 + calibrating + fresh, 40)
+        good, pasted = good_and_pasted(rng, 20 + calibrating + fresh, 40)
         clean, held_out, new = np.split(good, [20, 20 + calibrating])
-        shares, _ = weigh(THREE, [clean], [spoiled])
+        shares, _ = weigh(THREE, [clean], [pasted])
         votes[plant] = [shares[one] for one in THREE]
         scale = fit_scale(clean)
         threshold = conformal_threshold(combine(held_out, scale, votes[plant]), overkill)

@@ -187,15 +187,15 @@ def test_auroc_agrees_with_scikit_learn(good: list[int], bad: list[int]) -> None
 
 
 def telling(found: Sequence[float]) -> tuple[Array, Array]:
-    """Distances of one clean picture and a hundred spoiled ones; of these each detector sees its share in `found`."""
-    spoiled = np.where(np.arange(100)[:, None] < np.round(np.array(found) * 100), 7, 1)
-    return np.full((1, len(found)), 3, np.float32), spoiled.astype(np.float32)
+    """Distances of one clean picture and a hundred pasted ones; of these each detector sees its share in `found`."""
+    pasted = np.where(np.arange(100)[:, None] < np.round(np.array(found) * 100), 7, 1)
+    return np.full((1, len(found)), 3, np.float32), pasted.astype(np.float32)
 
 
 def shares(found: dict[str, float]) -> dict[str, float]:
     """The votes of detectors that find these shares of the anomalies."""
-    clean, spoiled = telling(list(found.values()))
-    votes, table = weigh(tuple(found), [clean], [spoiled])
+    clean, pasted = telling(list(found.values()))
+    votes, table = weigh(tuple(found), [clean], [pasted])
     assert table == pytest.approx(found)
     return votes
 
@@ -309,17 +309,17 @@ def test_the_table_agrees_with_scikit_learn_whatever_the_units(seed: int) -> Non
     rng = np.random.default_rng(seed)
     shifts = rng.uniform(0, 3, (3, len(EVERY)))
     clean = [rng.normal(size=(count, len(EVERY))).astype(np.float32) for count in (200, 20, 1)]
-    spoiled = [
+    pasted = [
         (rng.normal(size=(count, len(EVERY))) + shift).astype(np.float32)
         for count, shift in zip((400, 40, 2), shifts, strict=True)
     ]
-    votes, table = weigh(EVERY, clean, spoiled)
+    votes, table = weigh(EVERY, clean, pasted)
     for k, detector in enumerate(EVERY):
         each = [
             roc_auc_score([0] * len(good) + [1] * len(bad), [*good[:, k], *bad[:, k]])
-            for good, bad in zip(clean, spoiled, strict=True)
+            for good, bad in zip(clean, pasted, strict=True)
         ]
         assert table[detector] == pytest.approx(sum(each) / 3, abs=6e-5)
     assert votes == pytest.approx(shares_in_words(table), rel=0.01)  # the table is rounded
     units = rng.choice(np.array([0.125, 1, 16, 1024], np.float32), len(EVERY))
-    assert weigh(EVERY, [one * units for one in clean], [one * units for one in spoiled]) == (votes, table)
+    assert weigh(EVERY, [one * units for one in clean], [one * units for one in pasted]) == (votes, table)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quarterturn.worker.fitting import synthetic_anomalies
-from quarterturn.worker.fitting.synthetic_anomalies import KINDS, spoil, spoil_all
+from quarterturn.worker.fitting.synthetic_anomalies import KINDS, paste_all, paste_anomaly
 
 Picture = npt.NDArray[np.uint8]
 sides = st.integers(16, 150)
@@ -40,18 +40,18 @@ def test_every_picture_gets_one_small_defect_that_is_really_there(
         "checks": np.repeat(checks[..., None], 3, axis=2).astype(np.uint8),
     }[surface]
     original = picture.copy()
-    spoiled, mask = spoil(picture, textured(donor_side, donor_side, seed + 1), np.random.default_rng(seed))
+    pasted, mask = paste_anomaly(picture, textured(donor_side, donor_side, seed + 1), np.random.default_rng(seed))
     np.testing.assert_array_equal(picture, original)
-    assert (spoiled.shape, spoiled.dtype) == (picture.shape, np.uint8)
+    assert (pasted.shape, pasted.dtype) == (picture.shape, np.uint8)
     assert (mask.shape, mask.dtype) == ((height, width), np.bool_)
-    assert changed(picture, spoiled)[mask].mean() >= 3
+    assert changed(picture, pasted)[mask].mean() >= 3
     rows, columns = np.nonzero(mask)
     longest = max(0.45 * min(height, width), 8)  # px: the longest scratch, or the smallest window
     assert max(np.ptp(rows), np.ptp(columns)) < longest
     near = np.zeros((height, width), np.bool_)
     margin = int(longest)
     near[max(rows.min() - margin, 0) : rows.max() + margin, max(columns.min() - margin, 0) : columns.max() + margin] = 1
-    assert not changed(picture, spoiled)[~near].any()
+    assert not changed(picture, pasted)[~near].any()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -60,8 +60,8 @@ def test_each_kind_alone(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(synthetic_anomalies, "_PLAIN", None)  # falling back would fail
     picture, donor = textured(200, 240), textured(160, 160, seed=1)
     for seed in range(50):
-        spoiled, mask = spoil(picture, donor, np.random.default_rng(seed))
-        change = changed(picture, spoiled)
+        pasted, mask = paste_anomaly(picture, donor, np.random.default_rng(seed))
+        change = changed(picture, pasted)
         assert change[mask].mean() > 3 * change[~mask].mean()
         assert change[mask].mean() <= 80
         assert 3 <= mask.sum() <= 0.06 * mask.size
@@ -78,7 +78,7 @@ def test_every_kind_comes_up(monkeypatch: pytest.MonkeyPatch) -> None:
         return synthetic_anomalies._Kind(paint, kind.sizes)
 
     monkeypatch.setattr(synthetic_anomalies, "KINDS", {name: noting(name, kind) for name, kind in KINDS.items()})
-    spoil_all([textured(64, 64)] * 60, seed=0)
+    paste_all([textured(64, 64)] * 60, seed=0)
     assert painted == set(KINDS)
 
 
@@ -87,29 +87,31 @@ def test_a_donor_gives_patches(monkeypatch: pytest.MonkeyPatch) -> None:
     picture = flat(100, 100, 100)
     redder = 0
     for seed in range(20):
-        spoiled, mask = spoil(picture, np.array([[[160, 100, 100]]], np.uint8), np.random.default_rng(seed))
-        redder += bool((spoiled[mask][:, 0] > spoiled[mask][:, 1].astype(int) + 5).all())
+        pasted, mask = paste_anomaly(picture, np.array([[[160, 100, 100]]], np.uint8), np.random.default_rng(seed))
+        redder += bool((pasted[mask][:, 0] > pasted[mask][:, 1].astype(int) + 5).all())
     assert redder == 20
 
 
 def test_a_grey_picture_stays_grey() -> None:
     greys = [np.repeat(textured(90, 70, seed)[..., :1], 3, axis=2) for seed in range(60)]
-    for spoiled, _ in spoil_all(greys, seed=0):
-        np.testing.assert_array_equal(spoiled[..., 0], spoiled[..., 1])
-        np.testing.assert_array_equal(spoiled[..., 0], spoiled[..., 2])
+    for pasted, _ in paste_all(greys, seed=0):
+        np.testing.assert_array_equal(pasted[..., 0], pasted[..., 1])
+        np.testing.assert_array_equal(pasted[..., 0], pasted[..., 2])
 
 
 def test_defects_prefer_the_part_to_a_flat_background() -> None:
     picture = flat(200, 200, 180)
     picture[80:120, 40:160] = textured(40, 120)  # 12 % of the area
-    centres = [np.argwhere(spoil(picture, picture, np.random.default_rng(seed))[1]).mean(axis=0) for seed in range(200)]
+    centres = [
+        np.argwhere(paste_anomaly(picture, picture, np.random.default_rng(seed))[1]).mean(axis=0) for seed in range(200)
+    ]
     on_part = sum(75 <= y <= 125 and 35 <= x <= 165 for y, x in centres)
     assert 90 <= on_part <= 190
 
 
 def test_defects_of_a_flat_picture_lie_everywhere() -> None:
     picture = flat(120, 120, 100)
-    seen = sum(spoil(picture, picture, np.random.default_rng(seed))[1].astype(int) for seed in range(400))
+    seen = sum(paste_anomaly(picture, picture, np.random.default_rng(seed))[1].astype(int) for seed in range(400))
     quarters = [np.sum(seen[y : y + 60, x : x + 60]) for y in (0, 60) for x in (0, 60)]
     assert min(quarters) > 0.15 * sum(quarters)
 
@@ -118,18 +120,18 @@ def test_contrast_follows_the_place() -> None:
     means = []
     for strength in (2.0, 12.0):
         pictures = [textured(128, 128, seed, strength) for seed in range(60)]
-        spoiled = spoil_all(pictures, seed=0)
+        pasted = paste_all(pictures, seed=0)
         changes = [
-            changed(picture, after)[mask].mean() for picture, (after, mask) in zip(pictures, spoiled, strict=True)
+            changed(picture, after)[mask].mean() for picture, (after, mask) in zip(pictures, pasted, strict=True)
         ]
         means.append(float(np.mean(changes)))
     assert 5 < means[0] < 0.7 * means[1]
     assert means[1] < 35
 
 
-def test_the_same_seed_spoils_the_same_way() -> None:
+def test_the_same_seed_pastes_the_same() -> None:
     pictures = [textured(40 + 5 * n, 60, n) for n in range(5)]
-    first, again, other = (spoil_all(pictures, seed) for seed in (7, 7, 8))
+    first, again, other = (paste_all(pictures, seed) for seed in (7, 7, 8))
     for (picture, mask), (picture_again, mask_again) in zip(first, again, strict=True):
         np.testing.assert_array_equal(picture, picture_again)
         np.testing.assert_array_equal(mask, mask_again)
@@ -143,11 +145,11 @@ def test_donors_are_other_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
         pairs.append((int(picture[0, 0, 0]), int(donor[0, 0, 0])))
         return picture, np.zeros(picture.shape[:2], np.bool_)
 
-    monkeypatch.setattr(synthetic_anomalies, "spoil", note)
-    spoil_all([flat(16, 16, n) for n in range(40)], seed=0)
+    monkeypatch.setattr(synthetic_anomalies, "paste_anomaly", note)
+    paste_all([flat(16, 16, n) for n in range(40)], seed=0)
     assert [own for own, _ in pairs] == list(range(40))
     assert all(own != donor for own, donor in pairs)
     assert len({donor for _, donor in pairs}) > 15
-    spoil_all([flat(16, 16, 99)], seed=0)
+    paste_all([flat(16, 16, 99)], seed=0)
     assert pairs[-1] == (99, 99)
-    assert spoil_all([], seed=0) == []
+    assert paste_all([], seed=0) == []

@@ -256,14 +256,14 @@ def test_a_blank_frame_is_an_alert_though_all_of_it_looks_better_than_any_good_p
 
 
 def specks(pictures: list[npt.NDArray[np.uint8]], seed: int) -> list[tuple[npt.NDArray[np.uint8], None]]:
-    """In the place of `spoil_all`: the smallest anomalies, brighter or darker, each in 2 by 2 pixels."""
-    rng, spoiled = np.random.default_rng(seed), []
+    """In the place of `paste_all`: the smallest anomalies, brighter or darker, each in 2 by 2 pixels."""
+    rng, pasted = np.random.default_rng(seed), []
     for picture in pictures:
         copy = picture.copy()
         y, x = (int(rng.integers(side - 2)) for side in picture.shape[:2])
         copy[y : y + 2, x : x + 2] += np.uint8(40) if picture[y, x].mean() < 128 else np.uint8(216)  # less 40
-        spoiled.append((copy, None))
-    return spoiled
+        pasted.append((copy, None))
+    return pasted
 
 
 @pytest.mark.parametrize("least", [0.05, 0.0])
@@ -273,7 +273,7 @@ def test_bare_ground_is_an_alert_by_the_least_share_of_the_frame_where_a_bank_ha
     """Of pictures in tiles. `frame` finds few of the smallest anomalies, but the others take ground for good places."""
     assert quarterturn.worker.fitting.normal._FRAME == 0.05
     monkeypatch.setattr(quarterturn.worker.fitting.normal, "_FRAME", least)
-    monkeypatch.setattr(quarterturn.worker.fitting.embedder, "spoil_all", specks)
+    monkeypatch.setattr(quarterturn.worker.fitting.embedder, "paste_all", specks)
     engine = NumpyPlacesEngine(dimensions=16, framing=Framing(side=SIDE, fit="tiles"))
     rng, width = np.random.default_rng(0), 48
     pictures = [ground(rng, width) for _ in range(200)]

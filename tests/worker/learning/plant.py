@@ -113,10 +113,10 @@ class Plant:
             recent=Recent(self.kafka),
         )
 
-    def learn(self, *, again: bool = False) -> Learned:
+    def learn(self, *, rolled_back: bool = False) -> Learned:
         """Learn and, where there is something, publish."""
         learner = self.learner()
-        learned = learner.learn(self.kafka.words, again=again)
+        learned = learner.learn(self.kafka.words, rolled_back=rolled_back)
         if learned.bank is not None and not learned.blocked:
             learner.publish(learned)
         return learned

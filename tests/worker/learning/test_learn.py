@@ -255,7 +255,7 @@ def test_what_was_rolled_back_is_not_learned_again_unasked(plant: Plant) -> None
     plant.say("good", rejected[:1], at="2026-02-01T00:00:00Z")  # said anew
     plant.learn()
     assert roles(plant.bank)["learned"] == 1
-    plant.learn(again=True)
+    plant.learn(rolled_back=True)
     assert roles(plant.bank)["learned"] + roles(plant.bank)["waiting"] + roles(plant.bank)["calibrating"] == 20
     assert taught in {one.version for one in plant.store.versions(LINE)}
 

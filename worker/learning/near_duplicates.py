@@ -11,7 +11,7 @@ from quarterturn.worker.pictures.near_duplicates import SAME, SIMILARITY, Grey, 
 
 
 @dataclass
-class Doubles:
+class NearDuplicates:
     """Among the judged pictures of one product, by the results' ids.
 
     `copies` are the same photograph as another that counts, whose name is the value. `contradictions` are pairs of the
@@ -29,9 +29,11 @@ class Doubles:
         return {name for pair in self.contradictions for name in pair}
 
 
-def find_doubles(first: Sequence[Path], kept: Sequence[Kept], thumbnails: Mapping[Path, Grey]) -> Doubles:
+def find_near_duplicates(
+    first: Sequence[Path], kept: Sequence[Kept], thumbnails: Mapping[Path, Grey]
+) -> NearDuplicates:
     """Compare the judged pictures with those that the bank was fitted from, and with each other."""
-    found = Doubles()
+    found = NearDuplicates()
     if not first or not kept:
         return found
     names = [path.name for path in first] + [one.result_id for one in kept]

@@ -16,7 +16,7 @@ from quarterturn.worker.settings.worker import CameraSettings, WorkerSettings
 _BATCH = 16
 
 
-class Again:
+class Rejudge:
     """Judges frames by `bank`, with the settings of the line.
 
     Raises:
