@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 import rich.box
 from rich.console import Console
@@ -18,9 +19,10 @@ from quarterturn.worker.evaluation.kept import kept
 from quarterturn.worker.evaluation.ran import what_was_run
 from quarterturn.worker.evaluation.result import Evaluation, Swapped
 from quarterturn.worker.inspection.heatmap import decode
+from quarterturn.worker.messages.events import AlertKind
 from quarterturn.worker.pictures.sets import GOOD, TestPicture
 
-_KINDS = ("defect", "wrong_product", "wrong_orientation", "unusable_picture")
+_KINDS: tuple[AlertKind, ...] = get_args(AlertKind)
 
 
 def streamed_evaluation(

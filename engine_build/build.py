@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from rich.console import Console
 
-from quarterturn.engine_build.config import BuildSettings, TargetName
+from quarterturn.engine_build.config import BuildSettings
 from quarterturn.engine_build.golden import NEEDED, Golden, parity, render_frames
 from quarterturn.engine_build.source import ExportedGraphs, Source, is_engine
 from quarterturn.engine_build.target import Target
@@ -23,6 +23,7 @@ from quarterturn.worker.contract.manifest import (
     EngineManifest,
     Precision,
     TargetManifest,
+    TargetName,
     hash_files,
     write_manifest,
 )

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from quarterturn.worker.contract.manifest import TargetName
 from quarterturn.worker.contract.settings import Settings
-
-TargetName = Literal["openvino", "onnxruntime", "tensorrt"]
+from quarterturn.worker.contract.views import Views
 
 
 def _distinct(targets: tuple[TargetName, ...]) -> tuple[TargetName, ...]:
@@ -55,8 +55,6 @@ class BuildSettings(Settings):
     )
     precision: Precisions = Precisions()
     tensorrt: TensorRtSettings = TensorRtSettings()
-    views: Literal[1, 2, 4, 8] | None = Field(
-        default=None, description="None: four, or as many as an engine folder has"
-    )
+    views: Views | None = Field(default=None, description="None: four, or as many as an engine folder has")
     golden_frames: int = Field(default=8, gt=0, le=64, description="rendered frames that every target is checked with")
     pictures: Path | None = Field(default=None, description="folder of pictures to check with, besides the rendered")

@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +25,7 @@ from quarterturn.trainer.checkpoint import WEIGHTS, load_model
 from quarterturn.trainer.encoder import Encoder, embed_views
 from quarterturn.worker.contract.embeddings import FRAME, Embeddings, join
 from quarterturn.worker.contract.manifest import EmbeddingSpec
-from quarterturn.worker.contract.views import place_order, turn
+from quarterturn.worker.contract.views import Views, place_order, turn
 
 _OPSET = 18  # the newest that every TensorRT in use reads
 _DTYPES = {"float32": torch.float32, "float16": torch.float16}
@@ -98,7 +97,7 @@ class Exporter:
         MismatchError: the weights are not those that the manifest lists.
     """
 
-    def __init__(self, folder: Path, views: Literal[1, 2, 4, 8] | None = None) -> None:
+    def __init__(self, folder: Path, views: Views | None = None) -> None:
         self.encoder, self.manifest = load_model(folder)
         self.spec = self.encoder.spec(self.manifest.framing, views or self.manifest.views)
 

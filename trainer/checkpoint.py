@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -33,6 +33,7 @@ from quarterturn.worker.contract.manifest import (
 from quarterturn.worker.contract.settings import parse_settings
 from quarterturn.worker.contract.swap import replacing, writing
 from quarterturn.worker.contract.times import now
+from quarterturn.worker.contract.views import Views
 
 WEIGHTS = "model.safetensors"
 
@@ -45,7 +46,7 @@ def save_model(
     *,
     framing: Framing,
     products: tuple[str, ...],
-    views: Literal[1, 2, 4, 8],
+    views: Views,
     holdout: float,
     group: str | None,
     pictures: Mapping[str, KnownPictures],

@@ -6,8 +6,6 @@ each place at some depths, and, if it is to learn from pasted defects, a logit f
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -22,7 +20,7 @@ from quarterturn.worker.contract.embeddings import FRAME, LOGITS, PLACES, Embedd
 from quarterturn.worker.contract.errors import ConfigError
 from quarterturn.worker.contract.framing import Framing
 from quarterturn.worker.contract.manifest import Depth, EmbeddingSpec
-from quarterturn.worker.contract.views import place_order, turn
+from quarterturn.worker.contract.views import Views, place_order, turn
 
 _SQUEEZED = 64  # channels between the maps and the logit
 _DEPTHS, _HEAD_LAYERS = "architecture.depths.", "architecture.head_layers"
@@ -141,7 +139,7 @@ class Encoder(nn.Module):
         sides += [self._half_grids[self._index(layer)] for layer in taken.halved]
         return torch.cat([on_grid(one, side, grid) for one, side in zip(maps, sides, strict=True)], dim=1)
 
-    def spec(self, framing: Framing, views: Literal[1, 2, 4, 8]) -> EmbeddingSpec:
+    def spec(self, framing: Framing, views: Views) -> EmbeddingSpec:
         """What the embeddings of frames made by `framing` mean, with so many views.
 
         Raises:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,7 @@ from quarterturn.trainer.encoder import Encoder
 from quarterturn.worker.contract.embeddings import Embeddings
 from quarterturn.worker.contract.framing import Framing
 from quarterturn.worker.contract.known_pictures import KnownPictures
+from quarterturn.worker.contract.views import Views
 
 SIDE = 64
 
@@ -64,7 +64,7 @@ def random_encoder(architecture: Architecture = CONVOLUTIONAL, seed: int = 0, si
 
 
 def save_random_model(
-    folder: Path, views: Literal[1, 2, 4, 8] = 4, seed: int = 0, architecture: Architecture = CONVOLUTIONAL
+    folder: Path, views: Views = 4, seed: int = 0, architecture: Architecture = CONVOLUTIONAL
 ) -> Path:
     """A model folder with a random encoder for frames of `SIDE` px; returns it."""
     save_model(

@@ -24,6 +24,7 @@ from quarterturn.trainer.weights import create_encoder
 from quarterturn.worker.contract.embeddings import Embeddings
 from quarterturn.worker.contract.framing import Framing
 from quarterturn.worker.contract.manifest import Depth, EmbeddingSpec
+from quarterturn.worker.contract.views import Views
 from tests.engine_build.models import (
     HALVED_TRANSFORMER,
     ODD_SIDE,
@@ -53,8 +54,6 @@ TENSORRT_READS: dict[str, Set[int]] = {
 
 ENCODERS = ("default", "oddly halved", "transformer", "whole frames")
 PRECISIONS: tuple[GraphPrecision, ...] = ("float32", "float16")
-
-Views = Literal[1, 2, 4, 8]
 
 
 class Blocks(nn.Module):

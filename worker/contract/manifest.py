@@ -16,6 +16,7 @@ from quarterturn.worker.contract.framing import UNITS, Framing
 from quarterturn.worker.contract.known_pictures import KnownPictures
 from quarterturn.worker.contract.settings import Settings, parse_settings
 from quarterturn.worker.contract.splits import Group
+from quarterturn.worker.contract.views import Views
 
 CONTRACT = 4
 """Raised whenever pre-processing, views or scoring change in a way that makes old banks wrong."""
@@ -54,7 +55,7 @@ class EmbeddingSpec(Settings):
 
     contract: Contract = CONTRACT
     framing: Framing
-    views: Literal[1, 2, 4, 8]
+    views: Views
     frame: int = Field(gt=0)
     places: dict[str, Depth] = Field(default_factory=dict)
     logits: int | None = Field(default=None, gt=0)
@@ -114,7 +115,7 @@ class ModelManifest(Settings):
     contract: Contract = CONTRACT
     framing: Framing
     products: tuple[str, ...]
-    views: Literal[1, 2, 4, 8]
+    views: Views
     architecture: dict[str, Any]
     holdout: float = Field(ge=0, lt=1)
     group: Group | None = None
@@ -137,6 +138,10 @@ class TargetManifest(Settings):
     files: tuple[str, ...] = Field(min_length=1)
     parity: float = Field(ge=-1, le=1)
     details: dict[str, Any] = Field(default_factory=dict)
+
+
+TargetName = Literal["openvino", "onnxruntime", "tensorrt"]
+"""What engines are compiled for."""
 
 
 class EngineManifest(Settings):

@@ -7,14 +7,16 @@ Whether a part lies turned is told by R = max(V, 4) of them: one view is enough 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 ROTATIONS = 4
-VIEW_COUNTS = (1, 2, 4, 8)
+
+Views = Literal[1, 2, 4, 8]
+"""How many a model may have."""
 
 _QUARTERS = (None, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE)
 

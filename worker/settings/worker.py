@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from quarterturn.worker.contract.calibration import OVERKILL
 from quarterturn.worker.contract.errors import ConfigError
+from quarterturn.worker.contract.manifest import TargetName
 from quarterturn.worker.contract.picture import Depth, Region
 from quarterturn.worker.contract.settings import Settings
 from quarterturn.worker.contract.silence import Silence
@@ -34,7 +35,7 @@ class EngineSettings(Settings):
     """Which engine folder, and which of its targets."""
 
     path: Path = Field(description="the folder that `quarterturn build` wrote")
-    target: Literal["openvino", "onnxruntime", "tensorrt"] = Field(
+    target: TargetName = Field(
         default="openvino", description="its runtime; a bank serves the target that it was fitted through"
     )
     threads: int | None = Field(default=None, gt=0, description="CPU threads of the engine; None: all cores")

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
-from quarterturn.worker.contract.views import VIEW_COUNTS, compose, label, place_order, turn, turn_back, turned
+from quarterturn.worker.contract.views import Views, compose, label, place_order, turn, turn_back, turned
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (6, 6, 3), np.uint8)
 
@@ -60,7 +62,7 @@ def test_two_views_are_no_group() -> None:
         compose(2)
 
 
-@pytest.mark.parametrize("views", VIEW_COUNTS)
+@pytest.mark.parametrize("views", get_args(Views))
 @pytest.mark.parametrize("side", [1, 2, 3, 5])
 def test_place_order_turns_the_grids_back(views: int, side: int) -> None:
     """Each place of the part gets a number; however it is turned, the order finds the numbers where they were."""
