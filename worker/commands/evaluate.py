@@ -15,7 +15,6 @@ from rich.progress import Progress
 from quarterturn.worker.bankstore.versions import load_active
 from quarterturn.worker.commands.options import add_config, read_config
 from quarterturn.worker.contract.bank import Bank
-from quarterturn.worker.contract.errors import ConfigError
 from quarterturn.worker.contract.manifest import EngineManifest, read_manifest
 from quarterturn.worker.contract.swap import require_writable
 from quarterturn.worker.evaluation.evaluate import evaluate
@@ -58,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
         require_writable(arguments.out, "--out")
     pictures = test_pictures(arguments.data)
     bank = read_bank_file(arguments.bank) if arguments.bank else _active_bank(settings)
-    camera = _camera(settings, arguments.camera)
+    camera = settings.camera(arguments.camera) if arguments.camera else CameraSettings()
     with closing(open_engine(settings.engine)) as engine, Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("inspecting", total=None)
         evaluation = evaluate(
@@ -104,11 +103,3 @@ def _engine_of(settings: WorkerSettings) -> dict[str, str]:
 def _active_bank(settings: WorkerSettings) -> Bank:
     with closing(open_store(settings.bank)) as store:
         return load_active(store, settings.line)
-
-
-def _camera(settings: WorkerSettings, camera: str | None) -> CameraSettings:
-    if camera is None:
-        return CameraSettings()
-    if camera not in settings.cameras:
-        raise ConfigError(f"--camera {camera}: is not listed under cameras ({', '.join(settings.cameras) or 'empty'})")
-    return settings.cameras[camera]

@@ -73,9 +73,8 @@ class Line:
             ConfigError: the settings name no such camera.
             UnavailableError: the bank store does not answer.
         """
-        if camera is not None and camera not in self.settings.cameras:
-            known = ", ".join(self.settings.cameras) or "empty"
-            raise ConfigError(f"--camera {camera}: is not listed under cameras ({known})")
+        if camera is not None:
+            self.settings.camera(camera)
         bank = self._active()
         headers = {"camera": camera or path.stem, **({"product": product} if product else {})}
         try:

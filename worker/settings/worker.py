@@ -271,6 +271,16 @@ class WorkerSettings(Settings):
     console: ConsoleSettings = ConsoleSettings()
     drain_s: float = Field(default=20.0, gt=0, description="how long SIGTERM may take")
 
+    def camera(self, name: str) -> CameraSettings:
+        """The settings of one camera.
+
+        Raises:
+            ConfigError: it is not listed.
+        """
+        if name not in self.cameras:
+            raise ConfigError(f"camera {name}: is not listed under cameras ({', '.join(self.cameras) or 'empty'})")
+        return self.cameras[name]
+
     def require_kafka(self, why: str) -> KafkaSettings:
         """The line's Kafka; `why` says what needs it.
 

@@ -227,7 +227,7 @@ def test_the_command_says_what_is_missing(config: Path, plant: Path, bank: Bank,
     with pytest.raises(DataError, match="line 'line-1' has no bank; push one with"):
         run("--config", config, "--data", plant)
     write_bank_file(tmp_path / "bank.safetensors", bank)
-    with pytest.raises(ConfigError, match=r"--camera side: is not listed under cameras \(top, deep\)"):
+    with pytest.raises(ConfigError, match=r"camera side: is not listed under cameras \(top, deep\)"):
         run("--config", config, "--data", plant, "--bank", tmp_path / "bank.safetensors", "--camera", "side")
     with pytest.raises(DataError, match="nowhere: there is no such folder; check the path"):
         run("--config", config, "--data", tmp_path / "nowhere")

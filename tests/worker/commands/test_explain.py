@@ -50,7 +50,7 @@ def test_a_picture_is_explained_in_the_terminal_as_json_and_as_a_page(
         ),
         (["part.png", "--html", "/proc/none/why.html"], "/proc/none/why.html: cannot be written "),
         (["part.png", "--product", "nut"], "{part}: cannot be judged: product nut is not in the bank (bracket, ring)"),
-        (["part.png", "--camera", "side"], "--camera side: is not listed under cameras (top)"),
+        (["part.png", "--camera", "side"], "camera side: is not listed under cameras (top)"),
     ],
     ids=str,
 )

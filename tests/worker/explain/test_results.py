@@ -62,7 +62,7 @@ def test_a_cameras_bit_depth_counts(made: tuple[NumpyPlacesEngine, Bank], tmp_pa
         ({"path": "gone.png"}, DataError, r"gone\.png: cannot be read \(No such file"),
         ({"path": "text.png"}, DataError, r"text\.png: cannot be judged: "),
         ({"path": "good.png", "product": "nut"}, DataError, r"cannot be judged: product nut is not in the bank"),
-        ({"path": "good.png", "camera": "top"}, ConfigError, r"--camera top: is not listed under cameras \(rings, de"),
+        ({"path": "good.png", "camera": "top"}, ConfigError, r"camera top: is not listed under cameras \(rings, de"),
     ],
     ids=str,
 )
