@@ -25,25 +25,29 @@ class BankWatcher:
 
     A bank that cannot be loaded, or that `on_bank` refuses with a QuarterturnError, is logged and counted, and the
     bank before it goes on serving. `snapshot` is a second store that gets a copy of each bank in service; it is read
-    only where `store` cannot be reached at the start, or is empty then.
+    only where `store` cannot be reached at the start, or is empty then. `tidy` is called when a bank is in service, and
+    when its copy was written: both leave several times its size behind.
 
     Attributes:
         state: "ok", or a sentence on what is wrong with the store or its newest bank.
-        refused: how many banks were refused since the start.
-        tidy: called when a bank is in service, and when its copy was written: both leave several times its size behind.
     """
 
     def __init__(
-        self, store: BankStore, line: str, on_bank: OnBank, poll_s: float, snapshot: BankStore | None = None
+        self,
+        store: BankStore,
+        line: str,
+        on_bank: OnBank,
+        poll_s: float,
+        snapshot: BankStore | None = None,
+        tidy: Callable[[], object] = lambda: None,
     ) -> None:
         self.state = "ok"
-        self.refused = 0
-        self.tidy: Callable[[], object] = lambda: None
         self._store = store
         self._line = line
         self._on_bank = on_bank
         self._poll_s = poll_s
         self._snapshot = snapshot
+        self._tidy = tidy
         self._serving = ""
         self._bad: BankVersion | None = None
         self._why_bad = ""
@@ -89,12 +93,12 @@ class BankWatcher:
         if self._stopping.is_set():
             return
         self._on_bank(bank, active.version)
-        self.tidy()
+        self._tidy()
         self._serving = active.version
         log.info("line %s: bank %s, pushed at %s, is in service", self._line, active.version[:12], active.pushed_at)
         if self._snapshot is not None and store is not self._snapshot:
             self._keep_copy(self._snapshot, bank, active.version)
-            self.tidy()
+            self._tidy()
 
     def _keep_copy(self, snapshot: BankStore, bank: Bank, version: str) -> None:
         try:
@@ -134,7 +138,6 @@ class BankWatcher:
         except UnavailableError:
             raise
         except QuarterturnError as error:
-            self.refused += 1
             self._bad, self._why_bad = active, f"bank {active.version[:12]} is refused: {error}"
             self._enter(self._why_bad, logging.ERROR)
         else:

@@ -12,7 +12,6 @@ from quarterturn.worker.pictures.decode import decode
 Picture = npt.NDArray[np.uint8]
 
 SUFFIXES = [".jpg", ".png", ".bmp", ".tif", ".webp"]
-EXACT = [".png", ".bmp", ".tif", ".webp"]  # WebP without loss, see `encoded`
 
 
 def encoded(suffix: str, picture: npt.NDArray[np.generic]) -> bytes:
