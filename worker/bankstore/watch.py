@@ -38,6 +38,7 @@ class BankWatcher:
         line: str,
         on_bank: OnBank,
         poll_s: float,
+        *,
         snapshot: BankStore | None = None,
         tidy: Callable[[], object] = lambda: None,
     ) -> None:

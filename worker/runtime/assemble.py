@@ -48,8 +48,14 @@ def build_service(settings: WorkerSettings) -> Iterator[Service]:
             health.metrics.serves(version, bank.manifest.engine)
 
         store = stack.enter_context(closing(open_store(settings.bank)))
-        copy = _snapshot(settings.bank)
-        watcher = BankWatcher(store, settings.line, use, settings.bank.poll_s, copy, give_back_freed_memory)
+        watcher = BankWatcher(
+            store,
+            settings.line,
+            use,
+            settings.bank.poll_s,
+            snapshot=_snapshot(settings.bank),
+            tidy=give_back_freed_memory,
+        )
         health.watch("bank store", lambda: watcher.state)
         stack.enter_context(closing(watcher))
         watcher.start()
