@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import ExponentialBackoff
@@ -53,6 +54,16 @@ _CURES_BY_TEXT = {
 """By patterns of what has no class of its own."""
 _BROKEN = ("reset by peer", "closed by server", "Broken pipe")
 
+_SCHEME = "its scheme is none of redis, rediss and unix; write redis://HOST:6379/0"
+_BRACKET = "a bracket in it is not closed; write [ADDRESS] for one of IPv6, %5B %5D for those of a password"
+_UNESCAPED = (
+    "its password holds one of /?#@ as it is; write redis://:PASSWORD@HOST:6379/0, with %2F %3F %23 %40 for those"
+)
+_PORT = "its port is no number from 1 to 65535; write redis://HOST:6379/0"
+_DATABASE = "its database is no number; write redis://HOST:6379/0"
+_SOCKET = "it names no socket; write unix:///PATH, with three slashes, and ?db=1 behind it for another database"
+_OPTION = "an option behind its '?' is unknown or has a wrong value; correct it or leave it out"
+
 
 def connect(settings: RedisStoreSettings) -> Client:
     """A client that connects at its first use, and again after a loss.
@@ -63,23 +74,27 @@ def connect(settings: RedisStoreSettings) -> Client:
     Raises:
         ConfigError: the URL, a password or a certificate cannot be used.
     """
+    if fault := _fault(settings.url):
+        raise ConfigError(f"bank.redis.url: {fault}")
+    over_tcp = {} if settings.url.startswith("unix://") else {"socket_keepalive": True}
     proofs = _proofs(settings)
     try:
-        return redis.Redis.from_url(
+        client = redis.Redis.from_url(
             settings.url,
             **proofs,
+            **over_tcp,
             socket_timeout=settings.timeout_s,
             socket_connect_timeout=settings.timeout_s,
-            socket_keepalive=True,
             health_check_interval=30,
             retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 2, (redis.ConnectionError,)),
         )
-    except ValueError:
-        # What Python says of it may quote a part of the password.
-        raise ConfigError(
-            "bank.redis.url: its scheme is not redis, rediss or unix, or its password holds one of /?#@ as it is; "
-            "write redis://:PASSWORD@HOST:6379/0, with %2F %3F %23 %40 for those"
-        ) from None
+        pool = client.connection_pool
+        pool.connection_class(**pool.connection_kwargs)  # not opened yet: takes the URL's options, or not
+    except (TypeError, ValueError):
+        if "?" not in settings.url:
+            raise
+        raise ConfigError(f"bank.redis.url: {_OPTION}") from None
+    return client
 
 
 def address(client: Client) -> str:
@@ -146,3 +161,24 @@ def _proofs(settings: RedisStoreSettings) -> dict[str, Any]:
         files = {"ssl_ca_certs": tls.ca, "ssl_certfile": tls.certificate, "ssl_keyfile": tls.key}
         proofs |= {name: str(path) for name, path in files.items() if path is not None}
     return proofs
+
+
+def _fault(url: str) -> str | None:
+    """What is wrong with the URL, and how to write it; quotes none of it, for it may hold a password."""
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        return _SCHEME
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return _BRACKET
+    if parts.scheme == "unix":
+        return None if parts.path and not parts.hostname else _SOCKET
+    if "@" in parts.path + parts.query + parts.fragment:
+        return _UNESCAPED
+    try:
+        has_port = parts.port != 0
+    except ValueError:
+        has_port = False
+    if not has_port:
+        return _PORT
+    return None if re.fullmatch("/?[0-9]*/?", parts.path) else _DATABASE

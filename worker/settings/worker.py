@@ -51,7 +51,9 @@ class FileStoreSettings(Settings):
 class RedisStoreSettings(Settings):
     """Banks in Redis, with a local copy of the last good one."""
 
-    url: str = Field(default="redis://localhost:6379/0", repr=False, description="rediss:// for TLS")
+    url: str = Field(
+        default="redis://localhost:6379/0", repr=False, description="rediss:// for TLS, unix:///PATH for a socket"
+    )
     username: str | None = Field(default=None, min_length=1, description="of Redis's access list")
     password: Secret | None = None
     tls: TlsSettings | None = None

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 import redis
@@ -11,6 +13,7 @@ from quarterturn.worker.bankstore.redis import RedisBankStore
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.errors import ConfigError, DataError, UnavailableError
 from quarterturn.worker.settings.worker import RedisStoreSettings
+from tests.worker.bankstore import servers
 
 
 @pytest.fixture
@@ -118,9 +121,71 @@ def test_a_key_of_another_kind_is_one_sentence(store: RedisBankStore, client: re
         store.current(line)
 
 
-def test_a_url_of_no_known_kind() -> None:
-    with pytest.raises(ConfigError, match=r"bank\.redis\.url: .*scheme"):
-        RedisBankStore(RedisStoreSettings(url="http://localhost"))
+@pytest.mark.parametrize("database", [0, 1])
+def test_a_server_behind_a_unix_socket(tmp_path: Path, banks: list[Bank], database: int) -> None:
+    socket_path = tmp_path / "x.sock"
+    with servers.real(tmp_path / "redis", "--unixsocket", str(socket_path)) as port:
+        url = f"unix://{socket_path}?db={database}"
+        with closing(RedisBankStore(RedisStoreSettings(url=url))) as store:
+            version = store.publish("line-1", banks[0]).version
+            assert store.load("line-1", version).version == version
+            store.wait("line-1", 0.5)
+            assert store.look().address == str(socket_path)
+        with redis.Redis(port=port, db=database) as by_port:
+            assert by_port.get("bank:line-1:current") == version.encode()
+
+
+def test_a_unix_socket_that_is_not_there(tmp_path: Path) -> None:
+    match = rf"^Redis at {tmp_path}/x\.sock cannot be used .*url is right$"
+    absent = RedisBankStore(RedisStoreSettings(url=f"unix://{tmp_path}/x.sock"))
+    with closing(absent) as store, pytest.raises(UnavailableError, match=match):
+        store.current("line-1")
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("http://localhost", "its scheme is none of redis, rediss and unix; write redis://HOST:6379/0"),
+        ("localhost:6379", "its scheme is none of"),
+        ("redis://localhost:abc/0", "its port is no number from 1 to 65535; write redis://HOST:6379/0"),
+        ("redis://me:secret@localhost:abc/0", "its port is no number"),
+        ("redis://localhost:65536", "its port is no number"),
+        ("redis://localhost:0", "its port is no number"),
+        ("redis://localhost:6379/zero", "its database is no number; write redis://HOST:6379/0"),
+        ("rediss://me:secret@localhost/1/2", "its database is no number"),
+        ("redis://localhost/-1", "its database is no number"),
+        ("redis://localhost/0?db=zero", "an option behind its '?' is unknown or has a wrong value"),
+        ("redis://localhost/0?wait=1", "an option behind its '?' is unknown or has a wrong value"),
+        ("redis://:sec/ret@localhost:6379/0", "its password holds one of /?#@ as it is; write redis://:PASSWORD@"),
+        ("redis://:1?secret@localhost:6379/0", "its password holds one of"),
+        ("redis://:#secret@localhost", "its password holds one of"),
+        ("redis://:secret[@localhost", "a bracket in it is not closed"),
+        ("unix://", "it names no socket; write unix:///PATH, with three slashes"),
+        ("unix://tmp/x.sock", "it names no socket"),
+    ],
+)
+def test_a_wrong_url_is_one_sentence_that_quotes_none_of_it(url: str, fault: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        RedisBankStore(RedisStoreSettings(url=url))
+    text = str(caught.value)
+    assert text.startswith(f"bank.redis.url: {fault}")
+    assert "sec" not in text
+    assert "ret" not in text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://",
+        "redis://localhost",
+        "redis://localhost:6379/",
+        "redis://me:p%2Fw@[::1]:6379/15",
+        "rediss://plant/0?socket_timeout=5",
+        "unix://me:pw@/run/redis.sock?db=2",
+    ],
+)
+def test_urls_that_can_be_used(url: str) -> None:
+    RedisBankStore(RedisStoreSettings(url=url)).close()
 
 
 def test_waiting_survives_a_lost_connection(
