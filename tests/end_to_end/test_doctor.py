@@ -34,6 +34,7 @@ def test_it_finds_what_the_worker_would_find(
         "bank": {"redis": {"url": redis_url, "snapshot": str(tmp_path / "state")}},
         "transport": {"kafka": {"bootstrap_servers": kafka_bootstrap, "topics": create_topics(1).model_dump()}},
         "overkill": 0.05,
+        "http": {"port": 0},
     }
     config = tmp_path / "worker.yaml"
     config.write_text(yaml.safe_dump(settings))

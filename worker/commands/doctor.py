@@ -53,6 +53,7 @@ def examine(arguments: argparse.Namespace) -> list[Check]:
         *gather(
             {
                 "disk": partial(machine.disks, settings),
+                "http": partial(machine.http, settings.http),
                 "GPU": partial(nvidia.checks, settings.engine.target),
                 "engine and bank": partial(line.engine_and_bank, settings),
                 "frames": partial(line.frames, settings.transport),

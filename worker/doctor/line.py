@@ -18,7 +18,14 @@ from quarterturn.worker.inspection.inspector import Inspector
 from quarterturn.worker.pictures.sets import list_pictures
 from quarterturn.worker.runtime.assemble import open_engine, open_store
 from quarterturn.worker.settings.parts import PartsSettings
-from quarterturn.worker.settings.worker import KafkaSettings, RedisStoreSettings, TransportSettings, WorkerSettings
+from quarterturn.worker.settings.worker import (
+    FolderSettings,
+    KafkaSettings,
+    RedisStoreSettings,
+    TransportSettings,
+    WorkerSettings,
+)
+from quarterturn.worker.transport.folder import done_in
 
 _NO_PARTS = "write 'parts: null' into the settings"
 _SHORT = 12  # digits of a hash that are shown
@@ -52,10 +59,7 @@ def frames(settings: TransportSettings) -> Iterator[Check]:
         return
     assert settings.folder is not None  # TransportSettings holds exactly one
     yield Check("Kafka", "skipped", "not needed: frames come from a folder")
-    try:
-        yield Check("frames", "ok", f"{len(list_pictures(settings.folder.path))} pictures in {settings.folder.path}")
-    except QuarterturnError as error:
-        yield failure("frames", error)
+    yield from _folder(settings.folder)
 
 
 def parts(settings: WorkerSettings) -> Iterator[Check]:
@@ -84,6 +88,23 @@ def _parts(settings: WorkerSettings, parts: PartsSettings, kafka: KafkaSettings)
     if settings.cameras and (unknown := [camera for camera in named if camera not in settings.cameras]):
         return Check("parts", "warning", found, f"correct {', '.join(unknown)} there, or list it in 'cameras'")
     return Check("parts", "ok", found)
+
+
+def _folder(settings: FolderSettings) -> Iterator[Check]:
+    """Whether there are pictures, and the out file is theirs or not there yet; whether it can be written: `machine`."""
+    try:
+        pictures = list_pictures(settings.path)
+        yield Check("frames", "ok", f"{len(pictures)} pictures in {settings.path}")
+    except QuarterturnError as error:
+        yield failure("frames", error)
+        return
+    try:
+        done, _ = done_in(settings, pictures)
+        yield Check("results", "ok", f"{settings.out}, {len(done)} of {len(pictures)} pictures are done")
+    except QuarterturnError as error:
+        yield failure("results", error)
+    except OSError as error:
+        yield Check("results", "failure", f"{settings.out}: cannot be read ({error.strerror})", "correct 'out'")
 
 
 def _kafka(settings: KafkaSettings) -> Iterator[Check]:

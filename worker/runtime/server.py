@@ -19,13 +19,7 @@ class HealthServer:
     """Serves `health` over HTTP in a background thread while in a `with` block."""
 
     def __init__(self, health: Vitals[CommonMetrics], settings: HttpSettings) -> None:
-        try:
-            self._server = ThreadingHTTPServer((settings.host, settings.port), _handler(health, settings))
-        except OSError as error:
-            raise ConfigError(
-                f"http: cannot listen on {settings.host}:{settings.port} ({error.strerror}); "
-                "set another http.port, or 'http: null' for none"
-            ) from error
+        self._server = listen(settings, _handler(health, settings))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL_S,), name="health", daemon=True)
 
@@ -44,6 +38,21 @@ class HealthServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+
+def listen(settings: HttpSettings, handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
+    """A server that has its port, and does not serve yet.
+
+    Raises:
+        ConfigError: the port is taken, or the host is none of this machine's.
+    """
+    try:
+        return ThreadingHTTPServer((settings.host, settings.port), handler)
+    except OSError as error:
+        raise ConfigError(
+            f"http: cannot listen on {settings.host}:{settings.port} ({error.strerror}); "
+            "set another http.port, or 'http: null' for none"
+        ) from error
 
 
 def _handler(health: Vitals[CommonMetrics], settings: HttpSettings) -> type[BaseHTTPRequestHandler]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,14 +39,18 @@ class FolderTransport:
     def __init__(self, settings: FolderSettings) -> None:
         self._settings = settings
         self._pictures = list_pictures(settings.path)
-        self._topic = settings.path.resolve().name
+        self._topic = _topic(settings)
         self._undelivered: deque[list[Position]] = deque()
         try:
             settings.out.parent.mkdir(parents=True, exist_ok=True)
-            done = self._resume()
+            done, complete = done_in(settings, self._pictures)
+            if settings.out.exists():
+                os.truncate(settings.out, complete)  # cuts off what a stopped run left incomplete
             self._out = settings.out.open("ab", buffering=0)
         except OSError as error:
             raise self._unwritable(error) from error
+        if done:
+            log.info("%s: %d of %d pictures are done already", settings.out, len(done), len(self._pictures))
         self._waiting = deque(index for index in range(len(self._pictures)) if index not in done)
 
     @property
@@ -89,49 +94,8 @@ class FolderTransport:
             log.warning("%s: cannot be read (%s)", picture, error.strerror)
             data = b""  # becomes a dead letter
         camera = camera_of(picture, self._settings).encode()
-        headers = {"camera": camera, "part_id": self._part_id(index).encode()}
+        headers = {"camera": camera, "part_id": _part_id(picture, self._settings).encode()}
         return Frame(Position(self._topic, 0, index), camera, headers, data)
-
-    def _part_id(self, index: int) -> str:
-        return self._pictures[index].relative_to(self._settings.path).as_posix()
-
-    def _resume(self) -> set[int]:
-        """The pictures that the out file has results for; cuts off what a stopped run left incomplete at its end."""
-        out = self._settings.out
-        if not out.exists():
-            return set()
-        done: set[int] = set()
-        complete = end = 0
-        with out.open("r+b") as lines:
-            for number, line in enumerate(lines, 1):
-                end += len(line)
-                if not line.endswith(b"\n") and _HEAD.startswith(line[: len(_HEAD)]):
-                    break
-                kind, index = self._parse(line, number)
-                if kind in _LAST:
-                    done.add(index)
-                    complete = end
-            lines.truncate(complete)
-        if done:
-            log.info("%s: %d of %d pictures are done already", out, len(done), len(self._pictures))
-        return done
-
-    def _parse(self, line: bytes, number: int) -> tuple[str, int]:
-        """The kind of one line's event, and which picture it is about."""
-        where = f"{self._settings.out}:{number}"
-        try:
-            event = json.loads(line)
-            kind, data = event["kind"], event["data"]
-            topic, index, part_id = data["frame"]["topic"], data["frame"]["offset"], data.get("partId")
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{where}: is no result of quarterturn; choose another file for 'out'") from error
-        is_ours = topic == self._topic and index in range(len(self._pictures))
-        if not is_ours or part_id not in (None, self._part_id(index)):
-            raise DataError(
-                f"{where}: belongs to other pictures than those of {self._settings.path}; "
-                "move the file away or choose another one for 'out'"
-            )
-        return kind, index
 
     def _unwritable(self, error: OSError) -> UnavailableError:
         return UnavailableError(
@@ -139,10 +103,58 @@ class FolderTransport:
         )
 
 
+def done_in(settings: FolderSettings, pictures: Sequence[Path]) -> tuple[set[int], int]:
+    """The pictures that the out file has results for, and its length in bytes up to the end of these; changes nothing.
+
+    Raises:
+        DataError: the file belongs to other pictures, or is no file of results.
+        OSError: it cannot be read.
+    """
+    done: set[int] = set()
+    complete = end = 0
+    if not settings.out.exists():
+        return done, complete
+    with settings.out.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            end += len(line)
+            if not line.endswith(b"\n") and _HEAD.startswith(line[: len(_HEAD)]):
+                break
+            kind, index = _parse(line, f"{settings.out}:{number}", settings, pictures)
+            if kind in _LAST:
+                done.add(index)
+                complete = end
+    return done, complete
+
+
 def camera_of(picture: Path, settings: FolderSettings) -> str:
     """The camera of a picture below the folder: that of the settings, else its sub-folder, else the folder itself."""
     sub_folder, *within = picture.relative_to(settings.path).parts
     return settings.camera or (sub_folder if within else settings.path.resolve().name)
+
+
+def _topic(settings: FolderSettings) -> str:
+    return settings.path.resolve().name
+
+
+def _part_id(picture: Path, settings: FolderSettings) -> str:
+    return picture.relative_to(settings.path).as_posix()
+
+
+def _parse(line: bytes, where: str, settings: FolderSettings, pictures: Sequence[Path]) -> tuple[str, int]:
+    """The kind of one line's event, and which picture it is about."""
+    try:
+        event = json.loads(line)
+        kind, data = event["kind"], event["data"]
+        topic, index, part_id = data["frame"]["topic"], data["frame"]["offset"], data.get("partId")
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{where}: is no result of quarterturn; choose another file for 'out'") from error
+    is_ours = topic == _topic(settings) and index in range(len(pictures))
+    if not is_ours or part_id not in (None, _part_id(pictures[index], settings)):
+        raise DataError(
+            f"{where}: belongs to other pictures than those of {settings.path}; "
+            "move the file away or choose another one for 'out'"
+        )
+    return kind, index
 
 
 def _line(event: Event) -> bytes:

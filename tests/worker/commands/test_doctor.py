@@ -33,6 +33,7 @@ def config(
         "bank": {"redis": {"url": redis_url, "snapshot": str(tmp_path / "banks")}},
         "transport": {"kafka": {"bootstrap_servers": kafka_bootstrap, "topics": topics.model_dump()}},
         "overkill": 0.02,
+        "http": {"port": 0},
     }
     path = tmp_path / "worker.yaml"
     path.write_text(yaml.safe_dump(document))
@@ -42,7 +43,7 @@ def config(
 def test_a_line_that_can_run(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--config", str(config)]) == 0
     printed = capsys.readouterr().out.splitlines()
-    names = ["settings", "Python", "disk", "GPU", "engine", "Redis", "bank", "promise", "checksums", "Kafka"]
+    names = ["settings", "Python", "disk", "http", "GPU", "engine", "Redis", "bank", "promise", "checksums", "Kafka"]
     names += ["topics", "frame size", "compression"]
     assert [line[:9].strip() for line in printed[:-1]] == ["skipped" if n == "GPU" else "ok" for n in names]
     assert [re.split(r"\s{2,}", line[9:])[0] for line in printed[:-1]] == names

@@ -7,6 +7,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,15 @@ from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.manifest import EngineManifest, TargetManifest, write_manifest
 from quarterturn.worker.doctor import line
 from quarterturn.worker.doctor.check import Check
-from quarterturn.worker.settings.worker import KafkaSettings, RedisStoreSettings, TransportSettings, WorkerSettings
+from quarterturn.worker.settings.worker import (
+    FolderSettings,
+    KafkaSettings,
+    RedisStoreSettings,
+    TransportSettings,
+    WorkerSettings,
+)
+from quarterturn.worker.transport.folder import FolderTransport
+from tests import examples
 from tests.conftest import CreateTopics
 from tests.parts import NumpyEngine, bank_of, good_part, png
 from tests.worker.transport import librdkafka
@@ -362,13 +371,41 @@ def test_a_kafka_that_is_not_there(silent: str, monkeypatch: pytest.MonkeyPatch)
 
 def test_frames_from_a_folder(settings: MakeSettings, tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
-    transport = settings(transport={"folder": {"path": f"{tmp_path}/pictures", "out": "out.jsonl"}}).transport
+    out = tmp_path / "out.jsonl"
+    transport = settings(transport={"folder": {"path": f"{tmp_path}/pictures", "out": out}}).transport
     skipped, frames = line.frames(transport)
     assert skipped == Check("Kafka", "skipped", "not needed: frames come from a folder")
     assert (frames.name, frames.status) == ("frames", "failure")
     (tmp_path / "pictures" / "one.png").write_bytes(png(good_part(np.random.default_rng(0))))
-    _, frames = line.frames(transport)
+    _, frames, results = line.frames(transport)
     assert frames == Check("frames", "ok", f"1 pictures in {tmp_path}/pictures")
+    assert results == Check("results", "ok", f"{out}, 0 of 1 pictures are done")
+    assert not out.exists()
+
+
+def test_an_out_file_that_the_worker_would_not_take(settings: MakeSettings, tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "one.png").write_bytes(b"good")
+    out = tmp_path / "out.jsonl"
+
+    def results(out: Path) -> Check:
+        transport = settings(transport={"folder": {"path": f"{tmp_path}/pictures", "out": out}}).transport
+        return list(line.frames(transport))[-1]
+
+    out.write_text("a diary\n")
+    fix = "choose another file for 'out'"
+    assert results(out) == Check("results", "failure", f"{out}:1: is no result of quarterturn", fix)
+    assert results(tmp_path) == Check(
+        "results", "failure", f"{tmp_path}: cannot be read (Is a directory)", "correct 'out'"
+    )
+    out.unlink()
+    with closing(FolderTransport(FolderSettings(path=tmp_path / "pictures", out=out))) as transport:
+        transport.deliver([examples.outcome(frame) for frame in transport.poll(1, 0)])
+    with out.open("ab") as lines:
+        lines.write(b'{"kind": "ver')  # a worker may be at it
+    written = out.read_bytes()
+    assert results(out) == Check("results", "ok", f"{out}, 1 of 1 pictures are done")
+    assert out.read_bytes() == written
 
 
 CAMERAS = ("top-01", "side-01")
