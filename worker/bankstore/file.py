@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +25,9 @@ from quarterturn.worker.contract.swap import writing
 from quarterturn.worker.contract.times import timestamp
 
 _SUFFIX = ".safetensors"
+_CURRENT = "current"
+_VERSION = "[0-9a-f]{64}"
+_SHOWN = 80  # characters of what is no version
 _LOOK_S = 0.1  # how often `wait` looks for a change made by another process
 
 
@@ -42,6 +46,11 @@ class FileBankStore:
             version = self._pointer(line)
             if version is None:
                 return None
+            if not re.fullmatch(_VERSION, version):
+                raise DataError(
+                    f"{self._folder(line) / _CURRENT}: holds {version[:_SHOWN]!r}, which is no version; push a bank "
+                    "with 'quarterturn bank push', such as one of the files beside it"
+                )
             try:
                 return self._describe(line, version, active=True)
             except FileNotFoundError:
@@ -65,7 +74,7 @@ class FileBankStore:
             before = self._pointer(line)
             _replace(self._blob(line, version), blob)
             os.utime(self._blob(line, version), ns=(time.time_ns(),) * 2)  # finer than the file system's own clock
-            _replace(self._folder(line) / "current", version.encode())
+            _replace(self._folder(line) / _CURRENT, version.encode())
             known = [known.version for known in self._list(line)]
             for old in outdated(known, [version, before or version], self._keep):
                 self._blob(line, old).unlink()
@@ -82,7 +91,7 @@ class FileBankStore:
         """Make a kept version the active one; `version` may be a unique prefix."""
         with self._reachable(), self._locked(line):
             found = find_version([known.version for known in self._list(line)], version, line)
-            _replace(self._folder(line) / "current", found.encode())
+            _replace(self._folder(line) / _CURRENT, found.encode())
         self._notify()
 
     def wait(self, line: str, timeout_s: float) -> None:
@@ -105,14 +114,15 @@ class FileBankStore:
         return self._folder(line) / f"{version}{_SUFFIX}"
 
     def _pointer(self, line: str) -> str | None:
+        """What the file `current` holds, without the line feed that editors add."""
         try:
-            return (self._folder(line) / "current").read_text(encoding="ascii")
+            return (self._folder(line) / _CURRENT).read_text(encoding="ascii", errors="replace").strip()
         except FileNotFoundError:
             return None
 
     def _stamp(self, line: str) -> tuple[int, int] | None:
         try:
-            status = (self._folder(line) / "current").stat()
+            status = (self._folder(line) / _CURRENT).stat()
         except FileNotFoundError:
             return None
         return status.st_ino, status.st_mtime_ns

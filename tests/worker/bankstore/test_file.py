@@ -48,3 +48,33 @@ def test_a_damaged_file_is_named(tmp_path: Path, banks: list[Bank]) -> None:
     path.write_bytes(b"")
     with pytest.raises(MismatchError, match=str(path)):
         store.load("line-1", version)
+
+
+@pytest.mark.parametrize("space", ["\n", "\r\n", " \n\n", "\t"])
+def test_an_editor_may_add_a_line_feed_to_the_active_version(tmp_path: Path, banks: list[Bank], space: str) -> None:
+    store = FileBankStore(tmp_path)
+    version = store.publish("line-1", banks[0]).version
+    (tmp_path / "line-1" / "current").write_text(f"{version}{space}", newline="")
+    active = store.current("line-1")
+    assert active is not None
+    assert active.version == version
+    assert store.versions("line-1") == [active]
+
+
+@pytest.mark.parametrize("text", [b"", b"latest", b"0123456789ab", b"../x", b"\xef\xbb\xbf" + b"0" * 64, b"0" * 10_000])
+def test_what_is_no_active_version_is_named_and_cured_by_a_push(tmp_path: Path, banks: list[Bank], text: bytes) -> None:
+    store = FileBankStore(tmp_path)
+    version = store.publish("line-1", banks[0]).version
+    (tmp_path / "line-1" / "current").write_bytes(text)
+    with pytest.raises(DataError) as caught:
+        store.current("line-1")
+    assert str(caught.value).startswith(f"{tmp_path}/line-1/current: holds '")
+    assert "which is no version; push a bank with 'quarterturn bank push'" in str(caught.value)
+    assert len(str(caught.value)) < 500
+    assert [(one.version, one.active) for one in store.versions("line-1")] == [(version, False)]
+    active = store.publish("line-1", banks[0])
+    assert store.current("line-1") == active
+    assert active.version == version
+    (tmp_path / "line-1" / "current").write_bytes(text)
+    store.activate("line-1", version)
+    assert store.current("line-1") == active
