@@ -48,8 +48,6 @@ class Promise:
             ValueError: there are too few of them.
         """
         rank = _from_top(pictures, asked)
-        if rank < 1:
-            raise ValueError(f"{pictures} calibration pictures promise no overkill of {asked}")
         return cls(pictures, asked, rank / (pictures + 1), beta_quantile(CONFIDENCE, rank, pictures + 1 - rank))
 
     @property
@@ -87,27 +85,26 @@ def smallest_promise(pictures: int) -> float:
     return math.ceil(10_000 / (pictures + 1)) / 10_000
 
 
-def too_few(what: str, pictures: int, overkill: float, remedy: str) -> DataError:
-    """The error that says that `pictures` calibration scores cannot promise `overkill`, and what to do."""
-    allow = f", or allow an overkill of {smallest_promise(pictures):.2%} or more" if pictures else ""
+def too_few(what: str, pictures: int, overkill: float, remedy: str, file: str) -> DataError:
+    """The error that says that `pictures` calibration scores cannot promise `overkill`, and what to do.
+
+    `file` is that of the settings which ask for this overkill.
+    """
+    allow = f", or set overkill: {smallest_promise(pictures):.4g} in {file}" if pictures else ""
     return DataError(
         f"{what}: an overkill of {overkill:.3%} needs {pictures_needed(overkill)} calibration pictures, but there are "
         f"{pictures}; {remedy}{allow}"
     )
 
 
-def conformal_threshold(scores: npt.ArrayLike, overkill: float, what: str = "calibration") -> float:
+def conformal_threshold(scores: npt.ArrayLike, overkill: float) -> float:
     """The ⌈(n+1)(1−α)⌉-th smallest of n `scores` of good parts, α = `overkill`.
 
     Raises:
-        DataError: n is too small for this α. `what` names the scores in it.
+        ValueError: n is too small for this α.
     """
     ordered = np.sort(np.asarray(scores, dtype=np.float64).ravel())
-    rank = _from_top(len(ordered), overkill)
-    if rank < 1:
-        remedy = "fit a bank from more good pictures ('quarterturn doctor' says how many to add)"
-        raise too_few(what, len(ordered), overkill, remedy)
-    return float(ordered[-rank])
+    return float(ordered[-_from_top(len(ordered), overkill)])
 
 
 def conformal_p_value(scores: npt.ArrayLike, score: float) -> float:
@@ -117,8 +114,15 @@ def conformal_p_value(scores: npt.ArrayLike, score: float) -> float:
 
 
 def _from_top(pictures: int, overkill: float) -> int:
-    """Which of so many scores the threshold is, counted from the largest: k = ⌊(n+1)α⌋; 0: there are too few."""
-    return math.floor((pictures + 1) * Fraction(str(overkill)))
+    """Which of so many scores the threshold is, counted from the largest: k = ⌊(n+1)α⌋.
+
+    Raises:
+        ValueError: there are too few of them.
+    """
+    rank = math.floor((pictures + 1) * Fraction(str(overkill)))
+    if rank < 1:
+        raise ValueError(f"{pictures} calibration pictures promise no overkill of {overkill}")
+    return rank
 
 
 def at_most(share: float) -> str:

@@ -147,7 +147,7 @@ def require_enough(split: Split, overkill: float) -> None:
     needed = pictures_needed(overkill)
     for product, paths in split.calibration.items():
         if len(paths) < needed:
-            raise too_few(f"product '{product}'", len(paths), overkill, _remedy(split, product, needed))
+            raise too_few(f"product '{product}'", len(paths), overkill, _remedy(split, product, needed), "bank.yaml")
 
 
 def _remedy(split: Split, product: str, needed: int) -> str:

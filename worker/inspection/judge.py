@@ -13,13 +13,19 @@ import numpy.typing as npt
 
 from quarterturn.worker.contract.arrays import Array, Indices, Mask
 from quarterturn.worker.contract.bank import Bank
-from quarterturn.worker.contract.calibration import conformal_p_value, conformal_threshold
+from quarterturn.worker.contract.calibration import (
+    conformal_p_value,
+    conformal_threshold,
+    pictures_needed,
+    too_few,
+)
 from quarterturn.worker.contract.errors import ConfigError
 from quarterturn.worker.contract.guard import unusable
 from quarterturn.worker.contract.limits import in_limits
 from quarterturn.worker.inspection.scorer import Scored
 from quarterturn.worker.inspection.scoring import turn_ratio
 from quarterturn.worker.messages.events import AlertKind
+from quarterturn.worker.pictures.supply import to_add
 
 _LESS = np.float32(1 - 1e-5)  # a sum of some of the terms, however it is rounded, is not above that of all of them
 _NEARLY_GOOD = 2.0  # limits; a good part of another product, or one that lies turned, may look a little odd, too
@@ -79,10 +85,9 @@ class Judge:
         unknown = sorted(set(fixed) - set(bank.products))
         if unknown:
             raise ConfigError(f"thresholds: '{unknown[0]}' is no product of the bank ({', '.join(bank.products)})")
+        _require_enough(bank, overkill, fixed)
         thresholds = [
-            fixed[product]
-            if product in fixed
-            else conformal_threshold(calibration.scores, overkill, f"product '{product}'")
+            fixed[product] if product in fixed else conformal_threshold(calibration.scores, overkill)
             for product, calibration in zip(bank.products, bank.calibration, strict=True)
         ]
         return cls(
@@ -160,6 +165,14 @@ class Judge:
         if limit is None or (orientations := scored.orientations(product)) is None:
             return False
         return turn_ratio(orientations) > limit and bool(orientations[1:].min() <= _NEARLY_GOOD * self.limits[product])
+
+
+def _require_enough(bank: Bank, overkill: float, fixed: Mapping[str, float]) -> None:
+    needed = pictures_needed(overkill)
+    for product, calibration in zip(bank.products, bank.calibration, strict=True):
+        if product not in fixed and len(calibration.scores) < needed:
+            remedy = f"fit a bank with a folder of {to_add([], needed, None)} good pictures as 'calibration'"
+            raise too_few(f"product '{product}'", len(calibration.scores), overkill, remedy, "worker.yaml")
 
 
 def _turn_limit(ratios: Array) -> float | None:

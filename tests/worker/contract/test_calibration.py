@@ -17,7 +17,6 @@ from quarterturn.worker.contract.calibration import (
     pictures_needed,
     too_few,
 )
-from quarterturn.worker.contract.errors import DataError
 
 RATES = [0.5, 0.25, 0.1, 0.05, 0.01, 0.005, 0.003, 0.001, 0.07, 1e-4]
 rates = st.sampled_from(RATES)
@@ -32,7 +31,7 @@ def test_the_threshold_is_the_smallest_score_that_keeps_the_promise(scores: list
     if enough:
         assert conformal_threshold(scores, overkill) == enough[0]
     else:
-        with pytest.raises(DataError):
+        with pytest.raises(ValueError, match="calibration pictures promise no overkill"):
             conformal_threshold(scores, overkill)
 
 
@@ -60,7 +59,7 @@ def test_the_fewest_pictures_that_suffice(overkill: float) -> None:
     needed = pictures_needed(overkill)
     assert conformal_threshold(np.arange(needed), overkill) == needed - 1
     if needed > 1:
-        with pytest.raises(DataError, match=rf"needs {needed} calibration pictures, but there are {needed - 1}; fit"):
+        with pytest.raises(ValueError, match=rf"{needed - 1} calibration pictures promise no overkill of {overkill}"):
             conformal_threshold(np.arange(needed - 1), overkill)
 
 
@@ -72,16 +71,18 @@ def test_well_known_numbers() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 41, 64, 66, 90, 130, 333])
 def test_the_rate_that_the_error_names_does_suffice(count: int) -> None:
-    with pytest.raises(DataError) as caught:
-        conformal_threshold(np.zeros(count), 1e-5, "product 'ring'")
-    text = str(caught.value)
-    assert text.startswith(
-        f"product 'ring': an overkill of 0.001% needs 99999 calibration pictures, but there are {count};"
+    text = str(too_few("product 'ring'", count, 1e-5, "add 7", "worker.yaml"))
+    named = re.fullmatch(
+        rf"product 'ring': an overkill of 0\.001% needs 99999 calibration pictures, but there are {count}; add 7, "
+        r"or set overkill: ([\d.]+) in worker\.yaml",
+        text,
     )
-    assert str(too_few("product 'ring'", count, 1e-5, "add 7")).split("; ")[1].startswith("add 7, or allow")
-    named = re.search(r"allow an overkill of ([\d.]+)% or more$", text)
     assert named
-    conformal_threshold(np.zeros(count), round(float(named[1]) / 100, 6))
+    conformal_threshold(np.zeros(count), float(named[1]))
+
+
+def test_without_any_picture_no_rate_suffices() -> None:
+    assert str(too_few("product 'ring'", 0, 0.5, "add 7", "worker.yaml")).endswith("but there are 0; add 7")
 
 
 @given(many, st.integers(-1, 31))
@@ -98,7 +99,7 @@ def test_a_part_beyond_the_threshold_is_one_whose_p_value_is_too_small(scores: l
     """Threshold and p-value say the same of every score there can be."""
     try:
         threshold = conformal_threshold(scores, overkill)
-    except DataError:
+    except ValueError:
         assert all(conformal_p_value(scores, score) > overkill for score in range(-1, 32))
         return
     for score in range(-1, 32):

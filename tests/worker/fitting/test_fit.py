@@ -403,7 +403,7 @@ def test_too_few_pictures_are_refused_before_the_engine_runs(plant: Path, monkey
     assert str(caught.value) == (
         "product 'bracket': an overkill of 0.500% needs 199 calibration pictures, but there are 18; add 601 good "
         "pictures, of which 40% are held out, and train again, or name a folder of 265 others with 'calibration', or "
-        "allow an overkill of 5.27% or more"
+        "set overkill: 0.0527 in bank.yaml"
     )
     with pytest.raises(DataError, match=r"there are 9; add 253 good pictures to the folder that 'calibration' names"):
         fit_bank(engine, split_pictures(plant / "ring", plant / "ring" / "test" / "good", 0), ScoringSettings(), 0.005)

@@ -12,12 +12,13 @@ import pytest
 
 from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.bank import Bank, BankManifest, Calibration, ScoringSettings
+from quarterturn.worker.contract.errors import DataError
 from quarterturn.worker.contract.framing import WHOLE, Framing
 from quarterturn.worker.contract.gaussians import Gaussian
 from quarterturn.worker.contract.manifest import EmbeddingSpec
 from quarterturn.worker.inspection.judge import Judge, Judgement
 from quarterturn.worker.inspection.scorer import Scorer
-from tests.parts import LEARNED_FROM, any_picture, nowhere, unmeasured
+from tests.parts import LEARNED_FROM, NumpyEngine, any_picture, bank_of, nowhere, unmeasured
 
 PRODUCTS = ("ring", "bracket", "washer")
 SPEC = EmbeddingSpec(framing=Framing(side=32), views=4, frame=2)
@@ -169,3 +170,15 @@ def test_each_frame_is_judged_by_its_own_admissible_products() -> None:
     found = judged(bank_at(means, [unmeasured(ones, ones, ones)] * 3), frames, [["ring"], ["bracket"], None])
     assert [one.alert for one in found] == ["wrong_product", None, None]
     assert [one.nearest for one in found] == ["bracket", "bracket", "washer"]
+
+
+def test_a_bank_with_too_few_calibration_pictures_says_how_many_it_takes() -> None:
+    bank = bank_of(NumpyEngine(), count=63)
+    with pytest.raises(DataError) as caught:
+        Judge.of(bank, 0.01, {})
+    assert str(caught.value) == (
+        "product 'ring': an overkill of 1.000% needs 99 calibration pictures, but there are 63; fit a bank with a "
+        "folder of 131 good pictures as 'calibration', or set overkill: 0.0157 in worker.yaml"
+    )
+    assert Judge.of(bank, 0.0157, {}).thresholds.shape == (1,)
+    assert Judge.of(bank, 0.01, {"ring": 1.0}).thresholds == [1.0]
