@@ -51,6 +51,15 @@ class ScoringSettings(Settings):
     worst: float = Field(default=0.02, gt=0, le=1, description="share of the places whose mean is a frame's distance")
     coreset: int = Field(default=1000, gt=0, description="normal places kept for each product, depth and view")
 
+    @field_validator("detectors", mode="before")
+    @classmethod
+    def _auto_or_names(cls, detectors: Any) -> Any:
+        """Says in one sentence what would be a fault of each kind that there may be."""
+        is_list = isinstance(detectors, list | tuple) and all(isinstance(name, str) for name in detectors)
+        if detectors != "auto" and not is_list:
+            raise ValueError("must be 'auto' or a list of detectors, such as [frame]")
+        return detectors
+
 
 class BankManifest(Settings):
     """What a bank says of itself, inside its blob. `engine` is the hash of the engine that made the embeddings.

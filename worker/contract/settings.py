@@ -5,6 +5,7 @@ Over a file lie variables of the environment, over these `--set`: `docs/configur
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +22,31 @@ S = TypeVar("S", bound=BaseModel)
 
 PREFIX = "QUARTERTURN_"
 """Of the variables of the environment that are settings."""
+
+_SECTION = "must be a section (key: value lines)"
+_LIST = "must be a list, such as [{example}]"
+_TEXT = "must be text; put it in quotes"
+_NUMBER = "must be a number"
+_WHOLE = "must be a whole number"
+_BOOLEAN = "must be true or false"
+_SENTENCES = {
+    "model_type": _SECTION,
+    "dict_type": _SECTION,
+    "tuple_type": _LIST,
+    "list_type": _LIST,
+    "too_short": "must not be empty",
+    "too_long": "must have at most {max_length} items",
+    "path_type": "must be a path",
+    "string_type": _TEXT,
+    "float_type": _NUMBER,
+    "float_parsing": _NUMBER,
+    "int_type": _WHOLE,
+    "int_parsing": _WHOLE,
+    "int_from_float": _WHOLE,
+    "bool_type": _BOOLEAN,
+    "bool_parsing": _BOOLEAN,
+}
+"""What pydantic says in the words of Python, by the type of its fault."""
 
 _CLOSE = 0.8  # as difflib counts; a wrong letter in five makes a word no other
 
@@ -77,7 +103,8 @@ def _read(path: Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         place = f" line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigError(f"{path}:{place} is not valid YAML: {problem}") from error
+        hint = "; use spaces, not tabs" if r"'\t'" in problem else ""
+        raise ConfigError(f"{path}:{place} is not valid YAML: {problem}{hint}") from error
     except RecursionError:
         raise ConfigError(f"{path}: is nested too deeply to be a configuration; correct it") from None
     document = {} if document is None else document
@@ -100,7 +127,9 @@ def _validate(document: Mapping[str, Any], model: type[S], origin: Callable[[Seq
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise ConfigError("\n".join(_sentence(fault, model, origin) for fault in error.errors())) from None
+        # Too short with something in it: what is in it is wrong, and has a fault of its own.
+        faults = [fault for fault in error.errors() if not (fault["type"] == "too_short" and fault["input"])]
+        raise ConfigError("\n".join(_sentence(fault, model, origin) for fault in faults)) from None
 
 
 def _variables(environment: Mapping[str, str], model: type[BaseModel]) -> Iterator[tuple[str, list[str], str]]:
@@ -164,10 +193,23 @@ def _sentence(fault: ErrorDetails, model: type[BaseModel], origin: Callable[[Seq
         return f"{where}: {key} is missing; add it"
     if fault["type"] == "model_type" and fault["ctx"]["class_name"] == "Secret":  # what stands there may be one
         return f"{where}: {key}: write where the secret is, {{env: NAME}} or {{file: PATH}}, not the secret"
-    message = fault["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
     place = f"{where}: {key}" if key else where
-    return f"{place}: {message}" if isinstance(fault["input"], dict) else f"{place} = {fault['input']!r}: {message}"
+    if isinstance(fault["input"], dict):
+        return f"{place}: {_message(fault)}"
+    shown = str(fault["input"]) if isinstance(fault["input"], datetime.date) else repr(fault["input"])
+    return f"{place} = {shown}: {_message(fault)}"
+
+
+def _message(fault: ErrorDetails) -> str:
+    """What is wrong, without its place."""
+    if fault["type"] == "value_error":  # a validator of ours
+        return fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "string_type" and isinstance(fault["input"], datetime.date):
+        return "is a date for YAML; put it in quotes"
+    if fault["type"] in _SENTENCES:
+        example = fault["input"] if isinstance(fault["input"], str | int | float) else "a, b"
+        return _SENTENCES[fault["type"]].format(example=example, **fault.get("ctx", {}))
+    return fault["msg"][:1].lower() + fault["msg"][1:]
 
 
 def _field_names(model: type[BaseModel], path: Sequence[int | str]) -> set[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from quarterturn.worker.contract.calibration import OVERKILL
 from quarterturn.worker.contract.errors import ConfigError
@@ -27,7 +28,20 @@ Overkill = Annotated[
         "0.01 needs 99 calibration pictures of each product, 0.005 needs 199",
     ),
 ]
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+
+
+def _is_name(text: str) -> str:
+    if not re.fullmatch(_NAME, text):
+        raise ValueError("may hold letters (A to Z), digits, '.', '_' and '-', and begins with a letter or a digit")
+    return text
+
+
+Name = Annotated[
+    str,
+    Field(min_length=1, max_length=200, json_schema_extra={"pattern": f"^{_NAME}$"}),
+    AfterValidator(_is_name),
+]
 Delivery = Literal["exactly_once", "at_least_once"]
 
 

@@ -25,13 +25,14 @@ from quarterturn.worker.contract.bank import (
 )
 from quarterturn.worker.contract.bank_tensors import needed
 from quarterturn.worker.contract.detectors import Coreset, Normal
-from quarterturn.worker.contract.errors import DataError, MismatchError
+from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
 from quarterturn.worker.contract.framing import WHOLE, Framing
 from quarterturn.worker.contract.gallery import Gallery, GoodPicture
 from quarterturn.worker.contract.gaussians import Gaussian
 from quarterturn.worker.contract.guard import MEASURES
 from quarterturn.worker.contract.manifest import Depth, EmbeddingSpec, sha256
 from quarterturn.worker.contract.registration import Registration
+from quarterturn.worker.contract.settings import parse_settings
 from quarterturn.worker.fitting.gallery import with_gallery
 from quarterturn.worker.fitting.normal import NormalFit
 from tests.parts import LEARNED_FROM
@@ -389,7 +390,7 @@ def changed(change: Callable[[dict[str, Any], dict[str, Any]], None]) -> bytes:
             lambda _, m: m.update(votes={"position": 0.25, "nearest.deep": 0.5, "learned": 0.25}, found={}),
             r"scales is .*, not float32\[2, 3, 2\]",
         ),
-        (lambda _, m: m.update(votes={}), r"votes: .* at least 1 .*; the bank is from another version, fit it again"),
+        (lambda _, m: m.update(votes={}), r"votes: must not be empty; the bank is from another version, fit it again"),
         (
             lambda _, m: m.update(votes={"position": 0.5, "svm": 0.5}, found={}),
             r"names the detector 'svm', but its engine has frame, nearest\.middle, nearest\.deep, position, learned; ",
@@ -519,3 +520,11 @@ def test_a_bank_belongs_to_its_engine() -> None:
     taller = bank.manifest.spec.model_copy(update={"framing": Framing(side=64)})
     with pytest.raises(MismatchError, match=f"bank {bank.version[:12]} does not fit the engine: .*side=64.*side=32"):
         require_same_engine(bank, taller, "e" * 64, "numpy")
+
+
+@pytest.mark.parametrize("detectors", ["foo", 5, None, [5], {"frame": 1}])
+def test_detectors_that_are_none_are_one_sentence(detectors: object) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_settings({"detectors": detectors}, ScoringSettings, "bank.yaml")
+    place = "detectors" if isinstance(detectors, dict) else f"detectors = {detectors!r}"
+    assert str(caught.value) == f"bank.yaml: {place}: must be 'auto' or a list of detectors, such as [frame]"
