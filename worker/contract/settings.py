@@ -93,7 +93,7 @@ def _read(path: Path) -> dict[str, Any]:
         document = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
     except FileNotFoundError as error:
         raise ConfigError(
-            f"{path}: there is no such file; 'quarterturn init' writes a set of settings, or name another with --config"
+            f"{path}: there is no such file; 'quarterturn init' writes a set of settings, or name another"
         ) from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); check the path") from error
@@ -127,9 +127,15 @@ def _validate(document: Mapping[str, Any], model: type[S], origin: Callable[[Seq
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        # Too short with something in it: what is in it is wrong, and has a fault of its own.
-        faults = [fault for fault in error.errors() if not (fault["type"] == "too_short" and fault["input"])]
-        raise ConfigError("\n".join(_sentence(fault, model, origin) for fault in faults)) from None
+        faults = error.errors()
+        told = [_sentence(fault, model, origin) for fault in faults if not _is_too_short_by_others(fault, faults)]
+        raise ConfigError("\n".join(told)) from None
+
+
+def _is_too_short_by_others(fault: ErrorDetails, faults: Sequence[ErrorDetails]) -> bool:
+    """Whether a list is too short only because what is wrong in it does not count."""
+    within = [other for other in faults if other is not fault and other["loc"][: len(fault["loc"])] == fault["loc"]]
+    return fault["type"] == "too_short" and bool(within)
 
 
 def _variables(environment: Mapping[str, str], model: type[BaseModel]) -> Iterator[tuple[str, list[str], str]]:

@@ -16,7 +16,7 @@ from quarterturn.worker.commands.main import main
         (("--kafka", "localhost:1"), "Kafka at localhost:1 cannot be used"),
         (("--story", "--kafka", "localhost:1"), "Kafka at localhost:1 cannot be used"),
         (("--redis", "redis://localhost:1"), "Redis at localhost:1 cannot be used"),
-        (("--redis", "localhost:1"), "redis.url: its scheme is not redis"),
+        (("--redis", "localhost:1"), "redis.url: its scheme is none of redis"),
         (("--story",), "demo --story renders its parts and needs Kafka"),
         (("--story", "--kafka", "localhost:1", "--data", "pictures"), "demo --story renders its parts and needs Kafka"),
     ],

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import yaml
@@ -354,3 +354,16 @@ def test_whatever_is_in_a_variable_ends_in_settings_or_in_sentences_that_name_it
 def test_a_document_from_elsewhere_names_its_place() -> None:
     with pytest.raises(ConfigError, match=r"^bank 12: nam is unknown; did you mean 'name'\?$"):
         parse_settings({"name": "a", "nam": "b"}, Station, "bank 12")
+
+
+class Row(Settings):
+    names: tuple[Annotated[str, Field(min_length=2)], ...] = Field(min_length=2)
+
+
+@pytest.mark.parametrize(("names", "faults"), [(["ab"], 1), (["ab", ""], 1), (["a", ""], 2), ([], 1)])
+def test_a_list_is_too_short_by_itself_or_by_what_is_wrong_in_it(names: list[str], faults: int) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_settings({"names": names}, Row, "row.yaml")
+    lines = str(caught.value).splitlines()
+    assert len(lines) == faults
+    assert all(line.startswith("row.yaml: names") for line in lines)
