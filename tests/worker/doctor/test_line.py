@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 import redis
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from quarterturn.worker.bankstore.file import FileBankStore
 from quarterturn.worker.bankstore.redis import RedisBankStore
@@ -341,11 +340,7 @@ def test_a_line_without_fast_checksums_can_run_but_is_warned_of(silent: str, mon
 
 def test_a_frames_topic_that_takes_too_little(kafka_bootstrap: str, create_topics: CreateTopics) -> None:
     topics = create_topics(1)
-    entry = ConfigEntry("max.message.bytes", "1000000", incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, topics.frames, incremental_configs=[entry])
-    admin = AdminClient({"bootstrap.servers": kafka_bootstrap, "log_level": 2})
-    for changed in admin.incremental_alter_configs([resource]).values():
-        changed.result(timeout=30)
+    librdkafka.configure(kafka_bootstrap, topics.frames, max_message_bytes=1_000_000)
     kafka = {"bootstrap_servers": kafka_bootstrap, "topics": topics}
     assert look_at_kafka(**kafka, max_frame_bytes=1_000_000)["frame size"].status == "ok"
     check = look_at_kafka(**kafka, max_frame_bytes=1_000_001)["frame size"]

@@ -94,15 +94,16 @@ def delete_before(bootstrap: str, topic: str, offset: int) -> None:
 
 
 def configure(bootstrap: str, topic: str, **configs: object) -> None:
-    """Set `configs` of a topic, dots written as underscores."""
-    entries = [
-        ConfigEntry(name.replace("_", "."), str(value), incremental_operation=AlterConfigOpType.SET)
-        for name, value in configs.items()
-    ]
+    """Set `configs` of a topic, dots written as underscores; returns when the broker knows them."""
+    wanted = {name.replace("_", "."): str(value) for name, value in configs.items()}
+    entries = [ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in wanted.items()]
     admin = AdminClient({"bootstrap.servers": bootstrap, **_QUIET})
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=entries)
     for altered in admin.incremental_alter_configs([resource]).values():
         altered.result(timeout=20)
+    deadline = time.monotonic() + 20
+    while any(config(bootstrap, topic, name) != value for name, value in wanted.items()):
+        assert time.monotonic() < deadline
 
 
 def topic_id(bootstrap: str, topic: str) -> str:
