@@ -28,6 +28,7 @@ from quarterturn.engine_build.build import build
 from quarterturn.trainer.train import train
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.errors import ConfigError, DataError, UnavailableError
+from quarterturn.worker.contract.manifest import short
 from quarterturn.worker.contract.times import now
 from quarterturn.worker.learning.open import Opened, open_learner
 from quarterturn.worker.messages.feedback import Feedback
@@ -216,9 +217,9 @@ def _learn(console: Console, line: Line, opened: Opened, logs: Sequence[Path], b
         raise DataError("nobody called a part good, so there is nothing to learn; raise the gloss in demo/story.py")
     pushed_s = time.monotonic()
     version = opened.learner.publish(learned).version
-    line.wait(lambda: all(f"bank {version[:12]}, pushed" in _read(log) for log in logs), "the swap")
+    line.wait(lambda: all(f"bank {short(version)}, pushed" in _read(log) for log in logs), "the swap")
     swapped_s = time.monotonic()
-    console.print(f"{swapped_s - began_s:.1f} s after the first word, {len(logs)} workers serve bank {version[:12]}")
+    console.print(f"{swapped_s - began_s:.1f} s after the first word, {len(logs)} workers serve bank {short(version)}")
     return round(pushed_s - began_s, 3), round(swapped_s - pushed_s, 3)
 
 

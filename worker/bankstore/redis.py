@@ -39,7 +39,7 @@ from quarterturn.worker.bankstore.signature import read_key, require_signature, 
 from quarterturn.worker.bankstore.versions import find_version, outdated
 from quarterturn.worker.contract.bank import Bank, read_bank
 from quarterturn.worker.contract.errors import DataError
-from quarterturn.worker.contract.manifest import sha256
+from quarterturn.worker.contract.manifest import sha256, short
 from quarterturn.worker.contract.times import timestamp
 from quarterturn.worker.settings.worker import RedisStoreSettings
 
@@ -226,7 +226,7 @@ class RedisBankStore:
 
     def _gone(self, line: str, version: str) -> DataError:
         return DataError(
-            f"{self._where}: bank {version[:12]} of line '{line}' is not there (any more), or damaged; "
+            f"{self._where}: bank {short(version)} of line '{line}' is not there (any more), or damaged; "
             "push one with 'quarterturn bank push'"
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 
 from quarterturn.worker.contract.errors import ConfigError, MismatchError
+from quarterturn.worker.contract.manifest import short
 from quarterturn.worker.settings.security import Secret
 
 _KEY_BYTES = 32  # as long as the hash: a shorter one could be guessed
@@ -36,5 +37,6 @@ def require_signature(key: bytes, line: str, version: str, found: object) -> Non
     if not isinstance(found, bytes) or not hmac.compare_digest(found, sign(key, line, version)):
         state = "no signature" if found is None else "a signature that is not ours"
         raise MismatchError(
-            f"bank {version[:12]} of line '{line}' has {state}; if it is yours, push it with bank.redis.signing_key set"
+            f"bank {short(version)} of line '{line}' has {state}; if it is yours, push it with bank.redis.signing_key "
+            "set"
         )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from quarterturn.worker.bankstore.base import BankStore, BankVersion
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.errors import DataError
+from quarterturn.worker.contract.manifest import short
 
 
 def require_active(store: BankStore, line: str) -> BankVersion:
@@ -43,7 +44,7 @@ def find_version(known: Sequence[str], prefix: str, line: str) -> str:
     if not found:
         raise DataError(f"line '{line}' has no bank '{prefix}'; 'quarterturn bank list' shows those it has")
     if len(found) > 1:
-        names = ", ".join(version[:12] for version in found[:3])
+        names = ", ".join(short(version) for version in found[:3])
         raise DataError(f"line '{line}' has {len(found)} banks that begin with '{prefix}' ({names}); give more digits")
     return found[0]
 

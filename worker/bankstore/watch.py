@@ -11,6 +11,7 @@ from quarterturn.worker.bankstore.base import BankStore, BankVersion
 from quarterturn.worker.bankstore.versions import require_active
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.errors import QuarterturnError, UnavailableError
+from quarterturn.worker.contract.manifest import short
 from quarterturn.worker.contract.times import timestamp
 
 log = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ class BankWatcher:
         self._on_bank(bank, active.version)
         self._tidy()
         self._serving = active.version
-        log.info("line %s: bank %s, pushed at %s, is in service", self._line, active.version[:12], active.pushed_at)
+        log.info("line %s: bank %s, pushed at %s, is in service", self._line, short(active.version), active.pushed_at)
         if self._snapshot is not None and store is not self._snapshot:
             self._keep_copy(self._snapshot, bank, active.version)
             self._tidy()
@@ -107,7 +108,7 @@ class BankWatcher:
             if kept is None or kept.version != version:
                 snapshot.publish(self._line, bank)
         except QuarterturnError as error:
-            log.warning("line %s: no local copy of bank %s: %s", self._line, version[:12], error)
+            log.warning("line %s: no local copy of bank %s: %s", self._line, short(version), error)
 
     def _watch(self) -> None:
         while not self._stopping.is_set():
@@ -139,7 +140,7 @@ class BankWatcher:
         except UnavailableError:
             raise
         except QuarterturnError as error:
-            self._bad, self._why_bad = active, f"bank {active.version[:12]} is refused: {error}"
+            self._bad, self._why_bad = active, f"bank {short(active.version)} is refused: {error}"
             self._enter(self._why_bad, logging.ERROR)
         else:
             self._enter("ok", logging.INFO)
@@ -152,4 +153,4 @@ class BankWatcher:
         """Change the state; each change is logged once."""
         if state != self.state:
             self.state = state
-            log.log(level, "line %s: bank store: %s; bank %s is in service", self._line, state, self._serving[:12])
+            log.log(level, "line %s: bank store: %s; bank %s is in service", self._line, state, short(self._serving))

@@ -23,7 +23,7 @@ from quarterturn.worker.contract.calibration import promises
 from quarterturn.worker.contract.errors import DataError, MismatchError
 from quarterturn.worker.contract.guard import in_words
 from quarterturn.worker.contract.history import words_in
-from quarterturn.worker.contract.manifest import EngineManifest, read_manifest
+from quarterturn.worker.contract.manifest import EngineManifest, read_manifest, short
 from quarterturn.worker.contract.swap import require_writable
 from quarterturn.worker.engine.base import open_folder
 from quarterturn.worker.fitting.bank_file import read_bank_file, write_bank_file
@@ -34,8 +34,6 @@ from quarterturn.worker.inspection.judge import Judge
 from quarterturn.worker.runtime.assemble import open_engine, open_store
 from quarterturn.worker.settings.bank import FitSettings
 from quarterturn.worker.settings.worker import WorkerSettings
-
-_SHORT = 12  # digits of a version that are shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +91,7 @@ def fit(arguments: argparse.Namespace) -> None:
     write_bank_file(settings.out, bank)
     _print_bank(bank, settings.overkill, {})
     say(
-        f"wrote {settings.out} ({decimal(settings.out.stat().st_size)}), bank {bank.version[:_SHORT]}; "
+        f"wrote {settings.out} ({decimal(settings.out.stat().st_size)}), bank {short(bank.version)}; "
         f"take it into service with: quarterturn bank push {settings.out}"
     )
 
@@ -105,7 +103,7 @@ def push(arguments: argparse.Namespace) -> None:
     _refuse_unfit(bank, settings)
     with closing(open_store(settings.bank)) as store:
         pushed = store.publish(settings.line, bank)
-    say(f"line {settings.line}: bank {pushed.version[:_SHORT]} is active ({decimal(pushed.size)})")
+    say(f"line {settings.line}: bank {short(pushed.version)} is active ({decimal(pushed.size)})")
     _say_disagreements(bank, settings)
 
 
@@ -121,7 +119,7 @@ def list_versions(arguments: argparse.Namespace) -> None:
         for version in versions:
             active = "active" if version.active else ""
             taught = _taught(store, version)
-            table.add_row(version.version[:_SHORT], version.pushed_at, decimal(version.size), active, *taught)
+            table.add_row(short(version.version), version.pushed_at, decimal(version.size), active, *taught)
     say(table if versions else f"line {settings.line} has no bank; push one with 'quarterturn bank push'")
 
 
@@ -131,7 +129,7 @@ def _taught(store: BankStore, version: BankVersion) -> tuple[str, str]:
         history = store.load(version.line, version.version).manifest.history
     except (DataError, MismatchError):  # whoever wants to use it, is told
         return "damaged", ""
-    return (history[-1].parent[:_SHORT], str(len(words_in(history)))) if history else ("", "")
+    return (short(history[-1].parent), str(len(words_in(history)))) if history else ("", "")
 
 
 def show(arguments: argparse.Namespace) -> None:
@@ -156,12 +154,12 @@ def rollback(arguments: argparse.Namespace) -> None:
         kept = store.versions(settings.line)
         wanted = arguments.version or _older(kept, before).version
         if find_version([one.version for one in kept], wanted, settings.line) == before.version:
-            raise DataError(f"line '{settings.line}': bank {before.version[:_SHORT]} is the active one already")
+            raise DataError(f"line '{settings.line}': bank {short(before.version)} is the active one already")
         store.activate(settings.line, wanted)
         after = require_active(store, settings.line)
     say(
-        f"line {settings.line}: bank {after.version[:_SHORT]} (pushed at {after.pushed_at}) is active, "
-        f"no longer {before.version[:_SHORT]}"
+        f"line {settings.line}: bank {short(after.version)} (pushed at {after.pushed_at}) is active, "
+        f"no longer {short(before.version)}"
     )
 
 
@@ -202,7 +200,7 @@ def _print_bank(bank: Bank, overkill: float, fixed: Mapping[str, float]) -> None
     judge = Judge.of(bank, overkill, fixed)
     manifest = bank.manifest
     say(
-        f"bank {bank.version[:_SHORT]}, made {manifest.created_at} by engine {manifest.engine[:_SHORT]} "
+        f"bank {short(bank.version)}, made {manifest.created_at} by engine {short(manifest.engine)} "
         f"({manifest.target}); {' + '.join(manifest.detectors)} over {manifest.spec.views} views"
     )
     if manifest.found:

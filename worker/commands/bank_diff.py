@@ -11,6 +11,7 @@ from quarterturn.worker.commands.options import add_config, read_config
 from quarterturn.worker.commands.say import say
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.errors import ConfigError, DataError
+from quarterturn.worker.contract.manifest import short
 from quarterturn.worker.learning.diff import Turned, Turns, changes, turns
 from quarterturn.worker.learning.recent import LAST, Recent
 from quarterturn.worker.runtime.assemble import open_engine, open_store
@@ -37,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--last {arguments.last}: must be 0 or more")
     with closing(open_store(settings.bank)) as store:
         before, after = _versions(store, settings.line, arguments.first, arguments.second)
-    say(f"from bank {before.version[:12]} to bank {after.version[:12]}")
+    say(f"from bank {short(before.version)} to bank {short(after.version)}")
     for sentence in changes(before, after, settings):
         say(sentence)
     if settings.transport.kafka is None:
@@ -55,7 +56,7 @@ def _versions(store: BankStore, line: str, first: str | None, second: str | None
     history = after.manifest.history
     older = [history[-1].parent] if history and history[-1].parent in kept else kept[kept.index(version) + 1 :]
     if not older:
-        raise DataError(f"line '{line}' has no bank older than {version[:12]}; name two of 'quarterturn bank list'")
+        raise DataError(f"line '{line}' has no bank older than {short(version)}; name two of 'quarterturn bank list'")
     return store.load(line, older[0]), after
 
 

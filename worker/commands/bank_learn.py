@@ -12,6 +12,7 @@ from rich.filesize import decimal
 from quarterturn.worker.commands.options import add_config, add_fit, read_config
 from quarterturn.worker.commands.say import say
 from quarterturn.worker.contract.errors import DataError, QuarterturnError
+from quarterturn.worker.contract.manifest import short
 from quarterturn.worker.contract.settings import load_settings
 from quarterturn.worker.learning.cache import RememberingEngine
 from quarterturn.worker.learning.learn import Learned, Learner
@@ -83,7 +84,7 @@ class _Round:
     def _say_published(self, learned: Learned, began_s: float) -> None:
         published = self._learner.publish(learned)
         say(
-            f"line {self._line}: bank {published.version[:12]} is active ({decimal(published.size)}), after "
+            f"line {self._line}: bank {short(published.version)} is active ({decimal(published.size)}), after "
             f"{time.monotonic() - began_s:.1f} s; {self._engine.embedded} frames were embedded, "
             f"{self._engine.remembered} remembered ({decimal(self._engine.forget_unused())} on disk)"
         )

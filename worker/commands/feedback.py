@@ -21,6 +21,7 @@ from quarterturn.worker.contract.errors import (
     NoFrameError,
     QuarterturnError,
 )
+from quarterturn.worker.contract.manifest import short
 from quarterturn.worker.contract.picture import Region
 from quarterturn.worker.contract.settings import load_settings, parse_settings
 from quarterturn.worker.contract.times import now
@@ -200,7 +201,7 @@ def _disagreements(
             word.result_id, word.verdict, word.by, data.alert or "good", f"{data.score:.4g}", f"{data.threshold:.4g}"
         )
     compared = len(said) - len(disagreements.unknown)
-    say(table if disagreements.found else f"bank {bank.version[:12]} agrees with all {compared} words")
+    say(table if disagreements.found else f"bank {short(bank.version)} agrees with all {compared} words")
     for why in disagreements.unknown.values():
         say(f"not compared: {why}")
 

@@ -30,7 +30,7 @@ from quarterturn.worker.contract.detectors import Normal
 from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
 from quarterturn.worker.contract.gallery import Gallery, gallery_in, gallery_tensors
 from quarterturn.worker.contract.history import History
-from quarterturn.worker.contract.manifest import EmbeddingSpec, require_same_spec, sha256
+from quarterturn.worker.contract.manifest import EmbeddingSpec, require_same_spec, sha256, short
 from quarterturn.worker.contract.picture import BitDepth, Region
 from quarterturn.worker.contract.registration import Registration
 from quarterturn.worker.contract.settings import Settings, parse_settings
@@ -211,7 +211,7 @@ def read_bank(blob: bytes, where: str, version: str | None = None) -> Bank:
     found = sha256(blob)
     if version is not None and found != version:
         raise MismatchError(
-            f"{where}: the bank's content has hash {found[:12]}, but its version says {version[:12]}; "
+            f"{where}: the bank's content has hash {short(found)}, but its version says {short(version)}; "
             "it was damaged on the way, push it again"
         )
     try:
@@ -251,12 +251,12 @@ def require_same_engine(bank: Bank, spec: EmbeddingSpec, engine: str, target: st
     Raises:
         MismatchError: prints both values.
     """
-    name = f"bank {bank.version[:12]}"
+    name = f"bank {short(bank.version)}"
     require_same_spec(spec, bank.manifest.spec, "the engine", name)
     if bank.manifest.engine != engine:
         raise MismatchError(
-            f"{name} was made by engine {bank.manifest.engine[:12]} ({bank.manifest.target}), but "
-            f"the engine here is {engine[:12]} ({target}); fit the bank again through this engine"
+            f"{name} was made by engine {short(bank.manifest.engine)} ({bank.manifest.target}), but "
+            f"the engine here is {short(engine)} ({target}); fit the bank again through this engine"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
+from quarterturn.worker.contract.manifest import short
 from quarterturn.worker.contract.settings import Settings
 
 Role = Literal["learned", "calibrating", "waiting", "found", "missed", "left_out"]
@@ -43,7 +44,7 @@ class Step(Settings):
         counts = {verdict: sum(word.verdict == verdict for word in self.words) for verdict in ("good", "bad")}
         people = ", ".join(sorted({word.by for word in self.words}))
         said = " and ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-        return f"{self.at}: learned from {self.parent[:12]} with {said or 'no'} parts by {people or 'nobody'}"
+        return f"{self.at}: learned from {short(self.parent)} with {said or 'no'} parts by {people or 'nobody'}"
 
 
 History = tuple[Step, ...]

@@ -22,6 +22,7 @@ CONTRACT = 4
 """Raised whenever pre-processing, views or scoring change in a way that makes old banks wrong."""
 
 MANIFEST = "manifest.json"
+_SHOWN = 12  # digits of a hash
 
 Precision = Literal["float32", "float16", "bfloat16"]
 
@@ -178,6 +179,11 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def short(digest: str) -> str:
+    """The first digits of a hash or version, as they are shown to people."""
+    return digest[:_SHOWN]
+
+
 def hash_files(folder: Path, names: Iterable[str]) -> dict[str, str]:
     """The SHA-256 of each of the named files below `folder`."""
     return {name: sha256((folder / name).read_bytes()) for name in sorted(names)}
@@ -223,7 +229,7 @@ def verify_files(folder: Path, hashes: dict[str, str], names: Iterable[str]) -> 
         found = sha256(path.read_bytes())
         if found != hashes.get(name):
             raise MismatchError(
-                f"{path}: has hash {found[:12]}, but the manifest says {hashes.get(name, 'nothing')[:12]}; "
+                f"{path}: has hash {short(found)}, but the manifest says {short(hashes.get(name, 'nothing'))}; "
                 "the file was changed or damaged, build the folder again"
             )
 

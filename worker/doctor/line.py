@@ -10,6 +10,7 @@ from rich.filesize import decimal
 from quarterturn.worker.bankstore.versions import require_active
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.errors import QuarterturnError, UnavailableError
+from quarterturn.worker.contract.manifest import short
 from quarterturn.worker.doctor.check import Check, failure
 from quarterturn.worker.doctor.promise import promise
 from quarterturn.worker.engine.base import Engine
@@ -28,7 +29,6 @@ from quarterturn.worker.settings.worker import (
 from quarterturn.worker.transport.folder import done_in
 
 _NO_PARTS = "write 'parts: null' into the settings"
-_SHORT = 12  # digits of a hash that are shown
 _PATIENCE_S = 3.0  # with a Redis that does not answer
 
 
@@ -38,7 +38,7 @@ def engine_and_bank(settings: WorkerSettings) -> Iterator[Check]:
         engine: Engine | None = None
         try:
             engine = stack.enter_context(closing(open_engine(settings.engine)))
-            found = f"{settings.engine.path} loads, hash {engine.hash[:_SHORT]} ({engine.target})"
+            found = f"{settings.engine.path} loads, hash {short(engine.hash)} ({engine.target})"
             yield Check("engine", "ok", found)
         except QuarterturnError as error:
             yield failure("engine", error)
@@ -138,7 +138,7 @@ def _bank(settings: WorkerSettings, engine: Engine | None) -> Iterator[Check]:
     except QuarterturnError as error:
         yield failure("bank", error)
         return
-    found = f"{active.version[:_SHORT]}, pushed at {active.pushed_at}, holds {', '.join(bank.products)}"
+    found = f"{short(active.version)}, pushed at {active.pushed_at}, holds {', '.join(bank.products)}"
     yield _fit(settings, engine, bank, found)
     yield promise(settings, bank)
 

@@ -15,6 +15,7 @@ from quarterturn.worker.bankstore.base import BankStore
 from quarterturn.worker.bankstore.versions import load_active
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.errors import ConfigError, DataError, FrameError, MismatchError, UnavailableError
+from quarterturn.worker.contract.manifest import short
 from quarterturn.worker.engine.base import Engine
 from quarterturn.worker.explain.explain import explain
 from quarterturn.worker.explain.explanation import Explanation
@@ -25,7 +26,6 @@ from quarterturn.worker.settings.worker import CameraSettings, KafkaSettings, Wo
 
 _RECENT = 5_000  # results of each partition that are read in any case, for the verdicts on other frames
 _EARLIER = (100_000, None)  # and if the one that is asked for is not among them; None: all that there are
-_SHORT = 12  # digits of a hash that are shown
 
 
 @dataclass(frozen=True)
@@ -128,12 +128,12 @@ class Line:
             )
         if recorded.internal_recipe_id != self.engine.hash:
             raise MismatchError(
-                f"{recorded.result_id}: was judged by engine {recorded.internal_recipe_id[:_SHORT]}, but the one "
-                f"here is {self.engine.hash[:_SHORT]} ({self.engine.target}); name that one under 'engine'"
+                f"{recorded.result_id}: was judged by engine {short(recorded.internal_recipe_id)}, but the one "
+                f"here is {short(self.engine.hash)} ({self.engine.target}); name that one under 'engine'"
             )
         if version not in [kept.version for kept in self.store.versions(settings.line)]:
             raise DataError(
-                f"{recorded.result_id}: was judged by bank {version[:_SHORT]}, which the line no longer keeps; push "
+                f"{recorded.result_id}: was judged by bank {short(version)}, which the line no longer keeps; push "
                 "its file again, or keep more versions with bank.redis.keep"
             )
         return self.store.load(settings.line, version)

@@ -9,13 +9,13 @@ from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
 from rich.table import Column, Table
 
+from quarterturn.worker.contract.manifest import short
 from quarterturn.worker.explain.explanation import Explanation, GoodPlace, Standing
 from quarterturn.worker.explain.sentences import standing_sentence, turning_sentences
 from quarterturn.worker.explain.words import detector_in_words, figure, view_in_words, where_in_words
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _WIDE = 2  # characters of a bin
-_SHORT = 12  # digits of a hash that are shown
 _STYLE: dict[str, Any] = {"box": SIMPLE_HEAD, "pad_edge": False}
 
 
@@ -52,7 +52,7 @@ def histogram(standing: Standing, score: float, threshold: float) -> str:
 
 def _frame(one: Explanation) -> str:
     part = f", part {one.part_id}" if one.part_id else ""
-    return f"camera {one.camera}{part}; engine {one.engine[:_SHORT]}, bank {one.bank[:_SHORT]}"
+    return f"camera {one.camera}{part}; engine {short(one.engine)}, bank {short(one.bank)}"
 
 
 def _parts(one: Explanation) -> Table:

@@ -13,6 +13,7 @@ from quarterturn.worker.contract.arrays import Frames
 from quarterturn.worker.contract.bank import Bank, require_same_engine
 from quarterturn.worker.contract.embeddings import Embeddings
 from quarterturn.worker.contract.errors import ConfigError, FrameError
+from quarterturn.worker.contract.manifest import short
 from quarterturn.worker.contract.usual import Measures, quantities
 from quarterturn.worker.engine.base import Engine
 from quarterturn.worker.inspection.judge import Judge, Judgement
@@ -109,7 +110,7 @@ class Inspector:
         for camera, settings in self._cameras.items():
             unknown = sorted(set(settings.products or ()) - set(bank.products))
             if unknown:
-                held = f"bank {bank.version[:12]} ({', '.join(bank.products)})"
+                held = f"bank {short(bank.version)} ({', '.join(bank.products)})"
                 raise ConfigError(f"cameras.{camera}.products: '{unknown[0]}' is not in {held}")
         judge = Judge.of(bank, self._overkill, self._thresholds)
         self._in_service = Scorer(bank, judge.undecided, self._searchers.map), judge
