@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
+from quarterturn.worker.contract.calibration import CONFIDENCE
 from tests.worker.console.browser import WORDS, rows
 from tests.worker.console.conftest import Visit
 from tests.worker.console.pretend import Made, PretendLine, defects, jpeg
@@ -68,6 +69,29 @@ def test_the_verdict_of_an_explanation(line: PretendLine, visit: Visit, change: 
     page.locator("summary").click()
     expect(page.locator(".sentence")).to_have_text("the English sentence")
     expect(page.locator(".explanation tbody")).to_contain_text("nearest.1")
+
+
+PRICES = [
+    ("en-GB", False, "on average at most 1.6 %, with 95% confidence at most 4.7 %."),
+    ("en-GB", True, "on average at most 1.6 %, with 95% confidence at most 4.7 %."),
+    ("de-DE", False, "im Mittel höchstens 1,6 %, mit 95 % Sicherheit höchstens 4,7 %."),
+    ("de-DE", True, "im Mittel höchstens 1,6 %, mit 95 % Sicherheit höchstens 4,7 %."),
+]
+
+
+@pytest.mark.parametrize(("language", "passes", "price"), PRICES)
+def test_the_price_of_another_threshold_is_its_average_and_its_bound(
+    line: PretendLine, visit: Visit, language: str, passes: bool, price: str
+) -> None:
+    """Both rounded up, so that "at most" is true: 4.61 % is not at most 4.6 %."""
+    assert f"{CONFIDENCE:.0%}" == "95%", "what the words say"
+    turning = {"threshold": 2.5, "passes": passes, "overkill": 0.0157, "bound": 0.0461, "past": None}
+    (alert,) = line.publish(Made("defect", picture=jpeg()))
+    me = visit(locale=language)
+    me.page.route("**/explanation", lambda route: route.fulfill(json={**TOLD, "turning": turning}))
+    page = me.go(f"result/{alert}")
+    page.locator("summary").click()
+    expect(page.locator(".explanation")).to_contain_text(price)
 
 
 def test_what_the_console_refuses(line: PretendLine, visit: Visit) -> None:

@@ -66,10 +66,15 @@ function histogram(told) {
     line(told.threshold, "threshold"), line(told.score, "this-score"));
 }
 
-function turning({ threshold, passes, overkill, past }) {
-  const words = { threshold: number(threshold, 3), overkill: `${number(100 * overkill, 1)} %` };
+function turning({ threshold, passes, overkill, bound, past }) {
+  const words = { threshold: number(threshold, 3), overkill: atMost(overkill), bound: atMost(bound) };
   return [h("p", {}, t(passes ? "explain.passes" : "explain.fails", words)),
     past && h("p", {}, t("explain.past", { frames: number(past.frames), alerts: number(past.alerts), then: number(past.then) }))];
+}
+
+/** A share as a bound is shown: in percent, rounded up, so that it is true. */
+function atMost(share) {
+  return number(Math.ceil(1000 * share - 1e-9) / 10, 1); // less a trifle, or 2 % would become 2.1 %
 }
 
 function nearest(told) {
