@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
+from playwright.sync_api import Browser, sync_playwright
 
 from quarterturn.worker.settings.worker import Topics
 from tests import bindings, services
@@ -136,6 +137,19 @@ def redis_url() -> Iterator[str]:
             yield url
     except services.ServiceError as error:
         pytest.fail(str(error), pytrace=False)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """A real Chromium."""
+    try:
+        path = services.install_chromium()
+    except services.ServiceError as error:
+        pytest.fail(str(error), pytrace=False)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])  # CI runs as root
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -40,10 +40,12 @@ class Bar:
 class Histogram:
     """Scores in thresholds. `threshold` and the ticks' places are 0 to 1 of the width; the last bin holds the rest.
 
-    `highest` is the share of the good parts, or of the bad ones, that the highest bar stands for.
+    `highest` is the share of the good parts, or of the bad ones, that the highest bar stands for; the places of
+    `shares` are 0 to 1 of that bar.
     """
 
     highest: float
+    shares: Sequence[tuple[float, str]]
     bars: Sequence[Bar]
     bar_width: float
     threshold: float
@@ -125,11 +127,9 @@ def histogram(evaluation: Evaluation) -> Histogram | None:
     shares = np.stack([_shares(scores, edges) for scores in (good, bad)], axis=1)
     highest = float(shares.max())
     bars = [Bar(n / _BINS, float(up), float(down)) for n, (up, down) in enumerate(shares / highest)]
-    step = _round_step((high - low) / 6)
-    ticks = [
-        ((value - low) / (high - low), f"{value:g}") for value in np.arange(np.ceil(low / step), high / step) * step
-    ]
-    return Histogram(highest, bars, 1 / _BINS, (1 - low) / (high - low), ticks)
+    ticks = [((value - low) / (high - low), f"{value:g}") for value in _round_values(low, high, 6)]
+    marks = [(value / highest, f"{value * 100:g}%") for value in _round_values(0, highest, 3)[1:]]
+    return Histogram(highest, marks, bars, 1 / _BINS, (1 - low) / (high - low), ticks)
 
 
 def _shares(scores: npt.NDArray[np.float64], edges: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -137,10 +137,12 @@ def _shares(scores: npt.NDArray[np.float64], edges: npt.NDArray[np.float64]) -> 
     return np.asarray(counts / max(1, len(scores)), np.float64)
 
 
-def _round_step(step: float) -> float:
-    """The next larger of 1, 2, 5, 10, ... times a power of ten."""
+def _round_values(low: float, high: float, most: int) -> list[float]:
+    """The multiples from `low` to `high` of 1, 2, 5 or 10 times a power of ten, in `most` steps at most."""
+    step = (high - low) / most
     power = 10.0 ** np.floor(np.log10(step))
-    return float(next(power * factor for factor in (1, 2, 5, 10) if power * factor >= step))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= step)
+    return [float(n * step) for n in range(int(np.ceil(low / step)), int(np.floor(high / step)) + 1)]
 
 
 def _products_by_promise(promises: Mapping[str, Promise]) -> dict[str, list[str]]:

@@ -8,10 +8,9 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from quarterturn.worker.settings.worker import Topics
-from tests import services
 from tests.worker.console.browser import ANNA, DESK, Visitor
 from tests.worker.console.pretend import TOKENS, Made, PretendLine, jpeg
 
@@ -66,18 +65,6 @@ def serve(line: PretendLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             return page
 
         yield start
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    try:
-        path = services.install_chromium()
-    except services.ServiceError as error:
-        pytest.fail(str(error), pytrace=False)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])  # CI runs as root
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from playwright.sync_api import Browser
 
 from quarterturn.worker.contract.calibration import Promise
 from quarterturn.worker.contract.errors import DataError
@@ -211,6 +212,10 @@ def test_the_histogram_counts_every_part(evaluation: Evaluation) -> None:
     np.testing.assert_allclose([bar.bad for bar in found.bars], shares[1] / found.highest, atol=1e-9)
     for place, label in found.ticks:
         assert low + place * (high - low) == pytest.approx(float(label))
+    assert found.shares
+    for place, label in found.shares:
+        assert 0 < place <= 1
+        assert place * found.highest == pytest.approx(float(label.removesuffix("%")) / 100)
 
 
 def test_one_far_score_does_not_squeeze_the_others(evaluation: Evaluation) -> None:
@@ -225,6 +230,49 @@ def test_the_curve_runs_from_corner_to_corner(evaluation: Evaluation) -> None:
     points = roc_points(evaluation)
     assert (points[0], points[-1]) == ((0.0, 0.0), (1.0, 1.0))
     assert points == sorted(points)
+
+
+# Of each label in the plot: its text, the height of its middle, and whether it lies over a bar.
+LABELS = """
+() => {
+  const boxes = [...document.querySelectorAll(".scores rect")].map((bar) => bar.getBoundingClientRect())
+    .filter((box) => box.height > 0);
+  return [...document.querySelectorAll(".scores span")].map((label) => {
+    const { left, right, top, bottom } = label.getBoundingClientRect();
+    const over = boxes.some((box) => box.left < right && left < box.right && box.top < bottom && top < box.bottom);
+    return { text: label.textContent, y: (top + bottom) / 2, over, inside: left >= 0 && right <= innerWidth };
+  });
+}
+"""
+HEIGHTS = """
+(kind) => [...document.querySelectorAll(`.scores rect.${kind}`)].map((bar) => bar.getBoundingClientRect())
+  .map(({ top, bottom }) => [top, bottom])
+"""
+
+
+@pytest.mark.parametrize("width", [390, 800, 1100, 1440])
+@pytest.mark.parametrize("kept", ["good", "bad", "both"])
+def test_the_scale_of_the_histogram_is_true_and_beside_the_bars(
+    evaluation: Evaluation, chromium: Browser, kept: str, width: int
+) -> None:
+    some = [one for one in evaluation.inspected if kept == "both" or one.is_good == (kept == "good")]
+    page = chromium.new_page(viewport={"width": width, "height": 800})
+    page.set_content(render(replace(evaluation, inspected=some)))
+    labels = page.evaluate(LABELS)
+    assert [one for one in labels if one["over"] or not one["inside"]] == []
+    kinds = [one["text"].removesuffix(" parts") for one in labels if one["text"].endswith(" parts")]
+    assert kinds == (["good", "bad"] if kept == "both" else [kept])
+    found = histogram(replace(evaluation, inspected=some))
+    assert found is not None
+    (zero,) = [one["y"] for one in labels if one["text"] == "0%"]
+    marks = [(abs(one["y"] - zero), one["text"]) for one in labels if one["text"].endswith("%")]
+    for kind in kinds:
+        heights = [abs(top - bottom) for top, bottom in page.evaluate(HEIGHTS, kind)]
+        shares = [getattr(bar, kind) * found.highest for bar in found.bars]
+        for away, text in marks:
+            share = float(text.removesuffix("%")) / 100
+            assert away == pytest.approx(share / max(shares) * max(heights), abs=1.5), "as high as a bar of it would be"
+    page.close()
 
 
 @pytest.mark.parametrize("kept", ["good", "bad", "none"])
