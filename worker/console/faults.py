@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from quarterturn.worker.console.rows import words_of
 from quarterturn.worker.contract.errors import DataError, FrameError, GoneError, UnavailableError
 
 STATIC = Path(__file__).with_name("static")
@@ -34,11 +35,11 @@ def in_json(error: Exception) -> dict[str, Any]:
 
     Words that only say which kind of fault it is may leave the English text open, as {text}.
     """
+    if isinstance(error, FrameError):
+        return {"error": str(error), **words_of(f"reason.{error.reason}", str(error))}
     code, values = "", {}
     if isinstance(error, ConsoleError):
         code, values = error.code, error.values
-    elif isinstance(error, FrameError):
-        code = f"reason.{error.reason}"
     elif isinstance(error, GoneError | UnavailableError):
         code = "fault.gone" if isinstance(error, GoneError) else "fault.unavailable"
     return {"error": str(error), "code": code, "values": values}

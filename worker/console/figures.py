@@ -8,7 +8,7 @@ from typing import Any
 
 from quarterturn.worker.console.index import Index
 from quarterturn.worker.console.query import Filter
-from quarterturn.worker.console.rows import DEAD_LETTER, LANES, LATE, Row
+from quarterturn.worker.console.rows import DEAD_LETTER, LANES, LATE, Row, words_of
 from quarterturn.worker.messages.events import score_over_threshold
 
 MAX_CAMERAS = 100  # on the page; whoever may publish frames may make up names
@@ -23,7 +23,7 @@ _LAST = (
 )
 _SINCE = (
     "SELECT COUNT(*) AS frames, COALESCE(SUM(lane IS NOT NULL), 0) AS alerts, COALESCE(SUM(kind = :late), 0) AS late, "
-    "COALESCE(SUM(kind = :dead), 0) AS unreadable FROM results WHERE camera = :camera AND at > :after"
+    "COALESCE(SUM(kind = :dead), 0) AS dead FROM results WHERE camera = :camera AND at > :after"
 )
 _FURTHEST = 'SELECT partition, MAX("offset") AS last FROM results WHERE topic = :topic GROUP BY partition'
 _DEAD = (
@@ -55,7 +55,7 @@ def _camera(index: Index, name: str, now_s: float, lag: Mapping[int, int]) -> di
         "ageMs": _median(last, "age_ms"),
         "lag": sum(lag.get(partition, 0) for partition in {row["partition"] for row in last}),
         "hour": hour,
-        "dead": dead[0] if dead else None,
+        "dead": {**dead[0], **words_of(dead[0]["code"], dead[0]["reason"])} if dead else None,
         "alarms": index.rows(_ALARMS, {"camera": name}),
         "frames": [_frame(row) for row in last[:_FRAMES]],
         "scores": [ratio_of(row) for row in reversed(last) if row["score"] is not None],

@@ -29,6 +29,9 @@ LANES: dict[str, Lane] = {
 LATE, DEAD_LETTER = "late", "dead_letter"
 """Kinds of frames that nobody inspected: counted, but nothing to review."""
 
+_VALUES = {"reason.unknown_product": r"product (?P<product>.+) is not in the bank \((?P<known>.+)\); .+"}
+"""Where a reason says what its words in other languages leave open."""
+
 Text = Annotated[str, Field(max_length=2048)]
 Number = Annotated[float, Field(allow_inf_nan=False, ge=0)]
 
@@ -116,6 +119,20 @@ def code_of(reason: str | None) -> str | None:
         'reason.too dark'
     """
     return None if reason is None else f"reason.{re.split('[:,]| [0-9]', reason)[0]}"
+
+
+def words_of(code: str | None, reason: str | None) -> dict[str, Any]:
+    """`code` and the `values` that its words leave open, from what the worker said; no code where it says it otherwise.
+
+    Example:
+        >>> words_of("reason.empty", "the frame has no bytes")
+        {'code': 'reason.empty', 'values': {}}
+    """
+    pattern = _VALUES.get(code or "")
+    if pattern is None:
+        return {"code": code, "values": {}}
+    found = re.fullmatch(pattern, reason or "", re.DOTALL)
+    return {"code": code, "values": found.groupdict()} if found else {"code": None, "values": {}}
 
 
 def place_of(row: Row) -> Position:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from quarterturn.worker.console.figures import ratio_of
-from quarterturn.worker.console.rows import Row, place_of
+from quarterturn.worker.console.rows import Row, place_of, words_of
 
 
 def shown(row: Row) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def shown(row: Row) -> dict[str, Any]:
         "threshold": row["threshold"],
         "pValue": row["p_value"],
         "reason": row["reason"],
-        "code": row["code"],
+        **words_of(row["code"], row["reason"]),
         "simulated": bool(row["simulated"]),
         "bank": row["bank"],
         "tookMs": row["took_ms"],

@@ -51,6 +51,7 @@ class Made:
     picture: bytes | None = None
     heat: Array | None = None
     reason: str | None = None
+    code: str = "undecodable"  # of a dead letter
     ago_s: float = 0.0
     looks_like: str | None = None
 
@@ -156,7 +157,7 @@ def outcome_of(part: Made, position: Position) -> Outcome:
     if part.kind == "late":
         return Late(position, b"cam", LateData(**common, age_ms=2000, max_age_ms=900))
     if part.kind == "dead_letter":
-        dead = DeadLetterData(**common, reason="undecodable", message=part.reason or "it is no picture", size=3)
+        dead = DeadLetterData(**common, reason=part.code, message=part.reason or "it is no picture", size=3)
         return DeadLetter(position, b"cam", dead)
     ratio = part.ratio if part.ratio is not None else 1.8 if part.kind else 0.4
     data = ResultData(

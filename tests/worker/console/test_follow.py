@@ -23,7 +23,7 @@ def test_what_was_there_before_and_what_comes(line: PretendLine, serve: Serve) -
     state = page.await_state(lambda state: state["broker"] == "ok" and state["lanes"]["wrong"]["open"] == 1)
     assert {lane: count["open"] for lane, count in state["lanes"].items()} == {"defect": 1, "wrong": 1, "unusable": 0}
     (camera,) = state["cameras"]
-    assert (camera["hour"]["late"], camera["hour"]["unreadable"], camera["hour"]["frames"]) == (1, 1, 6)
+    assert (camera["hour"]["late"], camera["hour"]["dead"], camera["hour"]["frames"]) == (1, 1, 6)
 
 
 @pytest.mark.parametrize("lost", [False, True])

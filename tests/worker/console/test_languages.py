@@ -98,7 +98,7 @@ def test_what_the_console_refuses(line: PretendLine, visit: Visit) -> None:
     line.publish(Made("defect"))
     me = visit(locale="de-DE")
     page = me.go("review/defect")
-    expect(page.locator(".marked .gone")).to_contain_text(GERMAN["fault.gone"])
+    expect(page.locator(".marked .missing")).to_contain_text(GERMAN["fault.gone"])
     page.locator("summary").click()
     expect(page.locator(".explanation")).not_to_contain_text(GERMAN["explain.wait"])
     page.goto(f"{me.url}/#/result/none")

@@ -103,7 +103,7 @@ def test_dead_letters_stand_on_the_line(
     dead = page.locator(".tile", has_text="top-01").locator(".dead")
     why = {"en": "the bytes of 0", "de": WORDS["de"]["reason.undecodable"]}[language]
     expect(dead).to_contain_text(why)
-    expect(dead).to_contain_text({"en": "3 frames unreadable", "de": "3 Bilder unlesbar"}[language])
+    expect(dead).to_contain_text({"en": "3 frames not inspected", "de": "3 Bilder nicht geprüft"}[language])
     expect(page.locator(".dead")).to_have_count(1)
     expect(page.locator("#status")).to_contain_text("top-01")
     expect(page.locator("#status")).to_have_class("alarm")
@@ -190,8 +190,37 @@ def test_the_heat_map_lies_over_the_picture_and_can_be_taken_away(line: PretendL
 def test_a_picture_that_is_gone_is_said(line: PretendLine, visit: Visit) -> None:
     line.publish(Made("defect"))
     page = visit().go("review/defect")
-    expect(page.locator(".stage .gone").first).to_contain_text(WORDS["en"]["picture.gone"])
-    expect(page.locator(".stage .gone").first).to_contain_text("the frame is gone")
+    expect(page.locator(".stage .missing").first).to_contain_text(WORDS["en"]["picture.gone"])
+    expect(page.locator(".stage .missing").first).to_contain_text("the frame is gone")
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_a_frame_that_is_no_picture_is_not_called_gone(line: PretendLine, visit: Visit, language: str) -> None:
+    (dead,) = line.publish(Made("dead_letter", picture=b"no picture"))
+    page = visit(locale=language).go(f"result/{dead}")
+    missing = page.locator(".stage .missing").first
+    expect(missing).to_contain_text({"en": "No picture.", "de": "Kein Bild."}[language])
+    expect(missing).to_contain_text({"en": "no JPEG", "de": WORDS["de"]["reason.undecodable"]}[language])
+    expect(page.locator(".headline h2")).to_have_text({"en": "Not inspected", "de": "Nicht geprüft"}[language])
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_a_frame_of_an_unknown_product_is_readable_and_says_which(
+    line: PretendLine, visit: Visit, language: str
+) -> None:
+    reason = "product washer is not in the bank (nut, ring); fit a bank with it"
+    (dead,) = line.publish(Made("dead_letter", code="unknown_product", reason=reason, picture=jpeg()))
+    me = visit(locale=language)
+    page = me.go()
+    said = {"en": reason, "de": "Das Produkt washer ist nicht in der Bank (nut, ring)"}[language]
+    expect(page.locator(".dead")).to_contain_text(said)
+    me.keep(f"unknown-product-{language}")
+    me.go(f"result/{dead}")
+    expect(page.locator(".what")).to_have_text(said)
+    expect(page.locator(".stage .marked img")).to_be_visible()
+    for text in (page.locator("body").inner_text(), page.locator(".headline").inner_text()):
+        assert not [word for word in ("nreadable", "nlesbar") if word in text]
+    me.keep(f"unknown-product-result-{language}")
 
 
 def test_a_result_that_comes_after_whoever_asks_for_it_is_shown(line: PretendLine, visit: Visit) -> None:

@@ -163,7 +163,7 @@ def test_of_a_frame_that_is_gone_the_region_can_be_taken_away(line: PretendLine,
     record = {"resultId": alert, "verdict": "bad", "by": "ilse", "at": "2026-01-02T03:04:05Z", "region": REGION}
     line.raw(line.topics.feedback, json.dumps(record).encode(), alert.encode())
     page = visit().go(f"result/{alert}")
-    expect(page.locator(".marked .gone")).to_be_visible()
+    expect(page.locator(".marked .missing")).to_be_visible()
     page.locator(".marked figcaption button").click()
     expect(page.locator("#toast")).to_contain_text("Noted: bad.")
     assert line.said()[alert]["region"] is None

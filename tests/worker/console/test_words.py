@@ -13,9 +13,11 @@ import pytest
 from quarterturn.worker.alerting.words import Reading, in_words
 from quarterturn.worker.console.faults import BusyError, ConsoleError, in_json
 from quarterturn.worker.console.rows import code_of
+from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.errors import FrameError, GoneError, Reason, UnavailableError
 from quarterturn.worker.contract.guard import MEASURES, unusable
 from quarterturn.worker.contract.usual import KINDS
+from quarterturn.worker.inspection.scorer import Scorer
 from tests.worker.console.browser import WORDS
 
 CONSOLE = Path(__file__).parents[3] / "worker/console"
@@ -45,11 +47,22 @@ def test_what_a_worker_says_of_pictures_and_cameras_has_german_words(reason: str
     assert WORDS["de"][code]
 
 
-@pytest.mark.parametrize("reason", get_args(Reason))
+@pytest.mark.parametrize("reason", sorted({*get_args(Reason)} - {"unknown_product"}))
 def test_each_reason_of_a_dead_letter_has_german_words(reason: Reason) -> None:
     said = in_json(FrameError(reason, "what exactly"))
     assert said == {"error": "what exactly", "code": f"reason.{reason}", "values": {}}
     assert WORDS["de"][said["code"]]
+
+
+def test_an_unknown_product_and_those_of_the_bank_are_named_in_german_too(bank: Bank) -> None:
+    with pytest.raises(FrameError) as raised:
+        Scorer(bank).admissible(["washer (M8)", "nut"])
+    said = in_json(raised.value)
+    assert said["values"] == {"product": "washer (M8)/nut", "known": "bracket, ring"}
+    german = WORDS["de"][said["code"]].format(**said["values"])
+    assert german == "Das Produkt washer (M8)/nut ist nicht in der Bank (bracket, ring)"
+    other = in_json(FrameError("unknown_product", "said otherwise, as by a newer worker"))
+    assert (other["code"], other["values"]) == (None, {}), "its own words are better than ours with holes"
 
 
 def test_each_refusal_of_the_console_has_its_words() -> None:

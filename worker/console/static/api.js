@@ -12,6 +12,7 @@ export class Refused extends Error {
   constructor(status, { error, code, values }, otherwise) {
     super(inWords(error ?? otherwise, code, values));
     this.status = status;
+    this.code = code;
   }
 }
 
@@ -37,14 +38,14 @@ export function results(query) {
   return ask(`/api/results?${new URLSearchParams(given)}`);
 }
 
-/** Why a picture is not there, in the console's words. */
+/** Why a picture is not there, as what the console refuses; null where it is by now. */
 export async function whyNot(url) {
   try {
     await ask(url);
   } catch (error) {
-    return error.message;
+    return error;
   }
-  return "";
+  return null;
 }
 
 /** Give a token; whose it is, is known then. */

@@ -19,8 +19,8 @@ export function standing(state) {
   if (down.length) return { state: "stop", text: t("status.worker", { n: down.length }), why: down[0].text };
   const open = LANES.reduce((sum, lane) => sum + state.lanes[lane].open, 0);
   if (open) return { state: "alarm", text: t(open === 1 ? "status.one" : "status.open", { n: number(open) }) };
-  const unread = state.cameras.find((camera) => camera.dead);
-  if (unread) return { state: "alarm", text: t("status.unreadable", { camera: unread.name }), why: deadText(unread) };
+  const found = state.cameras.find((camera) => camera.dead);
+  if (found) return { state: "alarm", text: t("status.dead", { camera: found.name }), why: deadText(found) };
   return { state: "good", text: t("status.good") };
 }
 
@@ -95,7 +95,7 @@ function describe(camera, state) {
       pair(t("latency"), duration(camera.ageMs ?? camera.tookMs)),
       pair(t("lag"), number(camera.lag)),
       pair(t("hour"), t("hour.alerts", { alerts: number(camera.hour.alerts), frames: number(camera.hour.frames) })),
-      camera.hour.late + camera.hour.unreadable > 0 && pair(t("missed"), number(camera.hour.late + camera.hour.unreadable))),
+      camera.hour.late + camera.hour.dead > 0 && pair(t("missed"), number(camera.hour.late + camera.hour.dead))),
   ];
 }
 
@@ -106,7 +106,7 @@ function alarmText(alarm) {
 
 /** How many frames of a camera became dead letters lately, and why the last one did. */
 function deadText({ hour, dead }) {
-  return t(hour.unreadable === 1 ? "dead.one" : "dead.many", { n: number(hour.unreadable), at: clock(dead.at), why: inWords(dead.reason ?? "", dead.code) });
+  return t(hour.dead === 1 ? "dead.one" : "dead.many", { n: number(hour.dead), at: clock(dead.at), why: inWords(dead.reason ?? "", dead.code, dead.values) });
 }
 
 function laneShape(kind) {

@@ -66,7 +66,7 @@ export function stage(onSaid) {
 }
 
 function headline(row) {
-  const what = row.kind === "wrong_product" && row.looksLike ? t("looks", { product: row.looksLike }) : inWords(row.reason, row.code);
+  const what = row.kind === "wrong_product" && row.looksLike ? t("looks", { product: row.looksLike }) : inWords(row.reason, row.code, row.values);
   return h("header", { class: "headline" },
     h("h2", {}, shape(row.lane ?? "good"), kindName(row.kind), row.simulated && h("span", { class: "tag" }, t("simulated"))),
     row.ratio !== null && h("p", { class: "score" }, ratio(row.ratio), h("small", {}, t("of.threshold"))),
