@@ -275,6 +275,25 @@ def test_the_scale_of_the_histogram_is_true_and_beside_the_bars(
     page.close()
 
 
+@pytest.mark.parametrize("width", [800, 1100, 1440])
+def test_no_table_is_cut_on_a_tablet_and_a_desk(evaluation: Evaluation, chromium: Browser, width: int) -> None:
+    defects = {"good": "good", "<scratch>": "missing_hole"}
+    many = [
+        replace(one, product=product, defect=defects[one.defect])
+        for product in ("connector", "flange")
+        for one in evaluation.inspected
+        for _ in range(6)
+    ]
+    choices = [Choice(0.01, Promise.of(120, 0.02), 0, 0.175, (0.116, 0.204), 0.7, (0.457, 0.881))]
+    page = chromium.new_page(viewport={"width": width, "height": 800})
+    page.set_content(render(replace(evaluation, inspected=many, choices=choices)))
+    assert page.locator("th", has_text="recall at 1%").count() == 1
+    widths = page.locator(".wide").evaluate_all("(all) => all.map((one) => [one.scrollWidth, one.clientWidth])")
+    page.close()
+    assert len(widths) == 2
+    assert all(scroll <= client for scroll, client in widths), widths
+
+
 @pytest.mark.parametrize("kept", ["good", "bad", "none"])
 def test_one_kind_of_part_or_none_is_reported_too(evaluation: Evaluation, kept: str) -> None:
     some = [one for one in evaluation.inspected if kept != "none" and one.is_good == (kept == "good")]

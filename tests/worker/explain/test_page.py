@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from playwright.sync_api import Browser
 
 from quarterturn.worker.contract.bank import ScoringSettings
 from quarterturn.worker.contract.errors import DataError
@@ -111,6 +112,19 @@ def test_an_unusable_picture_shows_which_measure_and_says_that_no_threshold_help
     text = Page(page(explanations["dark"])).text
     assert "No threshold would have let it pass: its picture cannot be judged." in text
     assert re.search(r"brightness [\d.]+, outside", text)
+
+
+@pytest.mark.parametrize("width", [800, 1100, 1440])
+def test_no_table_is_cut_on_a_tablet_and_a_desk(
+    explanations: dict[str, Explanation], chromium: Browser, width: int
+) -> None:
+    """However long a threshold is: its words break."""
+    shown = chromium.new_page(viewport={"width": width, "height": 800})
+    shown.set_content(page(replace(explanations["scratched"], product="the-connector-of-the-left-door")))
+    widths = shown.locator(".wide").evaluate_all("(all) => all.map((one) => [one.scrollWidth, one.clientWidth])")
+    shown.close()
+    assert widths
+    assert all(scroll <= client for scroll, client in widths), widths
 
 
 def test_the_page_is_written_whole(explanations: dict[str, Explanation], tmp_path: Path) -> None:
