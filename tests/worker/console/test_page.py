@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import re
 from urllib.parse import unquote
@@ -185,6 +186,42 @@ def test_the_heat_map_lies_over_the_picture_and_can_be_taken_away(line: PretendL
     expect(page.locator(".stage img").first).to_be_visible()
     page.locator("button.heat-switch").click()
     expect(glaze).to_be_visible()
+
+
+# Of each caption and piece of the headline: whether its text is cut.
+TEXTS = """
+() => [...document.querySelectorAll(".headline > *, .pictures figcaption")].map((element) => {
+  const range = document.createRange();
+  range.selectNodeContents(element);
+  const { right, bottom } = range.getBoundingClientRect();
+  const box = element.closest("figcaption, .headline").getBoundingClientRect();
+  return { text: element.textContent, cut: right > box.right + 0.5 || bottom > box.bottom + 0.5 };
+})
+"""
+LINES = """
+(element) => {
+  const range = document.createRange();
+  range.selectNodeContents(element.firstChild);
+  return new Set([...range.getClientRects()].map((one) => Math.round(one.top))).size;
+}
+"""
+
+
+@pytest.mark.parametrize("width", [800, 1100, 1440])
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_captions_are_whole_and_scores_on_one_line(line: PretendLine, visit: Visit, language: str, width: int) -> None:
+    line.publish(Made("unusable_picture", ratio=2.29, picture=jpeg()))
+    picture = {"name": "00000.jpg", "jpeg": base64.b64encode(jpeg()).decode()}
+    told = {"places": [{"thresholds": 2.0, "nearest": [{"picture": picture, "box": None}]}]}
+    me = visit((width, 800), locale=language)
+    me.page.route("**/explanation", lambda route: route.fulfill(json=told))
+    page = me.go("review/unusable")
+    expect(page.locator(".nearest figcaption")).to_be_visible()
+    texts = page.evaluate(TEXTS)
+    assert texts[-1]["text"] == WORDS[language]["nearest"]
+    assert not [one for one in texts if one["cut"]]
+    assert page.locator(".score").evaluate(LINES) == 1
+    me.keep(f"captions-{language}-{width}")
 
 
 def test_a_picture_that_is_gone_is_said(line: PretendLine, visit: Visit) -> None:

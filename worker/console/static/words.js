@@ -37,7 +37,7 @@ export function number(value, digits = 0) {
 
 /** The score in thresholds, such as 1.8 ×. */
 export function ratio(value) {
-  return value === null ? "–" : `${number(value, value < 10 ? 2 : 0)} ×`;
+  return value === null ? "–" : `${number(value, value < 10 ? 2 : 0)}\u00a0×`;
 }
 
 /** A duration in milliseconds with a unit that suits it. */
