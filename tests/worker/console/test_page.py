@@ -78,7 +78,7 @@ def test_dark_and_light_are_readable_and_can_be_chosen(line: PretendLine, visit:
 
 
 def test_states_are_told_by_words_and_shapes_and_not_by_colour_alone(line: PretendLine, visit: Visit) -> None:
-    kinds = ("defect", "wrong_product", "wrong_orientation", "unusable_picture", None)
+    kinds = ("defect", "wrong_product", "wrong_orientation", "unusable_picture", "dead_letter", "late", None)
     line.publish(*[Made(kind, camera=f"cam-{n}", picture=jpeg()) for n, kind in enumerate(kinds)])
     me = visit()
     page = me.go()
@@ -88,7 +88,8 @@ def test_states_are_told_by_words_and_shapes_and_not_by_colour_alone(line: Prete
         expect(now).to_contain_text(WORDS["en"][f"kind.{kind or 'good'}"])
         shapes[kind] = now.locator("path").get_attribute("d")
     assert shapes["wrong_product"] == shapes["wrong_orientation"]
-    assert len(set(shapes.values())) == 4
+    assert shapes["dead_letter"] == shapes["late"], "not as a defect, and not as good"
+    assert len(set(shapes.values())) == 5
 
 
 @pytest.mark.parametrize("size", [DESK, TABLET, PHONE], ids=["desk", "tablet", "phone"])
@@ -254,6 +255,7 @@ def test_a_frame_of_an_unknown_product_is_readable_and_says_which(
     me.keep(f"unknown-product-{language}")
     me.go(f"result/{dead}")
     expect(page.locator(".what")).to_have_text(said)
+    expect(page.locator(".headline .shape")).to_have_class("shape alarm")
     expect(page.locator(".stage .marked img")).to_be_visible()
     for text in (page.locator("body").inner_text(), page.locator(".headline").inner_text()):
         assert not [word for word in ("nreadable", "nlesbar") if word in text]

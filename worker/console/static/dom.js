@@ -42,3 +42,10 @@ export function shape(name) {
   return svg("svg", { viewBox: "0 0 24 24", class: `shape ${name}`, "aria-hidden": "true" },
     svg("path", { d: SHAPES[name], "fill-rule": "evenodd" }));
 }
+
+const OF_KINDS = { null: "good", wrong_product: "wrong", wrong_orientation: "wrong", unusable_picture: "unusable", drift: "unusable", late: "alarm", dead_letter: "alarm" };
+
+/** The name of the shape of a kind of result: its lane's, and a warning's where nobody inspected the frame. */
+export function kindShape(kind) {
+  return OF_KINDS[kind] ?? "defect";
+}

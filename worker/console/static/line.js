@@ -1,7 +1,7 @@
 // The line at a glance: what waits for a review, each camera, and how the line stands.
 
 import { curve } from "./chart.js";
-import { fill, h, shape } from "./dom.js";
+import { fill, h, kindShape, shape } from "./dom.js";
 import { frameOf } from "./frame.js";
 import { ago, clock, duration, inWords, kindName, number, ratio, t } from "./words.js";
 
@@ -83,7 +83,7 @@ function describe(camera, state) {
   const silent = state.now - camera.at;
   const last = camera.frames[0];
   const [name, word] = silent > QUIET_S ? ["unusable", t("camera.quiet", { for: ago(silent) })]
-    : last.kind === null ? ["good", kindName(null)] : [laneShape(last.kind), kindName(last.kind)];
+    : [kindShape(last.kind), kindName(last.kind)];
   return [
     h("h2", {}, camera.name),
     h("p", { class: `now ${last.kind === null ? "" : "odd"}` }, shape(name), word, last.ratio === null ? "" : ` · ${ratio(last.ratio)}`),
@@ -107,10 +107,6 @@ function alarmText(alarm) {
 /** How many frames of a camera became dead letters lately, and why the last one did. */
 function deadText({ hour, dead }) {
   return t(hour.dead === 1 ? "dead.one" : "dead.many", { n: number(hour.dead), at: clock(dead.at), why: inWords(dead.reason ?? "", dead.code, dead.values) });
-}
-
-function laneShape(kind) {
-  return { wrong_product: "wrong", wrong_orientation: "wrong", unusable_picture: "unusable", drift: "unusable" }[kind] ?? "defect";
 }
 
 function picture(frame) {

@@ -1,7 +1,7 @@
 // The review: a lane's list beside the present result, judged by keys, clicks or touch.
 
 import * as api from "./api.js";
-import { fill, h, shape } from "./dom.js";
+import { fill, h, kindShape, shape } from "./dom.js";
 import { failed, judge as say, noted } from "./judging.js";
 import { LANES } from "./line.js";
 import { virtualList } from "./list.js";
@@ -46,7 +46,7 @@ export function reviewView(lane, { onSay, needName }) {
         h("input", { type: "checkbox", tabindex: "-1", checked: chosen.has(row.id), "aria-label": t("select.one"), onchange: () => toggle(index) })),
       thumb,
       h("span", { class: "row-text" },
-        h("span", { class: "row-head" }, h("span", {}, shape(row.lane ?? "good"), kindName(row.kind)), row.verdict ? h("span", {}, shape(row.verdict), t(`verdict.${row.verdict}`)) : ratio(row.ratio)),
+        h("span", { class: "row-head" }, h("span", {}, shape(kindShape(row.kind)), kindName(row.kind)), row.verdict ? h("span", {}, shape(row.verdict), t(`verdict.${row.verdict}`)) : ratio(row.ratio)),
         h("span", {}, label), h("small", {}, `${clock(row.at)} · ${row.camera}`)));
   }
 

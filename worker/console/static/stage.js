@@ -1,7 +1,7 @@
 // One result, large: picture beside heat map beside the nearest good picture, and what is known of it.
 
 import { explanation, whyNot } from "./api.js";
-import { fill, h, shape } from "./dom.js";
+import { fill, h, kindShape, shape } from "./dom.js";
 import { frameOf } from "./frame.js";
 import { explained, goodPicture, nearestGood } from "./explanation.js";
 import { markedPicture } from "./mark.js";
@@ -68,7 +68,7 @@ export function stage(onSaid) {
 function headline(row) {
   const what = row.kind === "wrong_product" && row.looksLike ? t("looks", { product: row.looksLike }) : inWords(row.reason, row.code, row.values);
   return h("header", { class: "headline" },
-    h("h2", {}, shape(row.lane ?? "good"), kindName(row.kind), row.simulated && h("span", { class: "tag" }, t("simulated"))),
+    h("h2", {}, shape(kindShape(row.kind)), kindName(row.kind), row.simulated && h("span", { class: "tag" }, t("simulated"))),
     row.ratio !== null && h("p", { class: "score" }, ratio(row.ratio), h("small", {}, t("of.threshold"))),
     h("p", { class: "which" },
       fact1(t("product"), row.product ?? "–"), fact1(t("part"), row.part ?? "–"), fact1(t("camera"), row.camera), fact1(t("time"), clock(row.at))),
