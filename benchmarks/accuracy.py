@@ -35,7 +35,7 @@ from quarterturn.trainer.train import train
 from quarterturn.worker.commands.options import add_config
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.calibration import conformal_threshold
-from quarterturn.worker.contract.errors import DataError, QuarterturnError
+from quarterturn.worker.contract.errors import QuarterturnError
 from quarterturn.worker.evaluation.evaluate import evaluate
 from quarterturn.worker.evaluation.figures import Inspected
 from quarterturn.worker.evaluation.probe.probe import probe
@@ -163,7 +163,7 @@ def escape_at(inspected: Sequence[Inspected], bank: Bank, overkill: float) -> fl
             product: conformal_threshold(calibration.scores, overkill)
             for product, calibration in zip(bank.products, bank.calibration, strict=True)
         }
-    except DataError:
+    except ValueError:
         return None
     return sum(one.score <= thresholds[one.product] for one in bad) / len(bad) if bad else None
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.framing import cut
-from quarterturn.worker.contract.limits import in_limits
+from quarterturn.worker.contract.limits import times_limit
 from quarterturn.worker.contract.picture import Region
 from quarterturn.worker.engine.base import Engine
 from quarterturn.worker.inspection.judge import Judge, Judgement
@@ -61,7 +61,7 @@ def over_threshold(
         for kind, make in FOREIGN.items():
             rng = np.random.default_rng(0)
             for judged in judged_as(engine, judge, product, [make(rng, good) for good in goods]):
-                lowest[kind] = min(lowest[kind], float(in_limits(judged.score, judged.threshold)))
+                lowest[kind] = min(lowest[kind], times_limit(judged.score, judged.threshold))
     return {kind: round(float(ratio), 3) for kind, ratio in lowest.items()}
 
 

@@ -34,7 +34,7 @@ from quarterturn.trainer.train import train
 from quarterturn.worker.commands.options import add_config
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.framing import Framing, cut
-from quarterturn.worker.contract.limits import in_limits
+from quarterturn.worker.contract.limits import times_limit
 from quarterturn.worker.contract.registration import MOTIONS, Registration, small_picture
 from quarterturn.worker.engine.base import Engine
 from quarterturn.worker.fitting.bank_file import read_bank_file
@@ -182,7 +182,7 @@ def inspected(line: Line, pictures: Sequence[tuple[TestPicture, Picture]]) -> li
 
 def outcome(good: Sequence[Verdict], bad: Sequence[Verdict]) -> Row:
     """Shares of the good that are rejected, and unusable, and of the bad that pass; AUROC of scores in thresholds."""
-    mine, theirs = (np.array([in_limits(one.data.score, one.data.threshold) for one in some]) for some in (good, bad))
+    mine, theirs = (np.array([times_limit(one.data.score, one.data.threshold) for one in some]) for some in (good, bad))
     return {
         "overkill": float(np.mean([one.is_alert for one in good])),
         "unusable": float(np.mean([one.data.alert == "unusable_picture" for one in good])),

@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.foreign import FOREIGN, Make, Picture
 from quarterturn.worker.contract.bank import Bank, ScoringSettings
-from quarterturn.worker.contract.limits import in_limits
+from quarterturn.worker.contract.limits import times_limit
 from quarterturn.worker.contract.manifest import EngineManifest, read_manifest
 from quarterturn.worker.engine.base import Engine
 from quarterturn.worker.fitting.fit import fit_bank
@@ -181,7 +181,7 @@ def cell(found: Sequence[ResultData]) -> str:
     """The least score over threshold, and which alerts there are."""
     counts = Counter((data.alert or "good").replace("_picture", "") for data in found)
     told = ", ".join(kind if count == len(found) else f"{count} {kind}" for kind, count in counts.most_common())
-    return f"{min(in_limits(data.score, data.threshold) for data in found):.2g} {told}"
+    return f"{min(times_limit(data.score, data.threshold) for data in found):.2g} {told}"
 
 
 def table(columns: dict[str, dict[str, str]]) -> str:

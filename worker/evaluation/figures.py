@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.chance import share_between
-from quarterturn.worker.contract.limits import in_limits
+from quarterturn.worker.contract.limits import times_limit
 from quarterturn.worker.fitting.normal import auroc
 from quarterturn.worker.messages.events import AlertKind
 from quarterturn.worker.pictures.sets import GOOD
@@ -51,7 +51,7 @@ class Inspected:
     @property
     def ratio(self) -> float:
         """The score in thresholds: comparable between products, an alert beyond 1."""
-        return float(in_limits(self.score, self.threshold))
+        return times_limit(self.score, self.threshold)
 
 
 @dataclass(frozen=True, slots=True)

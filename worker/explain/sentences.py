@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from quarterturn.worker.contract.calibration import CONFIDENCE, at_most
-from quarterturn.worker.contract.limits import in_limits
+from quarterturn.worker.contract.limits import times_limit
 from quarterturn.worker.explain.explanation import Explanation
 from quarterturn.worker.explain.words import detector_in_words, figure, view_in_words, where_in_words
 from quarterturn.worker.messages.events import LARGEST_RATIO
@@ -50,7 +50,7 @@ def _farness(one: Explanation, product: str) -> str:
 
 
 def _times(value: float, limit: float) -> str:
-    times = in_limits(value, limit)
+    times = times_limit(value, limit)
     return f"{times:,.2f} times" if times <= LARGEST_RATIO else f"more than {LARGEST_RATIO:.0f} times"
 
 

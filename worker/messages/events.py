@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from quarterturn.worker.contract.errors import DataError
-from quarterturn.worker.contract.limits import in_limits
+from quarterturn.worker.contract.limits import times_limit
 from quarterturn.worker.contract.times import parse_time
 from quarterturn.worker.contract.usual import Measures
 from quarterturn.worker.messages.data import Data
@@ -247,7 +247,7 @@ def result_id_in(text: str) -> str:
 
 def score_over_threshold(score: float, threshold: float) -> float:
     """Beyond 1 is an alert; at most LARGEST_RATIO."""
-    return min(max(float(in_limits(score, threshold)), 0.0), LARGEST_RATIO)
+    return min(max(times_limit(score, threshold), 0.0), LARGEST_RATIO)
 
 
 def ahead_s(outcome: Outcome) -> float:
