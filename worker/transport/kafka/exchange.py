@@ -3,7 +3,7 @@
 Two rules keep it exactly once whatever happens to the consumer group; docs/kafka.md argues why they suffice:
 
 1. What was polled is committed in the name of the group member that polled it: after a rebalance the broker refuses it.
-2. Every generation of the group, every second try, and what follows a poll that failed, start at the committed positions.
+2. Every generation of the group starts at the committed positions; so do a second try, and what follows a failed poll.
 """
 
 from __future__ import annotations
