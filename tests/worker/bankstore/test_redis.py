@@ -148,11 +148,11 @@ def test_a_unix_socket_that_is_not_there(tmp_path: Path) -> None:
         ("http://localhost", "its scheme is none of redis, rediss and unix; write redis://HOST:6379/0"),
         ("localhost:6379", "its scheme is none of"),
         ("redis://localhost:abc/0", "its port is no number from 1 to 65535; write redis://HOST:6379/0"),
-        ("redis://me:secret@localhost:abc/0", "its port is no number"),
+        ("redis://me:secret@localhost:abc/0", "its port is no number"),  # pragma: allowlist secret
         ("redis://localhost:65536", "its port is no number"),
         ("redis://localhost:0", "its port is no number"),
         ("redis://localhost:6379/zero", "its database is no number; write redis://HOST:6379/0"),
-        ("rediss://me:secret@localhost/1/2", "its database is no number"),
+        ("rediss://me:secret@localhost/1/2", "its database is no number"),  # pragma: allowlist secret
         ("redis://localhost/-1", "its database is no number"),
         ("redis://localhost/0?db=zero", "an option behind its '?' is unknown or has a wrong value"),
         ("redis://localhost/0?wait=1", "an option behind its '?' is unknown or has a wrong value"),
@@ -179,9 +179,9 @@ def test_a_wrong_url_is_one_sentence_that_quotes_none_of_it(url: str, fault: str
         "redis://",
         "redis://localhost",
         "redis://localhost:6379/",
-        "redis://me:p%2Fw@[::1]:6379/15",
+        "redis://me:p%2Fw@[::1]:6379/15",  # pragma: allowlist secret
         "rediss://plant/0?socket_timeout=5",
-        "unix://me:pw@/run/redis.sock?db=2",
+        "unix://me:pw@/run/redis.sock?db=2",  # pragma: allowlist secret
     ],
 )
 def test_urls_that_can_be_used(url: str) -> None:
