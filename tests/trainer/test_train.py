@@ -290,7 +290,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
             train(settings, progress=False)
         assert str(stopped.value) == (
             f"{settings.checkpoint}: training was stopped after {stop + 1} steps; go on with the same command and "
-            "'--set resume=true'"
+            "'--set resume=true' (of the demo: train.resume=true)"
         )
         assert not settings.out.exists()
         assert same(weights(train(settings.model_copy(update={"resume": True}), progress=False)), straight), stop

@@ -229,7 +229,7 @@ def test_a_picture_that_is_gone_is_said(line: PretendLine, visit: Visit) -> None
     line.publish(Made("defect"))
     page = visit().go("review/defect")
     expect(page.locator(".stage .missing").first).to_contain_text(WORDS["en"]["picture.gone"])
-    expect(page.locator(".stage .missing").first).to_contain_text("the frame is gone")
+    expect(page.locator(".stage .missing").first).to_contain_text("there is no such frame yet")
 
 
 @pytest.mark.parametrize("language", ["en", "de"])

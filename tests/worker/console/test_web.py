@@ -70,7 +70,7 @@ def test_only_the_region_is_shown_that_the_worker_looks_at(line: PretendLine, tm
 @pytest.mark.parametrize(
     ("made", "why"),
     [
-        (Made("defect"), "gone"),
+        (Made("defect"), "there is no such frame yet"),
         (Made("dead_letter", picture=b"no picture"), "are no JPEG"),
     ],
     ids=["gone", "no picture"],
