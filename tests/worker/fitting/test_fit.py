@@ -299,6 +299,15 @@ def test_a_detector_that_is_not_to_be_had_is_refused(
     )
 
 
+def test_a_misspelt_detector_is_refused_before_a_picture_is_embedded(
+    engine: NumpyEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = split_pictures(good_folder(tmp_path / "ring", 40, width=2 * SIDE), None, 0.6)
+    monkeypatch.setattr(NumpyEngine, "embed", lambda *_: pytest.fail("a picture was embedded"))
+    with pytest.raises(ConfigError, match=r"this engine and framing offer .*, not fraem"):
+        fit_bank(engine, split, ScoringSettings(detectors=("fraem",)), 0.06)
+
+
 def test_a_product_photographed_in_another_shape_takes_the_detector_position_from_all(tmp_path: Path) -> None:
     """Square pictures have their positions in common, longer ones are cut another way; the bank is read again."""
     good_folder(tmp_path / "plant" / "nut", 40)
