@@ -17,7 +17,6 @@ from quarterturn.worker.contract.errors import (
     ConfigError,
     DataError,
     FrameError,
-    GoneError,
     NoFrameError,
     QuarterturnError,
 )
@@ -72,9 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
         return
     if arguments.verdict is None:
         raise ConfigError(f"feedback {arguments.what}: say whether the part is good or bad")
-    feedback = _feedback(arguments, kafka)
-    _require_known(feedback, settings, kafka)
-    _write(feedback, kafka)
+    _write(_feedback(arguments, kafka), settings, kafka)
 
 
 @contextmanager
@@ -97,7 +94,8 @@ def _refuse_word(arguments: argparse.Namespace) -> None:
 def _require_known(feedback: Feedback, settings: WorkerSettings, kafka: KafkaSettings) -> None:
     """Refuse a frame that never was, a product that the bank does not hold, and a region outside the picture.
 
-    What is not there to be asked, such as a frame that retention has deleted, is said and not checked.
+    What cannot be asked is said and not checked: retention may have deleted the frame, and who may write here need not
+    be allowed to read frames or banks.
 
     Raises:
         DataError: it is one of those.
@@ -127,12 +125,15 @@ def _require_known(feedback: Feedback, settings: WorkerSettings, kafka: KafkaSet
 def _fetched(position: Position, kafka: KafkaSettings) -> Frame | None:
     from quarterturn.worker.transport.kafka.archive import FrameArchive
 
-    with closing(FrameArchive(kafka)) as archive:
-        found = archive.fetch([position])[position]
-    if isinstance(found, NoFrameError):
-        raise found
-    if isinstance(found, GoneError):
-        say(f"not looked at: {found}")
+    try:
+        with closing(FrameArchive(kafka)) as archive:
+            found = archive.fetch([position])[position]
+        if isinstance(found, DataError):
+            raise found
+    except NoFrameError:
+        raise
+    except QuarterturnError as error:
+        say(f"the frame was not looked at: {error}")
         return None
     return found
 
@@ -165,10 +166,11 @@ def _region(text: str | None) -> Region | None:
     return parse_settings(dict(zip(Region.model_fields, map(int, numbers), strict=True)), Region, "--region")
 
 
-def _write(feedback: Feedback, kafka: KafkaSettings) -> None:
+def _write(feedback: Feedback, settings: WorkerSettings, kafka: KafkaSettings) -> None:
     from quarterturn.worker.transport.kafka.feedback import FeedbackTopic
 
     with closing(FeedbackTopic(kafka)) as topic:
+        _require_known(feedback, settings, kafka)
         topic.publish(feedback)
     say(f"{feedback.result_id}: {feedback.verdict}, says {feedback.by}")
 

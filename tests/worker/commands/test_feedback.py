@@ -13,6 +13,7 @@ import pytest
 from quarterturn.worker.bankstore.file import FileBankStore
 from quarterturn.worker.commands import feedback as command
 from quarterturn.worker.commands.main import main
+from quarterturn.worker.contract.errors import UnavailableError
 from quarterturn.worker.messages.feedback import Feedback
 from quarterturn.worker.settings.worker import Topics
 from quarterturn.worker.transport.kafka.producer import FramePublisher
@@ -125,5 +126,19 @@ def test_a_word_on_a_frame_that_is_gone_is_stored_and_that_is_said(
     librdkafka.delete_before(kafka_bootstrap, start.split(":")[0], 1)
     assert main(["feedback", "--config", str(config), f"{start}0", "good"]) == 0
     said = capsys.readouterr().out
-    assert "not looked at: " in said
+    assert "the frame was not looked at: " in said
     assert "retention has deleted it" in said
+
+
+def test_who_may_write_words_need_not_read_frames(
+    line: tuple[Path, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise UnavailableError("no permission for the topic 'frames'")
+
+    monkeypatch.setattr("quarterturn.worker.transport.kafka.archive.FrameArchive.__init__", refused)
+    config, start = line
+    assert main(["feedback", "--config", str(config), f"{start}0", "good", "--by", "Ilse"]) == 0
+    said = capsys.readouterr().out
+    assert "the frame was not looked at: no permission for the topic 'frames'" in said
+    assert f"{start}0: good, says Ilse" in said
