@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 import redis
+import yaml
 from pydantic import ValidationError
 
 from quarterturn.worker.bankstore.redis import RedisBankStore
+from quarterturn.worker.commands.main import main
 from quarterturn.worker.contract.errors import ConfigError, UnavailableError
 from quarterturn.worker.contract.settings import load_settings
 from quarterturn.worker.settings.security import SaslSettings, Secret, TlsSettings
@@ -100,6 +102,28 @@ def test_a_worker_reads_silences_with_the_documented_rights_and_says_where_it_ma
             watcher.start()
             assert re.fullmatch(expected, watcher.state), watcher.state
             assert PASSWORD not in watcher.state
+
+
+def test_who_may_write_feedback_alone_says_what_parts_are(
+    kafka: SecureKafka, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The user of the tests may write alerts and not read feedback: these stand for feedback and frames here."""
+    topics = topics_of("words")
+    kafka.create_line(topics, topics.frames)
+    asked = topics.model_copy(update={"feedback": topics.alerts, "frames": topics.feedback})
+    document = {
+        "line": "l",
+        "engine": {"path": "e"},
+        "bank": {"file": {"path": "b"}},
+        "transport": {"kafka": as_worker(kafka, asked).model_dump(mode="json")},
+    }
+    (tmp_path / "worker.yaml").write_text(yaml.safe_dump(document))
+    result_id = f"{asked.frames}:0:0"
+    assert main(["feedback", result_id, "good", "--by", "Ilse", "--config", str(tmp_path / "worker.yaml")]) == 0
+    said = capsys.readouterr().out
+    assert re.search("the frame was not looked at: .*Authorization", said), said
+    assert f"{result_id}: good, says Ilse" in said
+    assert len(librdkafka.consume(kafka.admin, topics.alerts)) == 1
 
 
 def test_a_certificate_in_place_of_a_password(kafka: SecureKafka) -> None:
