@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from quarterturn.worker.contract.detectors import supported
 from quarterturn.worker.contract.embeddings import rows
 from quarterturn.worker.contract.errors import MismatchError
 from quarterturn.worker.contract.framing import WHOLE, Framing
+from quarterturn.worker.contract.manifest import Precision
 from quarterturn.worker.engine.base import Engine, EngineFolder, open_folder
 from quarterturn.worker.engine.onnxruntime import OnnxRuntimeEngine
 from quarterturn.worker.engine.openvino import OpenVinoEngine, available_threads
@@ -48,6 +50,7 @@ from quarterturn.worker.inspection.scoring import read
 from quarterturn.worker.runtime.memory import keep_freed_memory
 
 BATCHES = (1, 4, 8, 16)
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 PART = "engine"
 _ROUND_S = 2.0  # what ran just before takes up to a second to leave the cores alone
 REFERENCE = "ONNX Runtime float32"
@@ -132,7 +135,8 @@ def engines(folder: Path, threads: int) -> dict[str, Embed]:
         "OpenVINO float32": OpenVinoEngine(open_folder(folder, "openvino"), threads),
     }
     try:
-        opened["OpenVINO bfloat16"] = OpenVinoEngine(as_bfloat16(open_folder(folder, "openvino")), threads)
+        coarse = in_type("bfloat16", folder, folder.with_name("bfloat16"))
+        opened["OpenVINO bfloat16"] = OpenVinoEngine(coarse, threads)
     except MismatchError as error:
         print(f"without bfloat16: {error}", file=sys.stderr)
     bank = bank_behind(opened["OpenVINO float32"], render_frames(opened[REFERENCE].spec.side, max(BATCHES)))
@@ -153,36 +157,42 @@ def bank_behind(engine: Engine, frames: npt.NDArray[np.uint8]) -> Embed:
     return score
 
 
-def as_bfloat16(folder: EngineFolder) -> EngineFolder:
-    """The same engine in another precision, which the builder's check might refuse."""
-    part = folder.manifest.targets["openvino"].model_copy(update={"precision": "bfloat16"})
-    return EngineFolder(folder.path, folder.manifest.model_copy(update={"targets": {"openvino": part}}), "openvino")
+def in_type(precision: Precision, source: Path, out: Path) -> EngineFolder:
+    """A model or an engine's graph, built for OpenVINO to compute in this type.
+
+    Raises:
+        MismatchError: this processor does not, or not well enough.
+    """
+    wanted = Precisions.model_validate({"openvino": precision})
+    build(BuildSettings(model=source, out=out, precision=wanted), progress=False)
+    return open_folder(out, "openvino")
 
 
 def measure(model: Path, folder: Path, rounds: int) -> list[Figure]:
     """An engine of OpenVINO by batch, and by views, precision and network; the share of this machine's arithmetic."""
-    peak = peak_operations_s()
-    figures = [Figure(PART, "a large matrix product", (peak / 1e9,), "GFLOP/s", "more")]
-    figures += measured(model, open_folder(folder, "openvino"), "four views", BATCHES, rounds, peak)
     few = BATCHES[-2:-1]
-    with contextlib.suppress(MismatchError):  # a processor that knows no bfloat16
-        figures += measured(model, as_bfloat16(open_folder(folder, "openvino")), "bfloat16", few, rounds, peak)
+    figures = measured(model, open_folder(folder, "openvino"), "four views", BATCHES, rounds)
     with tempfile.TemporaryDirectory() as scratch:
         single, residual = Path(scratch, "single"), Path(scratch, "residual")
+        for precision in PRECISIONS:
+            with contextlib.suppress(MismatchError):  # a processor that knows no bfloat16
+                engine = in_type(precision, folder, Path(scratch, precision))
+                product = peak_operations_s(precision) / 1e9
+                figures.append(Figure(PART, f"a large matrix product, {precision}", (product,), "GFLOP/s", "more"))
+                figures += measured(model, engine, precision, few, rounds)
         build(BuildSettings(model=model, out=single, views=1), progress=False)
-        figures += measured(model, open_folder(single, "openvino"), "one view", (1, *few), rounds, peak)
+        figures += measured(model, open_folder(single, "openvino"), "one view", (1, *few), rounds)
         parser = argparse.ArgumentParser()
         add_encoder(parser)
         make_model(residual, parser.parse_args(["--backbone", "resnet18"]))
         build(BuildSettings(model=residual, out=Path(scratch, "other")), progress=False)
         other = open_folder(Path(scratch, "other"), "openvino")
-        return figures + measured(residual, other, "ResNet-18", few, rounds, peak)
+        return figures + measured(residual, other, "ResNet-18", few, rounds)
 
 
-def measured(  # noqa: PLR0917
-    model: Path, folder: EngineFolder, name: str, batches: Sequence[int], rounds: int, peak: float
-) -> list[Figure]:
-    """Frames/s of one engine by batch, and how much of `peak`, in operations a second, that is."""
+def measured(model: Path, folder: EngineFolder, name: str, batches: Sequence[int], rounds: int) -> list[Figure]:
+    """Frames/s of one engine by batch, and how much that is of a large matrix product in the same type."""
+    peak = peak_operations_s(folder.manifest.targets["openvino"].precision)
     exporter = Exporter(model, folder.manifest.spec.views)
     operations = work_of(FrameGraph(exporter.encoder, exporter.spec, "float32")).operations
     figures = []
@@ -196,11 +206,12 @@ def measured(  # noqa: PLR0917
     return figures
 
 
-def peak_operations_s() -> float:
-    """Floating-point operations a second of a large float32 matrix product by all cores, at best."""
+@cache
+def peak_operations_s(precision: Precision) -> float:
+    """Floating-point operations a second of a large matrix product by all cores, at best."""
     torch.set_num_threads(available_threads())  # NumPy's product has one thread here
     side = 4096
-    matrix = torch.ones(side, side)
+    matrix = torch.ones(side, side, dtype=getattr(torch, precision))
     return max(2 * side**3 / _seconds(lambda: matrix @ matrix) for _ in range(5))
 
 

@@ -76,12 +76,13 @@ class _Bench:
     def build(self, name: str, target: Target, wanted: Precision | Literal["auto"]) -> TargetManifest:
         """Build one target in the wanted precision.
 
-        `auto` takes float32, unless the one that should be the fastest here is exact enough, and is it clearly.
+        `auto` takes float32, unless the one that should be the fastest here is as exact, and is it clearly.
         """
         findings: list[str] = []
         passed: list[tuple[TargetManifest, float]] = []
         for precision in dict.fromkeys(["float32", target.fastest()] if wanted == "auto" else [wanted]):
-            (part, seconds), needed = self._attempt(name, target, precision), NEEDED[precision]
+            needed = NEEDED["float32" if wanted == "auto" else precision]
+            part, seconds = self._attempt(name, target, precision)
             findings.append(f"{precision}: cosine {part.parity:.7f} found, {needed} needed")
             how = f", {part.streams} side by side" if part.streams > 1 else ""
             speed = f"{len(self.golden.frames) / seconds:.0f} frames/s{how}"

@@ -19,7 +19,7 @@ def _distinct(targets: tuple[TargetName, ...]) -> tuple[TargetName, ...]:
 
 
 class Precisions(Settings):
-    """In which type each target computes; `auto` is its fastest here that passes the golden frames."""
+    """In which type each target computes; `auto` is its fastest here that is as exact as float32 must be."""
 
     openvino: Literal["auto", "float32", "float16", "bfloat16"] = Field(default="auto", description="on a CPU")
     onnxruntime: Literal["auto", "float32", "float16"] = Field(

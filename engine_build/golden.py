@@ -15,8 +15,8 @@ from quarterturn.worker.contract.embeddings import Embeddings
 from quarterturn.worker.contract.manifest import Precision
 
 GOLDEN = "golden.safetensors"
-NEEDED: dict[Precision, float] = {"float32": 0.9999, "float16": 0.999, "bfloat16": 0.999}
-"""The smallest parity that is let through; what bfloat16 changes in a bank's figures is in docs/engines.md."""
+NEEDED: dict[Precision, float] = {"float32": 0.9999, "float16": 0.999, "bfloat16": 0.97}
+"""The smallest parity that is let through where somebody asks for the type; what it costs is in docs/engines.md."""
 
 _TINY = 1e-30  # a vector of length 0, such as the logits of a head that was never trained, can be met exactly
 

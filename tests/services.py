@@ -90,7 +90,7 @@ class Broker:
         server = folder / "server.properties"
         ours = _BROKER_PROPERTIES.format(port=self._port, controller=controller, data=self.data)
         server.write_text(ours + properties.format(port=self._port, controller=controller), encoding="utf-8")
-        java = ("java", *_JAVA_OPTIONS.split(), "-cp", f"{_kafka_jars()}/*")
+        java = ("java", *_JAVA_OPTIONS.split(), f"-Djava.io.tmpdir={folder}", "-cp", f"{_kafka_jars()}/*")
         where = ("--standalone", "-t", _CLUSTER, "-c", str(server))
         run(*java, "kafka.tools.StorageTool", "format", *where, *format_options)
         self._command = (*java, "kafka.Kafka", str(server))
