@@ -34,6 +34,7 @@ from quarterturn.demo.config import DemoSettings, settings_for
 from quarterturn.demo.fit import fit_line
 from quarterturn.engine_build.build import build
 from quarterturn.trainer.train import train
+from quarterturn.worker.engine.openvino import native_precision
 from quarterturn.worker.evaluation.evaluate import evaluate
 from quarterturn.worker.fitting.bank_file import read_bank_file
 from quarterturn.worker.pictures.sets import test_pictures
@@ -91,6 +92,7 @@ def models_for(data: Path, kept: Path, config: Path, python: Path, smaller: bool
     four = Ours(data, kept / "quarterturn", config)
     one = Ours(data, kept / "quarterturn-1", config, ("build.views=1", "build.targets=[openvino,onnxruntime]"))
     few = Ours(data, kept / f"quarterturn-1-{_SMALLER}", config, ("build.views=1", f"train.data.side={_SMALLER}"))
+    coarse = "build.precision.openvino=bfloat16"  # as OpenVINO serves the others, where the CPU can
     return {
         **{name: Peer(name, data, kept / name, python) for name in PEERS},
         **{
@@ -101,6 +103,13 @@ def models_for(data: Path, kept: Path, config: Path, python: Path, smaller: bool
         "quarterturn": four,
         "quarterturn, one view": one,
         f"quarterturn, one view, {_SMALLER} px": few,
+        **{
+            f"{name}, bfloat16": Ours(
+                data, kept / f"quarterturn-{views}-bfloat16", config, (f"build.views={views}", coarse)
+            )
+            for name, views in (("quarterturn", 4), ("quarterturn, one view", 1))
+            if native_precision() == "bfloat16"
+        },
         "straightforward worker": Plain(four, one, kept / "plain"),
     }
 
