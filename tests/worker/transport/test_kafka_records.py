@@ -37,6 +37,7 @@ FRAMES = [bytes([n]) * 1000 + os.urandom(100) + b"." * n for n in range(7)]
 def produce_batch(bootstrap: str, topic: str, frames: list[bytes], codec: str = "none") -> None:
     """Append `frames` as one batch, which waits for the flush."""
     producer = librdkafka.producer(bootstrap, **{"compression.type": codec, "linger.ms": 10_000})
+    producer.list_topics(topic, 20)  # else the flush may find the first frame in its partition, the others on their way
     for frame in frames:
         producer.produce(topic, frame, b"cam", headers=[("camera", b"top-01")])
     assert producer.flush(20) == 0
