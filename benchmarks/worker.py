@@ -48,7 +48,7 @@ _FRAMES_S = 12.0  # how long a measurement of speed should take
 _PACED_S = 40.0  # so that one stall of the machine is not the last percent
 _BRIEF = 250  # frames that show a worker's speed
 _LONE = 60  # frames that show how long the engine takes for one
-_LONE_PACED_S = 10.0  # and how long in the worst of a hundred cases, before and after a load
+_LONE_PACED_S = 10.0  # how long that is measured at the pace of a load, before and after it
 _SWAPS = 10
 _SETTLED_S = 2.0  # after a swap
 
