@@ -44,6 +44,8 @@ class Coreset:
     float32, rounded to what `KEPT` can say: so a bank scores the same before it is written and after it is read.
     `lifted` (V, D + 1, M) is what a search multiplies with: each member c as a column, and −‖c‖²/2 below it. `members`
     looks into the same memory.
+    The commonest come first, those that most good places are nearest to: a search may begin with a few of them, and a
+    coreset in another order costs time and nothing else.
     `origins` (V, M, 4) says where each was seen: picture, tile, row and column of the tile's grid, all from 0, as the
     unturned picture lies. Pictures are counted as the bank's gallery has them, -1 for one that it does not show.
     """
@@ -180,20 +182,33 @@ def _nearest_squares(samples: Array, members: Array) -> Array:
 
 
 def _nearest(samples: Array, lifted: Array) -> Array:
-    """(N, V, P, D), (V, D + 1, M) -> (N, V, P): the distance of each sample to the nearest member of its view.
+    """(N, V, P, D), (V, D + 1, M) -> (N, V, P): the distance of each sample to the nearest member of its view."""
+    closest = [closeness(samples[:, v], members) for v, members in enumerate(lifted)]
+    return from_closeness(squares(samples), np.stack(closest, axis=1))
 
-    As in `_nearest_squares`, q·c − ‖c‖²/2 is the greater, the nearer c is; with a 1 behind q it is one matrix product.
+
+def squares(samples: Array) -> Array:
+    """(..., D) -> (...): ‖q‖²."""
+    return np.asarray(np.einsum("...d,...d->...", samples, samples), np.float32)
+
+
+def closeness(samples: Array, lifted: Array) -> Array:
+    """(..., D) samples and members (D + 1, M) of a coreset, `lifted` -> (...): the greatest q·c − ‖c‖²/2 of any member.
+
+    The nearer c is to q, the greater it is, see `_nearest_squares`; of no member it is −∞. With a 1 behind q it is one
+    matrix product.
     """
-    count, views, places, dimensions = samples.shape
-    queries = np.ones((count, places, dimensions + 1), np.float32)
-    rows = queries.reshape(count * places, dimensions + 1)
-    block = np.empty((min(_ROWS, len(rows)), lifted.shape[-1]), np.float32)
-    closeness = np.empty((views, len(rows)), np.float32)
-    for v in range(views):
-        queries[..., :-1] = samples[:, v]
-        for start in range(0, len(rows), _ROWS):
-            part = rows[start : start + _ROWS]
-            np.matmul(part, lifted[v], out=block[: len(part)]).max(axis=1, out=closeness[v, start : start + _ROWS])
-    squares = np.einsum("nvpd,nvpd->nvp", samples, samples)
-    squares -= 2 * closeness.reshape(views, count, places).swapaxes(0, 1)
-    return np.asarray(np.sqrt(np.maximum(squares, 0)), np.float32)
+    queries = np.ones((samples[..., 0].size, len(lifted)), np.float32)
+    queries[:, :-1] = samples.reshape(-1, samples.shape[-1])
+    block = np.empty((min(_ROWS, len(queries)), lifted.shape[1]), np.float32)
+    greatest = np.empty(len(queries), np.float32)
+    for start in range(0, len(queries), _ROWS):
+        part = queries[start : start + _ROWS]
+        values = np.matmul(part, lifted, out=block[: len(part)])
+        values.max(axis=1, out=greatest[start : start + _ROWS], initial=-np.inf)
+    return greatest.reshape(samples.shape[:-1])
+
+
+def from_closeness(squares: Array, closeness: Array) -> Array:
+    """‖q‖² and the `closeness` of the nearest member -> its distance, never negative."""
+    return np.asarray(np.sqrt(np.maximum(squares - 2 * closeness, 0)), np.float32)

@@ -30,6 +30,7 @@ from quarterturn.worker.inspection.scoring import (
     orientations,
     spans,
 )
+from quarterturn.worker.inspection.search import places
 
 Seen = Sequence[tuple[Array, Array]]
 """Of each frame, what one detector says of it: a map (h, w) and the frame's distance."""
@@ -158,11 +159,13 @@ class Scorer:
 
     def _compare(self, product: int, frames: Sequence[Comparison], embeddings: Embeddings) -> None:
         """Compare frames with one product, as far as each needs it."""
+        normal, worst = self.bank.normals[product], self.bank.manifest.scoring.worst
 
         def search(detector: str) -> Seen:  # of those frames that are left when it is asked
             theirs, layouts = _of_frames(embeddings, output_of(detector, embeddings), frames)
-            values = aggregate(distances(detector, theirs, self.bank.normals[product]), axis=1)  # (N', P)
-            return by_frame(values, layouts, self.bank.manifest.scoring.worst)
+            median, _ = self.bank.scales[product, self.bank.manifest.detectors.index(detector)]
+            values = places(detector, theirs, normal, layouts, worst=worst, median=median)
+            return by_frame(values, layouts, worst)
 
         # Beside a complete product a frame may be settled before the last detector, else all are asked: at once, the
         # one that takes longest first.

@@ -115,8 +115,13 @@ def aggregate(values: Array, axis: int) -> Array:
 def over_places(maps: Array, worst: float) -> Array:
     """(..., h, w) distances -> (...): the mean of the worst share of the places, of one at least."""
     flat = maps.reshape(*maps.shape[:-2], math.prod(maps.shape[-2:]))
-    count = max(1, round(worst * flat.shape[-1]))
+    count = how_many(flat.shape[-1], worst)
     return np.asarray(np.partition(flat, -count, axis=-1)[..., -count:].mean(axis=-1), np.float32)
+
+
+def how_many(places: int, worst: float) -> int:
+    """Of so many places those that count: the worst share, one at least."""
+    return max(1, round(worst * places))
 
 
 def fit_scale(raw: Array) -> Array:

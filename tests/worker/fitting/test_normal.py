@@ -100,6 +100,22 @@ def test_members_are_features_of_good_places_as_they_are(depth: str, coreset: in
         assert len(set(kept)) == len(kept)
 
 
+def test_the_members_that_most_good_places_are_nearest_to_come_first() -> None:
+    embeddings = embeddings_of(np.random.default_rng(4), 60)
+    model = fitted(embeddings, 15).build()["nearest.middle"]
+    assert isinstance(model, Coreset)
+    for v in range(VIEWS):
+        samples = embeddings["places.middle"][:, v]
+        places = samples.reshape(-1, 3)
+        nearest = [min(range(15), key=lambda i: math.dist(place, model.members[v, i])) for place in places]
+        counts = [nearest.count(i) for i in range(15)]
+        assert counts == sorted(counts, reverse=True)
+        for member, (picture, tile, row, column) in zip(model.members[v], model.origins[v].tolist(), strict=True):
+            grid = math.isqrt(samples.shape[1])
+            assert tile == 0
+            np.testing.assert_allclose(member, samples[picture, row * grid + column], rtol=1e-3)
+
+
 def test_members_leave_no_good_place_far() -> None:
     """None is farther from all members than the two members next to each other: what the greedy promises."""
     embeddings = embeddings_of(np.random.default_rng(8), 40)

@@ -15,9 +15,18 @@ import numpy.typing as npt
 import pytest
 
 import quarterturn.worker.inspection.scorer
+import quarterturn.worker.inspection.search
 from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.bank import Bank
-from quarterturn.worker.contract.detectors import Coreset, Normal, distances, from_products, samples_of, supported
+from quarterturn.worker.contract.detectors import (
+    Coreset,
+    Normal,
+    closeness,
+    distances,
+    from_products,
+    samples_of,
+    supported,
+)
 from quarterturn.worker.contract.embeddings import Embeddings
 from quarterturn.worker.contract.framing import WHOLE, Framing
 from quarterturn.worker.contract.gaussians import Gaussian
@@ -94,7 +103,8 @@ class Multiplications:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
-        monkeypatch.setattr(quarterturn.worker.inspection.scorer, "distances", self._distances)
+        monkeypatch.setattr(quarterturn.worker.inspection.search, "distances", self._distances)
+        monkeypatch.setattr(quarterturn.worker.inspection.search, "closeness", self._closeness)
         monkeypatch.setattr(quarterturn.worker.inspection.scorer, "from_products", self._from_products)
 
     def of(self, work: Callable[[], None]) -> int:
@@ -103,10 +113,13 @@ class Multiplications:
         return self.count
 
     def _distances(self, detector: str, embeddings: Embeddings, normal: Normal) -> Array:
-        if detector != "learned":
-            model, samples = normal[detector], samples_of(detector, embeddings)
-            self.count += samples.size * (MEMBERS if isinstance(model, Coreset) else samples.shape[-1])
+        samples = samples_of(detector, embeddings)
+        self.count += samples.size * samples.shape[-1]
         return distances(detector, embeddings, normal)
+
+    def _closeness(self, samples: Array, lifted: Array) -> Array:
+        self.count += samples.size * lifted.shape[1]
+        return closeness(samples, lifted)
 
     def _from_products(self, embeddings: Array, gaussians: Gaussian) -> Array:
         self.count += len(gaussians.mean) * embeddings.size * embeddings.shape[-1]

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,7 +20,6 @@ import quarterturn.worker.inspection.scorer
 import quarterturn.worker.inspection.scoring
 from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.bank import Bank, Calibration, ScoringSettings
-from quarterturn.worker.contract.detectors import Normal, distances
 from quarterturn.worker.contract.embeddings import Embeddings
 from quarterturn.worker.contract.errors import ConfigError, DataError, MismatchError
 from quarterturn.worker.contract.framing import Framing
@@ -31,6 +31,7 @@ from quarterturn.worker.inspection import heatmap
 from quarterturn.worker.inspection.inspector import Inspector
 from quarterturn.worker.inspection.scorer import Scorer
 from quarterturn.worker.inspection.scoring import turn_ratio
+from quarterturn.worker.inspection.search import places
 from quarterturn.worker.messages.events import DeadLetter, DeadLetterData, Late, LateData, Outcome, Verdict
 from quarterturn.worker.settings.worker import CameraSettings
 from tests.parts import (
@@ -144,12 +145,12 @@ def test_places_are_compared_with_the_admissible_products_alone(
     """A plant's bank knows many products, and each costs a search; other products are told by the whole frame."""
     asked: list[int] = []
 
-    def note(detector: str, embeddings: Embeddings, normal: Normal) -> Array:
+    def note(detector: str, embeddings: Embeddings, *more: Any, **settings: Any) -> Array:
         if detector == "position":
             asked.append(len(embeddings["places.deep"]))
-        return distances(detector, embeddings, normal)
+        return places(detector, embeddings, *more, **settings)
 
-    monkeypatch.setattr(quarterturn.worker.inspection.scorer, "distances", note)
+    monkeypatch.setattr(quarterturn.worker.inspection.scorer, "places", note)
     places_inspector.inspect([frame(png(good_part(RNG)), n, product="ring") for n in range(3)])
     assert asked == [3]
     places_inspector.inspect([frame(png(good_part(RNG, "bracket")), product="ring"), frame(png(good_part(RNG)))])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +16,13 @@ import quarterturn.worker.inspection.scorer
 from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.bank import Bank
 from quarterturn.worker.contract.calibration import conformal_p_value
-from quarterturn.worker.contract.detectors import Normal, distances, supported
+from quarterturn.worker.contract.detectors import supported
 from quarterturn.worker.contract.embeddings import Embeddings
 from quarterturn.worker.contract.framing import WHOLE, Layout
 from quarterturn.worker.inspection.judge import Judge
 from quarterturn.worker.inspection.scorer import Scored, Scorer, Seen
 from quarterturn.worker.inspection.scoring import combine, fit_scale, read
+from quarterturn.worker.inspection.search import places
 from tests.parts import unmeasured
 from tests.worker.inspection.embeddings import BOXED, SPEC, TILED, bank_from, normal_of
 
@@ -134,11 +136,11 @@ def test_only_what_can_still_win_is_searched_and_no_further_than_it_takes(monkey
     """A look-alike as a whole is left after the first detector that tells it, strangers without any search."""
     searched: list[str] = []
 
-    def note(detector: str, embeddings: Embeddings, normal: Normal) -> Array:
+    def note(detector: str, *more: Any, **settings: Any) -> Array:
         searched.append(detector)
-        return distances(detector, embeddings, normal)
+        return places(detector, *more, **settings)
 
-    monkeypatch.setattr(quarterturn.worker.inspection.scorer, "distances", note)
+    monkeypatch.setattr(quarterturn.worker.inspection.scorer, "places", note)
     rng = np.random.default_rng(0)
     bank, centres = many(rng, supported(SPEC), 8, 6.0)
     alike = {**bank.normals[1], "frame": bank.normals[0]["frame"]}
@@ -148,7 +150,7 @@ def test_only_what_can_still_win_is_searched_and_no_further_than_it_takes(monkey
     scorer = Scorer(bank, Judge.of(bank, 0.1, {}).undecided)
     (found,) = scorer.score(scattered(rng, centres[0], 1, 0.5), [WHOLE])
     assert list(found.maps) == [0]
-    assert searched == ["learned", "nearest.middle", "nearest.deep", "position", "position"]
+    assert searched == ["nearest.middle", "nearest.deep", "position", "position"]
     searched.clear()
     (found,) = Scorer(bank).score(scattered(rng, centres[0], 1, 0.5), [WHOLE])
     assert sorted(found.maps) == list(range(8))
@@ -184,12 +186,12 @@ def test_frames_that_a_product_is_open_to_are_compared_with_it_together(monkeypa
     """What is known of a product is large: it is fetched once for all of them, whichever each is nearest to."""
     searched: list[int] = []
 
-    def note(detector: str, embeddings: Embeddings, normal: Normal) -> Array:
+    def note(detector: str, embeddings: Embeddings, *more: Any, **settings: Any) -> Array:
         if detector == "position":
             searched.append(len(embeddings["places.deep"]))
-        return distances(detector, embeddings, normal)
+        return places(detector, embeddings, *more, **settings)
 
-    monkeypatch.setattr(quarterturn.worker.inspection.scorer, "distances", note)
+    monkeypatch.setattr(quarterturn.worker.inspection.scorer, "places", note)
     rng = np.random.default_rng(2)
     bank, centres = many(rng, ("frame", "position"), 8, 3.0)
     frames = [scattered(rng, centre, 1) for centre in centres]
