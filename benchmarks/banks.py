@@ -1,9 +1,9 @@
 """What banks cost: fitting and swapping, and scoring by how many products a bank holds.
 
-    python -m benchmarks.banks --engine out/demo/engine --bank out/demo/line.bank
+    python -m benchmarks.banks --engine out/demo/engine --bank out/demo/line.bank --data out/demo/parts
 
-Without the engine. Fitting takes random embeddings, on which its speed does not depend; what is scored is made to look
-like good parts of the bank's first product, for what a frame costs that may show any depends on how it looks.
+Fitting takes random embeddings, on which its speed does not depend; what is scored are good parts of the bank's first
+product, which it has not seen, for what a frame costs depends on how it looks.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,17 +20,21 @@ import numpy as np
 from benchmarks.figures import Figure, table
 from quarterturn.worker.contract.arrays import Array
 from quarterturn.worker.contract.bank import Bank, read_bank
-from quarterturn.worker.contract.detectors import LEARNED, Coreset, samples_of, supported
-from quarterturn.worker.contract.embeddings import FRAME, LOGITS, Embeddings
+from quarterturn.worker.contract.detectors import Coreset
+from quarterturn.worker.contract.embeddings import FRAME, Embeddings
 from quarterturn.worker.contract.framing import WHOLE
 from quarterturn.worker.contract.gaussians import Gaussian
 from quarterturn.worker.contract.manifest import EmbeddingSpec
-from quarterturn.worker.engine.base import open_folder
 from quarterturn.worker.fitting.bank_file import read_bank_file
+from quarterturn.worker.fitting.embedder import Embedder
 from quarterturn.worker.fitting.normal import NormalFit
 from quarterturn.worker.inspection.judge import Judge
 from quarterturn.worker.inspection.scorer import Scorer
+from quarterturn.worker.pictures.folder_names import GOOD
+from quarterturn.worker.pictures.sets import test_pictures
+from quarterturn.worker.runtime.assemble import open_engine
 from quarterturn.worker.runtime.memory import keep_freed_memory
+from quarterturn.worker.settings.worker import EngineSettings
 
 PART = "bank"
 PRODUCTS = (1, 10, 100)
@@ -43,14 +48,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--engine", type=Path, required=True)
     parser.add_argument("--bank", type=Path, required=True, help="made by that engine")
+    parser.add_argument("--data", type=Path, required=True, help="labelled pictures of its parts")
     arguments = parser.parse_args()
-    print(table(measure(arguments.engine, arguments.bank)), end="")
+    print(table(measure(arguments.engine, arguments.bank, arguments.data)), end="")
 
 
-def measure(engine: Path, bank: Path) -> list[Figure]:
+def measure(engine: Path, bank: Path, data: Path) -> list[Figure]:
     """All figures of this part."""
-    spec, held = open_folder(engine, "openvino").manifest.spec, read_bank_file(bank)
-    return [*fitting(spec), *swapping(held), *scoring(held)]
+    held = read_bank_file(bank)
+    return [*fitting(held.manifest.spec), *swapping(held), *scoring(held, good_parts(engine, held, data))]
+
+
+def good_parts(engine: Path, bank: Bank, data: Path) -> Embeddings:
+    """A batch of the test's good pictures of the bank's first product."""
+    paths = [one.path for one in test_pictures(data) if (one.product, one.defect) == (bank.products[0], GOOD)]
+    with closing(open_engine(EngineSettings(path=engine))) as opened:
+        embedder = Embedder(opened.spec, opened.embed)
+        ((embeddings, _),) = embedder.embed(embedder.read(paths[:_BATCH]))
+    return embeddings
 
 
 def fitting(spec: EmbeddingSpec) -> list[Figure]:
@@ -81,9 +96,8 @@ def swapping(bank: Bank) -> list[Figure]:
     return [Figure(PART, "from blob to service", tuple(1000 * s for s in seconds(swap)), "ms", "less")]
 
 
-def scoring(bank: Bank) -> list[Figure]:
+def scoring(bank: Bank, embeddings: Embeddings) -> list[Figure]:
     """Milliseconds a frame whose product is declared, by how many products the bank holds, and where none is."""
-    embeddings = good_parts(bank, _BATCH)
     figures = []
     for count in PRODUCTS:
         many = of_many(bank, count)
@@ -113,26 +127,6 @@ def _copy(model: Gaussian | Coreset) -> Gaussian | Coreset:
     if isinstance(model, Coreset):
         return Coreset(model.members, model.origins)
     return Gaussian(model.mean.copy(), tuple(block.copy() for block in model.blocks))
-
-
-def good_parts(bank: Bank, count: int) -> Embeddings:
-    """Frames that are as far from the bank's first product as its good parts are, by every detector."""
-    rng = np.random.default_rng(0)
-    found = random_embeddings(bank.manifest.spec, count)
-    usual = dict(zip(bank.manifest.detectors, bank.scales[0, :, 0], strict=True))
-    if LEARNED in usual:
-        found[LOGITS][:] = usual[LEARNED] - 20
-    # In the order of the detectors, not of the file, which is by chance: two of them share the deepest depth.
-    for detector in (one for one in supported(bank.manifest.spec) if one in bank.normals[0]):
-        model, samples = bank.normals[0][detector], samples_of(detector, found)  # (N, V, P, D), looks into `found`
-        views, places = samples.shape[1:3]
-        away = usual.get(detector, 1) * _unit(rng.standard_normal(samples.shape, np.float32))
-        if isinstance(model, Coreset):
-            chosen = rng.integers(model.members.shape[1], size=(count, places))
-            samples[:] = np.moveaxis(model.members[:, chosen], 0, 1) + away
-        else:
-            samples[:] = model.mean[:views] + np.linalg.solve(model.whitening[:views], away[..., np.newaxis])[..., 0]
-    return found
 
 
 def random_embeddings(spec: EmbeddingSpec, count: int) -> Embeddings:

@@ -1,12 +1,12 @@
-"""Frames per second of every engine on this machine, side by side, of the bank behind it, and of the machine's limit.
+"""Frames per second of every engine on this machine, side by side, and of the machine's limit.
 
     python -m benchmarks.engines                                                           # the default encoder
     python -m benchmarks.engines --whole --backbone resnet18 --side 128                    # whole-frame embeddings
 
-Nothing is trained, which speed does not depend on. All engines do the same job, from uint8 frames to embeddings; the
-bank goes from there to what all its detectors say. They take turns within each round. Prints a Markdown table: frames/s
-(the best round, which other work on the machine disturbed least), the ratio to ONNX Runtime, and the peak memory of a
-process with that engine alone.
+Nothing is trained, which speed does not depend on. All engines do the same job, from uint8 frames to embeddings, and
+take turns within each round. Prints a Markdown table: frames/s (the best round, which other work on the machine
+disturbed least), the ratio to ONNX Runtime, and the peak memory of a process with that engine alone. What a bank takes
+behind them is in benchmarks.banks.
 """
 
 from __future__ import annotations
@@ -36,17 +36,12 @@ from quarterturn.engine_build.config import BuildSettings, Precisions
 from quarterturn.engine_build.export import Exporter, FrameGraph
 from quarterturn.engine_build.golden import render_frames
 from quarterturn.trainer.checkpoint import save_model
-from quarterturn.worker.contract.bank import ScoringSettings
-from quarterturn.worker.contract.detectors import supported
-from quarterturn.worker.contract.embeddings import rows
 from quarterturn.worker.contract.errors import MismatchError
-from quarterturn.worker.contract.framing import WHOLE, Framing
+from quarterturn.worker.contract.framing import Framing
 from quarterturn.worker.contract.manifest import Precision
 from quarterturn.worker.engine.base import Engine, EngineFolder, open_folder
 from quarterturn.worker.engine.onnxruntime import OnnxRuntimeEngine
 from quarterturn.worker.engine.openvino import OpenVinoEngine, available_threads
-from quarterturn.worker.fitting.normal import NormalFit
-from quarterturn.worker.inspection.scoring import read
 from quarterturn.worker.runtime.memory import keep_freed_memory
 
 BATCHES = (1, 4, 8, 16)
@@ -139,22 +134,7 @@ def engines(folder: Path, threads: int) -> dict[str, Embed]:
         opened["OpenVINO bfloat16"] = OpenVinoEngine(coarse, threads)
     except MismatchError as error:
         print(f"without bfloat16: {error}", file=sys.stderr)
-    bank = bank_behind(opened["OpenVINO float32"], render_frames(opened[REFERENCE].spec.side, max(BATCHES)))
-    return {**{name: engine.embed for name, engine in opened.items()}, "bank, all detectors": bank}
-
-
-def bank_behind(engine: Engine, frames: npt.NDArray[np.uint8]) -> Embed:
-    """The scoring of as many frames by all detectors that a bank offers, their embeddings ready."""
-    embeddings = engine.embed(frames)
-    fit = NormalFit(engine.spec, len(frames), coreset=1000)
-    for _ in range(-(-1000 // len(frames))):
-        fit.add(embeddings, [WHOLE] * len(frames))
-    normal, scoring, detectors = fit.build(), ScoringSettings(), supported(engine.spec)
-
-    def score(batch: npt.NDArray[np.uint8]) -> object:
-        return read(rows(embeddings, slice(len(batch))), [WHOLE] * len(batch), [normal], scoring, detectors)
-
-    return score
+    return {name: engine.embed for name, engine in opened.items()}
 
 
 def in_type(precision: Precision, source: Path, out: Path) -> EngineFolder:

@@ -107,7 +107,7 @@ def measure(part: str, prepared: Prepared, rounds: int) -> list[Figure]:
     if part == "engine":
         return engines.measure(prepared.model, prepared.engine, rounds)
     if part == "bank":
-        return banks.measure(prepared.engine, prepared.bank)
+        return banks.measure(prepared.engine, prepared.bank, prepared.data)
     if part == "training":
         return list(prepared.training)
     with (

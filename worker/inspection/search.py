@@ -23,7 +23,7 @@ from quarterturn.worker.contract.embeddings import Embeddings
 from quarterturn.worker.contract.framing import WHOLE, Layout
 from quarterturn.worker.inspection.scoring import aggregate, how_many
 
-_FEW = 16  # members are there for one that every place is compared with
+_FEW = 12  # members are there for one that every place is compared with at first
 _SUSPECTS = 6  # places are compared with all members for one that counts
 
 
@@ -49,26 +49,29 @@ def _search(samples: Array, coreset: Coreset, is_one: Mask, worst: float, median
 
     All are compared with a few members, the commonest, which most good places are nearest to anyway: a bound from
     above. Those with the largest bounds are compared with all members; the least of them that counts says which others
-    may count, too.
+    may count, too. Those are compared with twice as many, and again, until their bounds say that they do not.
     """
     members = coreset.lifted
-    few = -(-members.shape[-1] // _FEW)
+    few, everyone = -(-members.shape[-1] // _FEW), members.shape[-1]
     lengths = squares(samples)
     closest = np.stack([closeness(samples[:, v], one[:, :few]) for v, one in enumerate(members)], axis=1)
     found = aggregate(from_closeness(lengths, closest), axis=1)
 
-    def complete(where: Mask) -> None:
+    def compare(where: Mask, others: slice) -> None:
         n, p = np.nonzero(where)
         for v, one in enumerate(members):
-            closest[n, v, p] = np.maximum(closest[n, v, p], closeness(samples[n, v, p], one[:, few:]))
+            closest[n, v, p] = np.maximum(closest[n, v, p], closeness(samples[n, v, p], one[:, others]))
         found[n, p] = aggregate(from_closeness(lengths[n, :, p], closest[n, :, p]), axis=1)
 
     count = how_many(found.shape[1], worst)
     suspects = found >= _largest(found, min(_SUSPECTS * count, found.shape[1]))
     suspects |= ~is_one[:, np.newaxis]
-    complete(suspects)
-    counts = _largest(np.where(suspects, found, 0), count)
-    complete(~suspects & (found > np.minimum(counts, median)))
+    compare(suspects, slice(few, everyone))
+    limit = np.minimum(_largest(np.where(suspects, found, 0), count), median)
+    may_count = ~suspects
+    while few < everyone and (may_count := may_count & (found > limit)).any():
+        compare(may_count, slice(few, 2 * few))
+        few *= 2
     return found
 
 

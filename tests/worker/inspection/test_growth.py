@@ -52,7 +52,7 @@ SPEC = EmbeddingSpec(
     logits=32,
 )
 """That of the default network."""
-MEMBERS = 200
+MEMBERS = 1000
 DECLARED, ANY = (0,), None
 
 
