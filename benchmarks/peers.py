@@ -89,10 +89,18 @@ def models_for(data: Path, kept: Path, config: Path, python: Path, smaller: bool
 
     `smaller` says whether peers are to see frames of fewer pixels, too; Quarterturn does.
     """
-    four = Ours(data, kept / "quarterturn", config)
-    one = Ours(data, kept / "quarterturn-1", config, ("build.views=1", "build.targets=[openvino,onnxruntime]"))
-    few = Ours(data, kept / f"quarterturn-1-{_SMALLER}", config, ("build.views=1", f"train.data.side={_SMALLER}"))
-    coarse = "build.precision.openvino=bfloat16"  # as OpenVINO serves the others, where the CPU can
+    ours: dict[str, tuple[str, ...]] = {
+        "quarterturn": (),
+        "quarterturn, one view": ("build.views=1", "build.targets=[openvino,onnxruntime]"),
+        f"quarterturn, one view, {_SMALLER} px": ("build.views=1", f"train.data.side={_SMALLER}"),
+    }
+    if native_precision() == "bfloat16":  # as OpenVINO serves the others, where the CPU can
+        ours |= {f"{name}, bfloat16": (*changes, "build.precision.openvino=bfloat16") for name, changes in ours.items()}
+    lines = {
+        name: Ours(data, kept / name.replace(", ", "-").replace(" ", "-"), config, changes)
+        for name, changes in ours.items()
+    }
+    four, one = lines["quarterturn"], lines["quarterturn, one view"]
     return {
         **{name: Peer(name, data, kept / name, python) for name in PEERS},
         **{
@@ -100,16 +108,7 @@ def models_for(data: Path, kept: Path, config: Path, python: Path, smaller: bool
             for name in PEERS[:2]
             if smaller
         },
-        "quarterturn": four,
-        "quarterturn, one view": one,
-        f"quarterturn, one view, {_SMALLER} px": few,
-        **{
-            f"{name}, bfloat16": Ours(
-                data, kept / f"quarterturn-{views}-bfloat16", config, (f"build.views={views}", coarse)
-            )
-            for name, views in (("quarterturn", 4), ("quarterturn, one view", 1))
-            if native_precision() == "bfloat16"
-        },
+        **lines,
         "straightforward worker": Plain(four, one, kept / "plain"),
     }
 

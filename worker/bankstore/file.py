@@ -48,8 +48,8 @@ class FileBankStore:
                 return None
             if not re.fullmatch(_VERSION, version):
                 raise DataError(
-                    f"{self._folder(line) / _CURRENT}: holds {version[:_SHOWN]!r}, which is no version; push a bank "
-                    "with 'quarterturn bank push', such as one of the files beside it"
+                    f"{self._folder(line) / _CURRENT}: holds {version[:_SHOWN]!r}, which is no version; take "
+                    "one that 'quarterturn bank list' shows with 'quarterturn bank rollback VERSION'"
                 )
             try:
                 return self._describe(line, version, active=True)

@@ -150,17 +150,16 @@ def rollback(arguments: argparse.Namespace) -> None:
     """`quarterturn bank rollback`: make an older bank the active one again."""
     settings = read_config(arguments, WorkerSettings)
     with closing(open_store(settings.bank)) as store:
-        before = require_active(store, settings.line)
         kept = store.versions(settings.line)
-        wanted = arguments.version or _older(kept, before).version
-        if find_version([one.version for one in kept], wanted, settings.line) == before.version:
-            raise DataError(f"line '{settings.line}': bank {short(before.version)} is the active one already")
-        store.activate(settings.line, wanted)
+        wanted = arguments.version or _older(kept, require_active(store, settings.line)).version
+        version = find_version([one.version for one in kept], wanted, settings.line)
+        before = next((one.version for one in kept if one.active), None)  # none where the record of it is damaged
+        if version == before:
+            raise DataError(f"line '{settings.line}': bank {short(version)} is the active one already")
+        store.activate(settings.line, version)
         after = require_active(store, settings.line)
-    say(
-        f"line {settings.line}: bank {short(after.version)} (pushed at {after.pushed_at}) is active, "
-        f"no longer {short(before.version)}"
-    )
+    no_longer = f", no longer {short(before)}" if before else ""
+    say(f"line {settings.line}: bank {short(after.version)} (pushed at {after.pushed_at}) is active{no_longer}")
 
 
 def _older(newest_first: Sequence[BankVersion], active: BankVersion) -> BankVersion:

@@ -168,14 +168,16 @@ class Explanation:
     together if the part lay turned so; None where that is not to be told. It would count as turned where the first is
     more than `turn_limit` times the smallest other one; None for a product that looks the same turned. `measures` are
     empty where nobody asks whether the picture can be judged; `turning` is None where no threshold turns the verdict.
-    `picture` is what was looked at and `heat` (h, w) all detectors' together, in thresholds.
+    `camera` is None for a picture file of which none is said, `file` is the name of such a picture. `picture` is what
+    was looked at and `heat` (h, w) all detectors' together, in thresholds.
     """
 
     sentence: str
     notes: tuple[str, ...]
     same_score: bool | None
     result_id: str | None
-    camera: str
+    camera: str | None
+    file: str | None
     part_id: str | None
     engine: str
     bank: str

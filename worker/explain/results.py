@@ -85,7 +85,8 @@ class Line:
         frame = Frame(Position(str(path), 0, 0), None, encoded, data)
         made_for = CameraSettings(region=bank.manifest.region, bit_depth=bank.manifest.bit_depth)
         past, note = self._past()
-        explanation = self._explain(frame, bank, None, past, camera=None if camera else made_for, path=path)
+        judged = self._explain(frame, bank, None, past, camera=None if camera else made_for, path=path)
+        explanation = replace(judged, camera=camera, file=path.name)
         return _noted(explanation, note) if note else explanation
 
     def _explain(

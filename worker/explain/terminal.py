@@ -51,8 +51,9 @@ def histogram(standing: Standing, score: float, threshold: float) -> str:
 
 
 def _frame(one: Explanation) -> str:
-    part = f", part {one.part_id}" if one.part_id else ""
-    return f"camera {one.camera}{part}; engine {short(one.engine)}, bank {short(one.bank)}"
+    said = {"file": one.file, "camera": one.camera, "part": one.part_id}
+    shown = ", ".join(f"{name} {value}" for name, value in said.items() if value)
+    return f"{shown}; engine {short(one.engine)}, bank {short(one.bank)}"
 
 
 def _parts(one: Explanation) -> Table:

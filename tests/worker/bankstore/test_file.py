@@ -62,14 +62,14 @@ def test_an_editor_may_add_a_line_feed_to_the_active_version(tmp_path: Path, ban
 
 
 @pytest.mark.parametrize("text", [b"", b"latest", b"0123456789ab", b"../x", b"\xef\xbb\xbf" + b"0" * 64, b"0" * 10_000])
-def test_what_is_no_active_version_is_named_and_cured_by_a_push(tmp_path: Path, banks: list[Bank], text: bytes) -> None:
+def test_what_is_no_active_version_is_named_and_cured(tmp_path: Path, banks: list[Bank], text: bytes) -> None:
     store = FileBankStore(tmp_path)
     version = store.publish("line-1", banks[0]).version
     (tmp_path / "line-1" / "current").write_bytes(text)
     with pytest.raises(DataError) as caught:
         store.current("line-1")
     assert str(caught.value).startswith(f"{tmp_path}/line-1/current: holds '")
-    assert "which is no version; push a bank with 'quarterturn bank push'" in str(caught.value)
+    assert "take one that 'quarterturn bank list' shows with 'quarterturn bank rollback VERSION'" in str(caught.value)
     assert len(str(caught.value)) < 500
     assert [(one.version, one.active) for one in store.versions("line-1")] == [(version, False)]
     active = store.publish("line-1", banks[0])

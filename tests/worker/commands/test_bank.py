@@ -130,6 +130,18 @@ def test_from_pictures_to_a_bank_in_service_and_back(
     assert active is not None
     assert active.version == second.version
 
+    current = next(configs.rglob("line-1/current"))
+    for damage in (lambda: current.write_bytes(b""), current.unlink):
+        damage()
+        with pytest.raises(DataError, match=r"rollback VERSION|push one|has no bank"):
+            run("rollback", *worker)
+        run("rollback", first.version[:8], *worker)
+        said = " ".join(capsys.readouterr().out.split())
+        assert said.endswith("is active")
+        active = store.current("line-1")
+        assert active is not None
+        assert active.version == first.version
+
 
 def test_fit_says_where_the_engine_does_not_know_its_pictures(
     configs: Path, capsys: pytest.CaptureFixture[str]

@@ -46,7 +46,9 @@ def test_a_picture_is_judged_by_the_active_bank(made: tuple[NumpyPlacesEngine, B
     assert [beside.admissible for beside in found.products] == [True, True]
     declared = line.file(path, product="bracket")
     assert declared.product == "bracket"
-    assert [beside.admissible for beside in line.file(path, camera="rings").products] == [True, False]
+    as_seen = line.file(path, camera="rings")
+    assert [beside.admissible for beside in as_seen.products] == [True, False]
+    assert [(one.file, one.camera) for one in (found, as_seen)] == [("part 7.png", None), ("part 7.png", "rings")]
 
 
 def test_a_cameras_bit_depth_counts(made: tuple[NumpyPlacesEngine, Bank], tmp_path: Path) -> None:

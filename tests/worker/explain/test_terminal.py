@@ -33,7 +33,9 @@ def test_the_verdict_comes_first_and_every_detector_follows(line: tuple[NumpyPla
     one = explain(*line, frame(png(scratched_part(np.random.default_rng(1))), product="ring", part_id="SN-7"), 0.02)
     text = printed(one, 200)
     assert text.splitlines()[0] == one.sentence
-    assert "camera top-01, part SN-7; engine numpy-places, bank " in text
+    assert "\ncamera top-01, part SN-7; engine numpy-places, bank " in text
+    of_file = printed(replace(one, camera=None, file="part 7.png", part_id=None), 200)
+    assert "\nfile part 7.png; engine numpy-places, bank " in of_file
     for part in one.parts:
         assert detector_in_words(part.detector) in text
         assert f"{part.points:.2f}" in text
