@@ -20,10 +20,12 @@ def test_what_was_there_before_and_what_comes(line: PretendLine, serve: Serve) -
     after = line.publish(Made("wrong_product"), Made())
     page.await_results(6)
     assert set(page.ids()) == {*before, *after}
-    state = page.await_state(lambda state: state["broker"] == "ok" and state["lanes"]["wrong"]["open"] == 1)
+    state = page.await_state(  # a summary may be half a second old
+        lambda state: state["broker"] == "ok" and [one["hour"]["frames"] for one in state["cameras"]] == [6]
+    )
     assert {lane: count["open"] for lane, count in state["lanes"].items()} == {"defect": 1, "wrong": 1, "unusable": 0}
     (camera,) = state["cameras"]
-    assert (camera["hour"]["late"], camera["hour"]["dead"], camera["hour"]["frames"]) == (1, 1, 6)
+    assert (camera["hour"]["late"], camera["hour"]["dead"]) == (1, 1)
 
 
 @pytest.mark.parametrize("lost", [False, True])
@@ -119,8 +121,7 @@ def test_lag_is_what_has_no_result_yet(line: PretendLine, serve: Serve) -> None:
     line.publish(Made(picture=jpeg()))
     line._frames([Made(picture=jpeg()) for _ in range(3)])
     page = serve()
-    state = page.await_state(lambda state: state["lag"] == 3)
-    assert state["cameras"][0]["lag"] == 3
+    page.await_state(lambda state: [state["lag"], *(one["lag"] for one in state["cameras"])] == [3, 3])
 
 
 def test_feedback_of_anybody_is_shown(line: PretendLine, serve: Serve) -> None:
