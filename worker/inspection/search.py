@@ -32,20 +32,20 @@ def places(
 ) -> Array:
     """(N, P) distances of places by one detector from the good parts of one product, over the views.
 
-    In a frame of one tile, `nearest` is exact for the `worst` share of its places, and wherever it is above `median`,
-    that of good frames. Elsewhere it may be a bound from above, which is below both: a frame's distance, see
+    In a frame that is one whole tile, `nearest` is exact for the `worst` share of its places, and wherever it is above
+    `median`, that of good frames. Elsewhere it may be a bound from above, which is below both: a frame's distance, see
     `over_places`, is exact, and so is its map wherever that shows more than half of the good frames do anywhere.
-    In a frame of several tiles all is exact.
+    In a frame of several tiles, or with margins, all is exact.
     """
     model = normal.get(detector)
     if not isinstance(model, Coreset):
         return aggregate(distances(detector, embeddings, normal), axis=1)
-    is_one = np.concatenate([np.full(len(layout.corners), layout == WHOLE) for layout in layouts])
-    return _search(samples_of(detector, embeddings), model, is_one, worst, median)
+    whole = np.concatenate([np.full(len(layout.corners), layout == WHOLE) for layout in layouts])
+    return _search(samples_of(detector, embeddings), model, whole, worst, median)
 
 
-def _search(samples: Array, coreset: Coreset, is_one: Mask, worst: float, median: float) -> Array:
-    """(N, V, P, D) samples, and of each tile whether it is a frame's only one -> (N, P), see `places`.
+def _search(samples: Array, coreset: Coreset, whole: Mask, worst: float, median: float) -> Array:
+    """(N, V, P, D) samples, and of each tile whether it is its whole frame -> (N, P), see `places`.
 
     All are compared with a few members, the commonest, which most good places are nearest to anyway: a bound from
     above. Those with the largest bounds are compared with all members; the least of them that counts says which others
@@ -53,19 +53,19 @@ def _search(samples: Array, coreset: Coreset, is_one: Mask, worst: float, median
     """
     members = coreset.lifted
     few, everyone = -(-members.shape[-1] // _FEW), members.shape[-1]
-    lengths = squares(samples)
+    squared = squares(samples)
     closest = np.stack([closeness(samples[:, v], one[:, :few]) for v, one in enumerate(members)], axis=1)
-    found = aggregate(from_closeness(lengths, closest), axis=1)
+    found = aggregate(from_closeness(squared, closest), axis=1)
 
     def compare(where: Mask, others: slice) -> None:
         n, p = np.nonzero(where)
         for v, one in enumerate(members):
             closest[n, v, p] = np.maximum(closest[n, v, p], closeness(samples[n, v, p], one[:, others]))
-        found[n, p] = aggregate(from_closeness(lengths[n, :, p], closest[n, :, p]), axis=1)
+        found[n, p] = aggregate(from_closeness(squared[n, :, p], closest[n, :, p]), axis=1)
 
     count = how_many(found.shape[1], worst)
     suspects = found >= _largest(found, min(_SUSPECTS * count, found.shape[1]))
-    suspects |= ~is_one[:, np.newaxis]
+    suspects |= ~whole[:, np.newaxis]
     compare(suspects, slice(few, everyone))
     limit = np.minimum(_largest(np.where(suspects, found, 0), count), median)
     may_count = ~suspects
